@@ -1,0 +1,62 @@
+# Set-up needs Python >= 3.11 and pip, nothing else: `make train` and `make test` do the rest.
+PYTHON ?= python3
+# Options of `rnn-gpu train`, e.g. make train ARGS="--cell gru --minutes 2".
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help train test check format bench clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+train: $(VENV)/.base  ## train a language model, with the options in ARGS
+	$(BIN)/rnn-gpu train $(ARGS)
+
+test: check  ## everything that must pass: formatting, lint, types, the benchmarks' definitions, the tests
+	cd asv_bench && ../$(BIN)/asv check -E existing
+	$(BIN)/pytest
+
+check: $(VENV)/.test build/typecheck/rnn_gpu/kernels  ## formatting, lint and types only
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/.test  ## rewrite the sources as `make check` wants them, where a tool can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# Timings compare only at a fixed number of threads. `asv machine --yes` answers what asv would ask.
+bench: export OMP_NUM_THREADS := 1
+bench: export NUMBA_NUM_THREADS := 1
+bench: $(VENV)/.test  ## time this commit; results in asv_bench/results
+	cd asv_bench && ../$(BIN)/asv machine --yes >/dev/null
+	cd asv_bench && ../$(BIN)/asv run -E existing --quick --set-commit-hash $$(git rev-parse HEAD)
+
+clean:  ## remove everything made here, the environment too
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis asv_bench/env asv_bench/html
+	find rnn_gpu kernels tests asv_bench -name __pycache__ -prune -exec rm -rf {} +
+
+# The environment is made once. The stamps are dated by the last installation, so an edit of pyproject.toml repeats it.
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit("rnn_gpu needs Python 3.11 or later, and $(PYTHON) is %d.%d: try make PYTHON=python3.11" % v[:2] if v < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# What training needs, and no more.
+$(VENV)/.base: pyproject.toml $(VENV)/.made
+	$(PIP) install --quiet --editable '.[plot]'
+	@touch $@
+
+# The tests' tools and oracles; they include what training needs.
+$(VENV)/.test: pyproject.toml $(VENV)/.made
+	$(PIP) install --quiet --editable '.[test]'
+	@touch $(VENV)/.base $@
+
+# mypy does not follow the editable installation's import hook; with this link it finds rnn_gpu.kernels.
+build/typecheck/rnn_gpu/kernels:
+	@mkdir -p $(@D)
+	@ln -sfn ../../../kernels $@
