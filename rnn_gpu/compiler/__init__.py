@@ -1,0 +1,1 @@
+"""The cell compiler: a cell's text -> graph -> stages -> backward graph -> source text."""

@@ -1,0 +1,90 @@
+"""A recurrent cell, ready for every backend."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from rnn_gpu.compiler import emit_cuda, emit_python, program
+from rnn_gpu.compiler.graph import Traced
+from rnn_gpu.errors import ArgumentError
+
+__all__ = ["Cell"]
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """A recurrent cell: made by `rnn_gpu.compiler.language.cell`, run by every backend.
+
+    name, doc: of the function that was decorated.
+    forget: the gate whose bias starts at 1 in Keras' initialisation, if any.
+    vector_ranges: for each per-unit vector the range it is initialised in, or None for the scheme's own.
+    """
+
+    name: str
+    doc: str
+    traced: Traced
+    forget: str | None
+    vector_ranges: Mapping[str, tuple[float, float] | None]
+
+    @property
+    def gates(self) -> tuple[str, ...]:
+        """Names of the gates, in the order of their blocks."""
+        return self.traced.gates
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """Names of the states; the first is the output."""
+        return self.traced.states
+
+    @property
+    def vectors(self) -> tuple[str, ...]:
+        """Names of the per-unit vectors."""
+        return self.traced.vectors
+
+    @cached_property
+    def input_gates(self) -> tuple[str, ...]:
+        """The gates with a block in w_ih and b_ih."""
+        return tuple(self.traced.leaves("input"))
+
+    @cached_property
+    def recurrent_gates(self) -> tuple[str, ...]:
+        """The gates with a block in w_hh and b_hh."""
+        return tuple(self.traced.leaves("recurrent"))
+
+    @cached_property
+    def program(self) -> program.Program:
+        """Forward and derived backward computation, cut into stages."""
+        return program.build(self.name, self.traced)
+
+    @property
+    def stages(self) -> tuple[tuple[str, ...], ...]:
+        """The gates of each stage, in the order in which the stages run."""
+        return tuple(stage.gates for stage in self.traced.stages)
+
+    @property
+    def saved(self) -> tuple[str, ...]:
+        """Names of what the forward pass keeps for the backward pass, beyond the states."""
+        return tuple(map(self.program.name, self.program.derived.saved))
+
+    def source(self, language: str) -> str:
+        """The fused step and its derivative as source text, "python" or "cuda" (C++).
+
+        Raises ArgumentError for any other language.
+        """
+        match language:
+            case "python":
+                return emit_python.source(self.name, self.doc, self.program)
+            case "cuda":
+                return emit_cuda.source(self.name, self.doc, self.program)
+        raise ArgumentError("language", "'python' or 'cuda'", repr(language))
+
+    @cached_property
+    def digest(self) -> str:
+        """Hexadecimal SHA-256 of the emitted Python source: equal for cells that compute the same."""
+        return hashlib.sha256(self.source("python").encode()).hexdigest()
+
+    def __repr__(self) -> str:
+        return f"<cell {self.name}: gates {' '.join(self.gates)}, states {' '.join(self.states)}>"
