@@ -1,0 +1,103 @@
+"""Arrays of the libraries that callers use, seen as NumPy arrays without a copy, and results handed back in kind.
+
+No library but NumPy is imported here: an array's library has been imported by whoever made the array.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rnn_gpu.errors import ArgumentTypeError
+
+__all__ = ["DTYPES", "ArrayLibrary", "dtype_named", "library_of"]
+
+DTYPES = ("float64", "float32", "float16", "bfloat16")
+"""Names of the dtypes that x and the weights may have."""
+
+
+@dataclass(frozen=True)
+class ArrayLibrary:
+    """Where an array lives, and how to go to and fro.
+
+    name: "numpy", "torch", "cupy" or "numba"; device: "cpu" or for example "cuda:0".
+    view: array -> what the kernels of that device take: a NumPy array on the CPU, the array itself on a GPU.
+    back: the reverse, for results.
+    """
+
+    name: str
+    device: str
+    view: Callable[[Any], Any]
+    back: Callable[[Any], Any]
+
+    def __str__(self) -> str:
+        return f"{self.name} array on {self.device}"
+
+    def holds(self, array: object) -> bool:
+        """Whether `array` is of this library and on this device."""
+        return _root(array) == self.name and _DEVICES[self.name](array) == self.device
+
+
+def library_of(argument: str, array: object) -> ArrayLibrary:
+    """The library and device of `array`. Raises ArgumentTypeError, naming `argument`, for what is no array of any."""
+    name = _root(array)
+    if name not in _DEVICES or not hasattr(array, "dtype") or isinstance(array, np.ma.MaskedArray):
+        expected = "a NumPy, CuPy, Numba or torch array"
+        raise ArgumentTypeError(argument, expected, f"{type(array).__module__}.{type(array).__qualname__}")
+    device = _DEVICES[name](array)
+    if device != "cpu":
+        return ArrayLibrary(name, device, lambda a: a, lambda a: a)
+    if name == "torch":
+        return ArrayLibrary(name, device, _torch_view, _torch_back)
+    return ArrayLibrary(name, device, _numpy_view, lambda a: a)
+
+
+def dtype_named(name: Any) -> np.dtype[Any]:
+    """The NumPy dtype of that name, "bfloat16" included."""
+    if name == "bfloat16":
+        import ml_dtypes  # noqa: PLC0415  (a third of the package's import time, and rarely needed)
+
+        name = ml_dtypes.bfloat16
+    dtype: np.dtype[Any] = np.dtype(name)
+    return dtype
+
+
+def _root(array: object) -> str:
+    return "numpy" if isinstance(array, np.ndarray | np.generic) else type(array).__module__.partition(".")[0]
+
+
+def _numba_device(array: Any) -> str:
+    return "cuda:0" if hasattr(array, "__cuda_array_interface__") else "cpu"
+
+
+_DEVICES: dict[str, Callable[[Any], str]] = {
+    "numpy": lambda array: "cpu",
+    "torch": lambda array: str(array.device),
+    "cupy": lambda array: f"cuda:{array.device.id}",
+    "numba": _numba_device,
+}
+
+
+def _numpy_view(array: Any) -> np.ndarray[Any, Any]:
+    """A plain ndarray in native byte order; a copy only where the byte order is foreign."""
+    plain = np.asarray(array)
+    return plain if plain.dtype.isnative else plain.astype(plain.dtype.newbyteorder("="))
+
+
+def _torch_view(tensor: Any) -> np.ndarray[Any, Any]:
+    detached = tensor.detach()
+    if str(tensor.dtype) == "torch.bfloat16":  # NumPy's DLPack does not know it: hand over the bits
+        integers = np.from_dlpack(detached.view(sys.modules["torch"].int16))
+        return integers.view(dtype_named("bfloat16"))
+    return np.from_dlpack(detached)
+
+
+def _torch_back(array: np.ndarray[Any, Any]) -> Any:
+    torch = sys.modules["torch"]
+    if array.dtype.name == "bfloat16":
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)

@@ -1,0 +1,146 @@
+"""The one place where a backend is chosen: what a backend is, the order of preference, and why not the others."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from rnn_gpu.errors import ArgumentError, BackendError
+from rnn_gpu.problem import Array, Gradients, Inputs, Problem
+
+__all__ = ["BACKENDS", "ENVIRONMENT_VARIABLE", "Backend", "Explanation", "Result", "explain", "select"]
+
+ENVIRONMENT_VARIABLE = "RNN_GPU_BACKEND"
+
+
+class Result(NamedTuple):
+    """What a backend's forward gives.
+
+    y: (T, B, H) of the problem's dtype; last: a (B, H) a state, of its working type.
+    saved: whatever this backend's backward needs, or None if the problem does not ask to save.
+    """
+
+    y: Array
+    last: tuple[Array, ...]
+    saved: Any
+
+
+class Backend(Protocol):
+    """Runs problems. Arguments have been validated; a backend never falls back on another one."""
+
+    name: str
+    description: str
+    batch_invariant: bool
+    """Whether a row's result is the same bits whichever other rows are in the batch."""
+
+    def unavailable(self) -> str | None:
+        """Why this machine cannot run the backend at all, or None."""
+
+    def devices(self) -> list[str]:
+        """The devices it would run on, in words; empty where it is unavailable."""
+
+    def refuses(self, problem: Problem) -> str | None:
+        """Why the backend cannot run this problem, or None. Only asked where it is available."""
+
+    def forward(self, problem: Problem, inputs: Inputs) -> Result:
+        """Run the sequence."""
+
+    def backward(
+        self, problem: Problem, inputs: Inputs, saved: Any, dy: Array | None, dlast: tuple[Array | None, ...]
+    ) -> Gradients:
+        """Run it back. None stands for a gradient of zeros."""
+
+    def step(self, problem: Problem, inputs: Inputs) -> tuple[Array, ...]:
+        """Run one step, T = 1, without lengths or resets, and return the new states."""
+
+
+class _Backends(Mapping[str, Backend]):
+    """Backends by name in the order of preference, each imported when it is first asked for."""
+
+    def __init__(self, modules: Mapping[str, str]) -> None:
+        self._modules = modules
+
+    def __getitem__(self, name: str) -> Backend:
+        backend: Backend = importlib.import_module(self._modules[name]).BACKEND
+        return backend
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._modules)
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+
+BACKENDS: Mapping[str, Backend] = _Backends({"numpy_cpu": "rnn_gpu.kernels.numpy_cpu"})
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Which backend runs a call, and why the others do not.
+
+    chosen: its name, or None if none can.
+    asked_for: the backend named by argument or environment variable, or None.
+    reasons: by backend in the order of preference, why it cannot run the call, or None if it can.
+    """
+
+    problem: Problem
+    chosen: str | None
+    asked_for: str | None
+    reasons: Mapping[str, str | None]
+
+    def __str__(self) -> str:
+        width = max(map(len, self.reasons))
+        lines = [str(self.problem)]
+        for name, reason in self.reasons.items():
+            if name == self.chosen:
+                verdict = "runs this call" + (", as asked for" if self.asked_for else "")
+            else:
+                verdict = reason or ("could; another was asked for" if self.asked_for else "could; comes later")
+            lines.append(f"  {name:{width}}  {verdict}")
+        return "\n".join(lines)
+
+
+def explain(problem: Problem, backend: str | None) -> Explanation:
+    """Say which backend runs the problem. Raises ArgumentError for a backend that does not exist."""
+    asked_for = _asked_for(backend)
+    reasons = {name: _reason(BACKENDS[name], problem) for name in BACKENDS}
+    candidates = [asked_for] if asked_for else list(BACKENDS)
+    chosen = next((name for name in candidates if reasons[name] is None), None)
+    return Explanation(problem, chosen, asked_for, reasons)
+
+
+def select(problem: Problem, backend: str | None) -> Backend:
+    """Return the backend that was asked for, else the first that can run the problem.
+
+    Raises ArgumentError for a backend that does not exist, BackendError, saying why, where one named cannot run the
+    problem, or none can.
+    """
+    asked_for = _asked_for(backend)
+    reasons = {}
+    for name in [asked_for] if asked_for else BACKENDS:
+        candidate = BACKENDS[name]
+        reason = _reason(candidate, problem)
+        if reason is None:
+            return candidate
+        reasons[name] = reason
+    listed = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+    raise BackendError(f"cannot run {problem}. {listed}")
+
+
+def _asked_for(backend: str | None) -> str | None:
+    source = "backend"
+    if backend is None:
+        backend, source = os.environ.get(ENVIRONMENT_VARIABLE) or None, ENVIRONMENT_VARIABLE
+    if backend is not None and backend not in BACKENDS:
+        near = difflib.get_close_matches(str(backend), BACKENDS, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise ArgumentError(source, f"one of {', '.join(BACKENDS)}", f"{backend!r}{hint}")
+    return backend
+
+
+def _reason(backend: Backend, problem: Problem) -> str | None:
+    return backend.unavailable() or backend.refuses(problem)

@@ -1,0 +1,289 @@
+"""One call, described and validated. All validation of arguments lives here.
+
+Axis letters, everywhere in the package: T time steps, B batch rows, I inputs, H hidden units, G gates with an input
+product, S gates with a recurrent product (S = G for most cells).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rnn_gpu.arrays import DTYPES, ArrayLibrary, library_of
+from rnn_gpu.compiler.cell import Cell
+from rnn_gpu.errors import ArgumentError, ArgumentTypeError
+from rnn_gpu.weights.core import Weights
+
+__all__ = ["Gradients", "Inputs", "Problem", "describe", "describe_gradients"]
+
+Array = Any
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a call asks for, without its arrays.
+
+    dtype: of x, the weights, y and their gradients.
+    real: the working type, that of the states and their gradients: float32 where dtype has 16 bits, else dtype.
+    projected: x is W x_t already, (T, B, G*H), and there is no w_ih.
+    save: keep what backward needs.
+    """
+
+    cell: Cell
+    T: int
+    B: int
+    I: int  # noqa: E741
+    H: int
+    dtype: np.dtype[Any]
+    real: np.dtype[Any]
+    projected: bool
+    has_b_ih: bool
+    has_b_hh: bool
+    has_initial: bool
+    has_lengths: bool
+    has_resets: bool
+    reverse: bool
+    save: bool
+    library: ArrayLibrary
+
+    def __str__(self) -> str:
+        options = [name for name in ("projected", "reverse", "save") if getattr(self, name)]
+        options += [
+            name.removeprefix("has_") for name in ("has_initial", "has_lengths", "has_resets") if getattr(self, name)
+        ]
+        return f"{self.cell.name}, T={self.T} B={self.B} I={self.I} H={self.H}, {self.dtype.name}, {self.library}" + (
+            f", {', '.join(options)}" if options else ""
+        )
+
+
+class Inputs(NamedTuple):
+    """The arrays of a call, as the kernels take them.
+
+    x: (T, B, I), or (T, B, G*H) if projected; initial: a (B, H) a state, or None for zeros.
+    lengths: (B,) int64 NumPy array or None; resets: (T, B) bool NumPy array or None, False at and after each row's end.
+    """
+
+    x: Array
+    weights: Weights
+    initial: tuple[Array, ...] | None
+    lengths: np.ndarray[Any, Any] | None
+    resets: np.ndarray[Any, Any] | None
+
+
+class Gradients(NamedTuple):
+    """The loss's gradients: x (T, B, I); weights, None where a weight was None; initial, a (B, H) for each state."""
+
+    x: Array
+    weights: Weights
+    initial: tuple[Array, ...]
+
+
+def describe(
+    cell: object,
+    x: Array,
+    weights: object,
+    *,
+    initial: object = None,
+    lengths: object = None,
+    resets: object = None,
+    reverse: object = False,
+    save: object = True,
+    state_names: Sequence[str] | None = None,
+) -> tuple[Problem, Inputs]:
+    """Validate a forward call and return its description and its arrays.
+
+    state_names: what the caller calls the initial states, for error messages.
+    Raises ArgumentTypeError for arguments of a wrong kind, ArgumentError for wrong shapes, dtypes and values.
+    """
+    if not isinstance(cell, Cell):
+        raise ArgumentTypeError("cell", "a cell, such as rnn_gpu.cells.lstm", _kind(cell))
+    if not isinstance(weights, Weights):
+        raise ArgumentTypeError("weights", "rnn_gpu.Weights", _kind(weights))
+    for name, flag in (("reverse", reverse), ("save", save)):
+        if not isinstance(flag, bool | np.bool_):
+            raise ArgumentTypeError(name, "a bool", _kind(flag))
+    library = library_of("x", x)
+    x = library.view(x)
+    if x.ndim != 3:
+        raise ArgumentError("x", "a (T, B, I) array", f"shape {x.shape}")
+    if x.dtype.name not in DTYPES:
+        raise ArgumentError("x", f"dtype {_either(DTYPES)}", x.dtype.name)
+    real = np.dtype(np.float32) if x.dtype.itemsize == 2 else x.dtype
+    n_steps, n_rows, n_inputs = x.shape
+    weights, hidden = _weights(cell, weights, x, library)
+
+    names = state_names or [f"initial[{k}] ({state})" for k, state in enumerate(cell.states)]
+    states = _states(initial, "initial", names, (n_rows, hidden), (real, x.dtype), library)
+    if states is not None and any(state is None for state in states):
+        zeros = [np.zeros((n_rows, hidden), real) if state is None else state for state in states]
+        states = tuple(zeros)
+    row_ends = None if lengths is None else _lengths(lengths, n_steps, n_rows)
+    row_starts = None if resets is None else _resets(resets, n_steps, n_rows)
+    if row_ends is not None and row_starts is not None:
+        row_starts = row_starts & (np.arange(n_steps)[:, None] < row_ends)
+    problem = Problem(
+        cell,
+        n_steps,
+        n_rows,
+        n_inputs,
+        hidden,
+        x.dtype,
+        real,
+        projected=weights.w_ih is None,
+        has_b_ih=weights.b_ih is not None,
+        has_b_hh=weights.b_hh is not None,
+        has_initial=states is not None,
+        has_lengths=row_ends is not None,
+        has_resets=row_starts is not None,
+        reverse=bool(reverse),
+        save=bool(save),
+        library=library,
+    )
+    return problem, Inputs(x, weights, states, row_ends, row_starts)
+
+
+def describe_gradients(
+    problem: Problem, dy: object, dlast: object, *, state_names: Sequence[str] | None = None
+) -> tuple[Array | None, tuple[Array | None, ...]]:
+    """Validate backward's arguments: dy (T, B, H) or None; dlast a tuple with (B, H) or None for each state, or None.
+
+    Raises ArgumentTypeError and ArgumentError as `describe` does, also where neither dy nor any dlast is given.
+    """
+    if not problem.save:
+        raise ArgumentError("tape", "that of a forward call with save=True", "one of a call with save=False")
+    dtypes = (problem.dtype, problem.real)
+    names = state_names or [f"dlast[{k}] ({state})" for k, state in enumerate(problem.cell.states)]
+    if dy is not None:
+        dy = _array("dy", dy, (problem.T, problem.B, problem.H), dtypes, problem.library)
+    states = _states(dlast, "dlast", names, (problem.B, problem.H), dtypes, problem.library)
+    states = states or (None,) * len(problem.cell.states)
+    if dy is None and all(state is None for state in states):
+        raise ArgumentError("dy", "the gradient of y, or of a last state", "neither")
+    return dy, states
+
+
+def _weights(cell: Cell, weights: Weights, x: Array, library: ArrayLibrary) -> tuple[Weights, int]:
+    """The weights as the kernels take them, and H."""
+    for name, needed in (("w_ih", False), ("w_hh", bool(cell.recurrent_gates))):
+        if needed and getattr(weights, name) is None:
+            raise ArgumentError(name, f"an array, as cell {cell.name} has recurrent products", "None")
+    for name in ("w_hh", "b_hh"):
+        if not cell.recurrent_gates and getattr(weights, name) is not None:
+            raise ArgumentError(name, f"None, as cell {cell.name} has no recurrent products", "an array")
+    if set(weights.vectors) != set(cell.vectors):
+        raise ArgumentError(
+            "vectors", f"those of cell {cell.name} ({_listed(cell.vectors)})", _listed(sorted(weights.vectors))
+        )
+    hidden = _hidden_size(cell, weights, x)
+    n_gates, n_recurrent = len(cell.input_gates), len(cell.recurrent_gates)
+    if weights.w_ih is None and x.shape[2] != n_gates * hidden:
+        raise ArgumentError(
+            "x", f"W x_t of shape (T, B, {n_gates * hidden}) as w_ih is None", f"shape {tuple(x.shape)}"
+        )
+    shapes = {
+        "w_ih": (n_gates * hidden, x.shape[2]),
+        "w_hh": (n_recurrent * hidden, hidden),
+        "b_ih": (n_gates * hidden,),
+        "b_hh": (n_recurrent * hidden,),
+    } | dict.fromkeys(cell.vectors, (hidden,))
+    checked = {name: _array(name, array, shapes[name], (x.dtype,), library) for name, array in weights.items()}
+    return Weights.of(checked, cell.vectors), hidden
+
+
+def _hidden_size(cell: Cell, weights: Weights, x: Array) -> int:
+    """H, from the one array that tells it for sure."""
+    if weights.w_hh is not None:
+        name, array, axis, blocks = "w_hh", weights.w_hh, 1, 1
+    elif cell.vectors:
+        name, array, axis, blocks = cell.vectors[0], weights.vectors[cell.vectors[0]], 0, 1
+    elif weights.w_ih is not None:
+        name, array, axis, blocks = "w_ih", weights.w_ih, 0, len(cell.input_gates)
+    else:
+        name, array, axis, blocks = "x", x, 2, len(cell.input_gates)
+    library_of(name, array)
+    if len(array.shape) <= axis or array.shape[axis] < blocks or array.shape[axis] % blocks:
+        expected = f"an axis {axis} of {blocks} * H, H at least 1"
+        raise ArgumentError(name, expected, f"shape {tuple(array.shape)}")
+    return int(array.shape[axis]) // blocks
+
+
+def _array(
+    name: str, array: object, shape: tuple[int, ...], dtypes: tuple[np.dtype[Any], ...], library: ArrayLibrary
+) -> Array:
+    own = library_of(name, array)
+    if (own.name, own.device) != (library.name, library.device):
+        raise ArgumentTypeError(name, f"a {library} as x is", f"a {own}")
+    view = library.view(array)
+    if tuple(view.shape) != shape:
+        raise ArgumentError(name, f"shape {shape}", f"shape {tuple(view.shape)}")
+    if view.dtype not in dtypes:
+        raise ArgumentError(name, f"dtype {_either(sorted({d.name for d in dtypes}))} as x is", view.dtype.name)
+    return view
+
+
+def _states(
+    states: object,
+    argument: str,
+    names: Sequence[str],
+    shape: tuple[int, int],
+    dtypes: tuple[np.dtype[Any], ...],
+    library: ArrayLibrary,
+) -> tuple[Array | None, ...] | None:
+    if states is None:
+        return None
+    if not isinstance(states, tuple | list):
+        raise ArgumentTypeError(argument, f"a tuple of {len(names)} (B, H) arrays", _kind(states))
+    if len(states) != len(names):
+        raise ArgumentError(argument, f"{len(names)} arrays ({_listed(names)})", f"{len(states)}")
+    return tuple(
+        None if state is None else _array(name, state, shape, dtypes, library)
+        for name, state in zip(names, states, strict=True)
+    )
+
+
+def _lengths(lengths: object, n_steps: int, n_rows: int) -> np.ndarray[Any, Any]:
+    array = _host("lengths", lengths)
+    if array.size == 0 and array.shape == (n_rows,):
+        return np.zeros(0, np.int64)
+    if array.dtype.kind not in "iu":
+        raise ArgumentError("lengths", "integers", f"dtype {array.dtype.name}")
+    if array.shape != (n_rows,):
+        raise ArgumentError("lengths", f"shape {(n_rows,)}", f"shape {array.shape}")
+    if array.min() < 0 or array.max() > n_steps:
+        wrong = int(np.flatnonzero((array < 0) | (array > n_steps))[0])
+        raise ArgumentError("lengths", f"values from 0 to T = {n_steps}", f"{array[wrong]} in row {wrong}")
+    return array.astype(np.int64)
+
+
+def _resets(resets: object, n_steps: int, n_rows: int) -> np.ndarray[Any, Any]:
+    array = _host("resets", resets)
+    if array.dtype != np.bool_:
+        raise ArgumentError("resets", "dtype bool", f"dtype {array.dtype.name}")
+    if array.shape != (n_steps, n_rows):
+        raise ArgumentError("resets", f"shape (T, B) = {(n_steps, n_rows)}", f"shape {array.shape}")
+    return array.copy()
+
+
+def _host(name: str, values: object) -> np.ndarray[Any, Any]:
+    """A small array that the kernels want on the host: a sequence or an array of any library."""
+    if isinstance(values, list | tuple):
+        return np.array(values)
+    library = library_of(name, values)
+    if library.device == "cpu":
+        return np.asarray(library.view(values))
+    return np.asarray(values.get() if hasattr(values, "get") else values.cpu())  # type: ignore[attr-defined]
+
+
+def _kind(value: object) -> str:
+    return "None" if value is None else type(value).__name__
+
+
+def _either(names: Sequence[str]) -> str:
+    return " or ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) or "none"

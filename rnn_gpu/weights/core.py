@@ -1,0 +1,51 @@
+"""The parameters of one recurrent layer, as plain arrays of any library."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["Weights"]
+
+Array = Any
+"""An array of any supported library: NumPy, CuPy, a Numba device array or a torch tensor."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The parameters of one layer and direction of a recurrent net.
+
+    Gates lie in the order that the cell declares them (lstm: i f g o; gru: r z n), one block of H rows a gate.
+
+    w_ih: (G*H, I) input weights, a block for each gate of `cell.input_gates`; None if x is given already projected,
+        (T, B, G*H), or if the cell has no input product.
+    w_hh: (S*H, H) recurrent weights, a block for each gate of `cell.recurrent_gates`; None if the cell has none.
+        For nearly every cell all gates are both, and S = G.
+    b_ih: (G*H,) or None; b_hh: (S*H,) or None.
+    vectors: per-unit vectors by name, each (H,): peepholes, IndRNN's recurrent weight.
+    """
+
+    w_ih: Array | None
+    w_hh: Array | None
+    b_ih: Array | None = None
+    b_hh: Array | None = None
+    vectors: Mapping[str, Array] = field(default_factory=dict)
+
+    def items(self) -> Iterator[tuple[str, Array]]:
+        """Yield (name, array) of every parameter there is: the fields by their names, then the vectors by theirs."""
+        for name in ("w_ih", "w_hh", "b_ih", "b_hh"):
+            array = getattr(self, name)
+            if array is not None:
+                yield name, array
+        yield from self.vectors.items()
+
+    def map(self, function: Callable[[Array], Array]) -> Weights:
+        """Return Weights of `function(array)` for each array there is."""
+        return Weights.of({name: function(array) for name, array in self.items()}, self.vectors)
+
+    @staticmethod
+    def of(arrays: Mapping[str, Array], vectors: Iterable[str] = ()) -> Weights:
+        """The reverse of `items`: Weights from arrays by name, of which `vectors` are the names of per-unit vectors."""
+        fields = {name: arrays.get(name) for name in ("w_ih", "w_hh", "b_ih", "b_hh")}
+        return Weights(**fields, vectors={name: arrays[name] for name in vectors})
