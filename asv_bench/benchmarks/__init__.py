@@ -1,0 +1,1 @@
+"""The asv suite of rnn_gpu."""
