@@ -1,0 +1,118 @@
+"""Layers on top of each other: the same as calling the layers one by one, and its gradients."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import rnn_gpu
+from rnn_gpu import cells, stack
+from rnn_gpu.errors import ArgumentError, ArgumentTypeError
+
+T, B, I, H = 5, 3, 4, 6  # noqa: E741 (the axes' letters)
+
+
+@pytest.fixture(autouse=True)
+def _reference_backend(monkeypatch):
+    """What is tested here is the same on every backend; the reference needs no compilation."""
+    monkeypatch.setenv("RNN_GPU_BACKEND", "numpy_cpu")
+
+
+def make(cell, layers=2, seed=0):
+    return [
+        rnn_gpu.init_weights(cell, input_size=I if n == 0 else H, hidden_size=H, dtype="float64", seed=seed + n)
+        for n in range(layers)
+    ]
+
+
+def random_states(cell, rng, layers=2):
+    return tuple(tuple(rng.normal(size=(B, H)) for _ in cell.states) for _ in range(layers))
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru_2014", "indrnn"])
+def test_is_one_layer_after_the_other(name):
+    cell, rng = cells.ALL[name], np.random.default_rng(0)
+    x, layers, start = rng.normal(size=(T, B, I)), make(cell), random_states(cell, rng)
+    lengths = np.array([5, 0, 3])
+    y, last, _ = stack.forward(cell, x, layers, start, lengths=lengths)
+    y0, last0, _ = rnn_gpu.forward(cell, x, layers[0], start[0], lengths=lengths)
+    y1, last1, _ = rnn_gpu.forward(cell, y0, layers[1], start[1], lengths=lengths)
+    assert np.array_equal(y, y1)
+    for found, expected in zip((*last[0], *last[1]), (*last0, *last1), strict=True):
+        assert np.array_equal(found, expected)
+
+
+def test_gradients_match_finite_differences_through_dropout():
+    cell, rng = cells.lstm, np.random.default_rng(1)
+    x, layers, start = rng.normal(size=(T, B, I)), make(cell), random_states(cell, rng)
+    dy, dlast = rng.normal(size=(T, B, H)), random_states(cell, rng)
+
+    def run(save):
+        return stack.forward(cell, x, layers, start, dropout=0.4, rng=np.random.default_rng(7), save=save)
+
+    def objective():
+        y, last, _ = run(save=False)
+        pairs = zip(last, dlast, strict=True)
+        return np.sum(y * dy) + sum(np.sum(a * b) for p, q in pairs for a, b in zip(p, q, strict=True))
+
+    grads = stack.backward(run(save=True)[2], dy, dlast)
+    checked = [(x, grads.x)]
+    for n, layer in enumerate(layers):
+        found = dict(grads.layers[n].items())
+        checked += [(array, found[key]) for key, array in layer.items()]
+        checked += list(zip(start[n], grads.initial[n], strict=True))
+    for array, gradient in checked:
+        assert gradient.shape == array.shape
+        for index in map(tuple, rng.integers(0, array.shape, size=(6, array.ndim))):
+            kept = array[index]
+            array[index] = kept + 1e-5
+            above = objective()
+            array[index] = kept - 1e-5
+            below = objective()
+            array[index] = kept
+            np.testing.assert_allclose(gradient[index], (above - below) / 2e-5, rtol=1e-6, atol=1e-8)
+
+
+def test_dropout_is_only_between_layers():
+    cell, rng = cells.gru, np.random.default_rng(2)
+    x, layers = rng.normal(size=(T, B, I)), make(cell)
+    plain, dropped = (stack.forward(cell, x, layers, dropout=p, rng=np.random.default_rng(0))[1] for p in (0.0, 0.5))
+    assert np.array_equal(plain[0][0], dropped[0][0])
+    assert not np.array_equal(plain[1][0], dropped[1][0])
+    y, _, _ = stack.forward(cell, x, layers[:1], dropout=0.5, rng=np.random.default_rng(0))
+    assert np.array_equal(y, stack.forward(cell, x, layers[:1])[0])
+
+
+def test_the_mask_drops_its_share_and_keeps_the_mean():
+    mask = stack.dropout_mask((200, 500), np.float32, 0.25, np.random.default_rng(0))
+    assert mask.dtype == np.float32
+    assert set(np.unique(mask)) == {np.float32(0), np.float32(1 / 0.75)}
+    assert abs(np.mean(mask == 0) - 0.25) < 0.01
+
+
+def test_steps_are_the_forward_pass():
+    cell, rng = cells.lstm, np.random.default_rng(3)
+    x, layers = rng.normal(size=(T, B, I)), make(cell, layers=3)
+    y, last, _ = stack.forward(cell, x, layers, save=False)
+    states = None
+    for t in range(T):
+        states = stack.step(cell, x[t], layers, states)
+        np.testing.assert_allclose(states[-1][0], y[t], rtol=1e-12, atol=1e-14)
+    for found, expected in zip(states, last, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14)
+
+
+def test_bad_calls_name_the_argument():
+    cell, rng = cells.rnn, np.random.default_rng(4)
+    x, layers = rng.normal(size=(T, B, I)), make(cell)
+    with pytest.raises(ArgumentError, match="initial: expected a value for each of the 2 layers, got 1"):
+        stack.forward(cell, x, layers, [None])
+    with pytest.raises(ArgumentError, match="layers: expected at least one"):
+        stack.forward(cell, x, [])
+    with pytest.raises(ArgumentError, match="dropout: expected a probability"):
+        stack.forward(cell, x, layers, dropout=1.0, rng=rng)
+    with pytest.raises(ArgumentTypeError, match="rng: expected a random generator"):
+        stack.forward(cell, x, layers, dropout=0.5)
+    tape = stack.forward(cell, x, layers)[2]
+    with pytest.raises(ArgumentError, match="dlast: expected a value for each of the 2 layers, got 3"):
+        stack.backward(tape, None, [None] * 3)
