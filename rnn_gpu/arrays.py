@@ -14,7 +14,7 @@ import numpy as np
 
 from rnn_gpu.errors import ArgumentTypeError
 
-__all__ = ["DTYPES", "ArrayLibrary", "dtype_named", "library_of"]
+__all__ = ["DTYPES", "ArrayLibrary", "dtype_name", "dtype_named", "library_of"]
 
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 """Names of the dtypes that x and the weights may have."""
@@ -48,12 +48,20 @@ def library_of(argument: str, array: object) -> ArrayLibrary:
     if name not in _DEVICES or not hasattr(array, "dtype") or isinstance(array, np.ma.MaskedArray):
         expected = "a NumPy, CuPy, Numba or torch array"
         raise ArgumentTypeError(argument, expected, f"{type(array).__module__}.{type(array).__qualname__}")
+    layout = str(getattr(array, "layout", "torch.strided"))
+    if name == "torch" and layout != "torch.strided":
+        raise ArgumentTypeError(argument, "a dense tensor", f"one of layout {layout}")
     device = _DEVICES[name](array)
     if device != "cpu":
         return ArrayLibrary(name, device, lambda a: a, lambda a: a)
     if name == "torch":
         return ArrayLibrary(name, device, _torch_view, _torch_back)
     return ArrayLibrary(name, device, _numpy_view, lambda a: a)
+
+
+def dtype_name(array: Any) -> str:
+    """The name of an array's dtype, the same for every library: "float32", "bfloat16", "bool" ..."""
+    return str(getattr(array.dtype, "name", array.dtype)).removeprefix("torch.")
 
 
 def dtype_named(name: Any) -> np.dtype[Any]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from rnn_gpu.errors import ArgumentError, BackendError
+from rnn_gpu.errors import ArgumentError, ArgumentTypeError, BackendError
 from rnn_gpu.problem import Array, Gradients, Inputs, Problem
 
 __all__ = ["BACKENDS", "ENVIRONMENT_VARIABLE", "Backend", "Explanation", "Result", "explain", "select"]
@@ -75,7 +75,12 @@ class _Backends(Mapping[str, Backend]):
         return len(self._modules)
 
 
-BACKENDS: Mapping[str, Backend] = _Backends({"numpy_cpu": "rnn_gpu.kernels.numpy_cpu"})
+BACKENDS: Mapping[str, Backend] = _Backends(
+    {
+        "numba_cpu": "rnn_gpu.kernels.numba_cpu",
+        "numpy_cpu": "rnn_gpu.kernels.numpy_cpu",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -135,8 +140,10 @@ def _asked_for(backend: str | None) -> str | None:
     source = "backend"
     if backend is None:
         backend, source = os.environ.get(ENVIRONMENT_VARIABLE) or None, ENVIRONMENT_VARIABLE
+    if backend is not None and not isinstance(backend, str):
+        raise ArgumentTypeError(source, "the name of a backend", repr(backend))
     if backend is not None and backend not in BACKENDS:
-        near = difflib.get_close_matches(str(backend), BACKENDS, n=1)
+        near = difflib.get_close_matches(backend, BACKENDS, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise ArgumentError(source, f"one of {', '.join(BACKENDS)}", f"{backend!r}{hint}")
     return backend

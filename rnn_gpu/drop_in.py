@@ -68,7 +68,7 @@ def rnn_forward(
     backend: str | None = None,
 ) -> tuple[Array, Array, Tape]:
     """h_t = activation(w_ih x_t + b_ih + w_hh h_{t-1} + b_hh), activation "tanh" or "relu". Returns (y, h_n, tape)."""
-    if activation not in _RNN:
+    if not isinstance(activation, str) or activation not in _RNN:
         raise ArgumentError("activation", "'tanh' or 'relu'", repr(activation))
     weights = Weights(w_ih, w_hh, b_ih, b_hh)
     y, last, tape = _forward(_RNN[activation], x, {"h0": h0}, weights, lengths, resets, reverse, backend)

@@ -54,6 +54,7 @@ def forward(
     backend: str | None = None,
     *,
     save: bool = True,
+    recompute: bool = False,
 ) -> Forward:
     """Run a recurrent layer over a batch of sequences.
 
@@ -65,6 +66,7 @@ def forward(
     reverse: run from the last step to the first; with lengths, each row from its own end.
     backend: name of the backend; else that of the environment variable RNN_GPU_BACKEND; else the first that can.
     save: False keeps nothing for `backward`.
+    recompute: keep only the states; `backward` rebuilds the rest. Less memory, more time, the same gradients.
 
     Returns (y, last, tape): y (T, B, H) of x's dtype, the first state at each step; `last` the states after the last
     step, a (B, H) each, float32 for 16-bit x (the state is not rounded between steps), else of x's dtype.
@@ -73,7 +75,15 @@ def forward(
     was named, can run the call.
     """
     problem, inputs = describe(
-        cell, x, weights, initial=initial, lengths=lengths, resets=resets, reverse=reverse, save=save
+        cell,
+        x,
+        weights,
+        initial=initial,
+        lengths=lengths,
+        resets=resets,
+        reverse=reverse,
+        save=save,
+        recompute=recompute,
     )
     return run_forward(problem, inputs, backend)
 
@@ -123,7 +133,7 @@ def step(
     """
     if len(getattr(x_t, "shape", ())) != 2:
         raise ArgumentError("x_t", "a (B, I) array", f"{type(x_t).__name__} of shape {getattr(x_t, 'shape', None)}")
-    problem, inputs = describe(cell, x_t[None], weights, initial=state, save=False)
+    problem, inputs = describe(cell, x_t[None], weights, initial=state, save=False, x_name="x_t", initial_name="state")
     return tuple(map(problem.library.back, dispatch.select(problem, backend).step(problem, inputs)))
 
 
@@ -138,10 +148,21 @@ def explain(
     backend: str | None = None,
     *,
     save: bool = True,
+    recompute: bool = False,
 ) -> dispatch.Explanation:
     """Say which backend `forward` would run this call on, and why not the others. Nothing is run.
 
     print() it for the whole story. Raises as `forward` does for bad arguments.
     """
-    problem, _ = describe(cell, x, weights, initial=initial, lengths=lengths, resets=resets, reverse=reverse, save=save)
+    problem, _ = describe(
+        cell,
+        x,
+        weights,
+        initial=initial,
+        lengths=lengths,
+        resets=resets,
+        reverse=reverse,
+        save=save,
+        recompute=recompute,
+    )
     return dispatch.explain(problem, backend)

@@ -6,13 +6,13 @@ product, S gates with a recurrent product (S = G for most cells).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from rnn_gpu.arrays import DTYPES, ArrayLibrary, library_of
+from rnn_gpu.arrays import DTYPES, ArrayLibrary, dtype_name, dtype_named, library_of
 from rnn_gpu.compiler.cell import Cell
 from rnn_gpu.errors import ArgumentError, ArgumentTypeError
 from rnn_gpu.weights.core import Weights
@@ -29,13 +29,13 @@ class Problem:
     dtype: of x, the weights, y and their gradients.
     real: the working type, that of the states and their gradients: float32 where dtype has 16 bits, else dtype.
     projected: x is W x_t already, (T, B, G*H), and there is no w_ih.
-    save: keep what backward needs.
+    save: keep what backward needs; recompute: keep only the states, and rebuild the rest in backward.
     """
 
     cell: Cell
     T: int
     B: int
-    I: int  # noqa: E741
+    I: int
     H: int
     dtype: np.dtype[Any]
     real: np.dtype[Any]
@@ -47,10 +47,11 @@ class Problem:
     has_resets: bool
     reverse: bool
     save: bool
+    recompute: bool
     library: ArrayLibrary
 
     def __str__(self) -> str:
-        options = [name for name in ("projected", "reverse", "save") if getattr(self, name)]
+        options = [name for name in ("projected", "reverse", "save", "recompute") if getattr(self, name)]
         options += [
             name.removeprefix("has_") for name in ("has_initial", "has_lengths", "has_resets") if getattr(self, name)
         ]
@@ -91,35 +92,39 @@ def describe(
     resets: object = None,
     reverse: object = False,
     save: object = True,
+    recompute: object = False,
+    x_name: str = "x",
+    initial_name: str = "initial",
     state_names: Sequence[str] | None = None,
 ) -> tuple[Problem, Inputs]:
     """Validate a forward call and return its description and its arrays.
 
-    state_names: what the caller calls the initial states, for error messages.
+    x_name, initial_name, state_names: what the caller calls x, the initial states and each of them, for error messages.
     Raises ArgumentTypeError for arguments of a wrong kind, ArgumentError for wrong shapes, dtypes and values.
     """
     if not isinstance(cell, Cell):
         raise ArgumentTypeError("cell", "a cell, such as rnn_gpu.cells.lstm", _kind(cell))
     if not isinstance(weights, Weights):
         raise ArgumentTypeError("weights", "rnn_gpu.Weights", _kind(weights))
-    for name, flag in (("reverse", reverse), ("save", save)):
+    for name, flag in (("reverse", reverse), ("save", save), ("recompute", recompute)):
         if not isinstance(flag, bool | np.bool_):
             raise ArgumentTypeError(name, "a bool", _kind(flag))
-    library = library_of("x", x)
-    x = library.view(x)
-    if x.ndim != 3:
-        raise ArgumentError("x", "a (T, B, I) array", f"shape {x.shape}")
-    if x.dtype.name not in DTYPES:
-        raise ArgumentError("x", f"dtype {_either(DTYPES)}", x.dtype.name)
-    real = np.dtype(np.float32) if x.dtype.itemsize == 2 else x.dtype
+    library = library_of(x_name, x)
+    if len(x.shape) != 3:
+        raise ArgumentError(x_name, "a (T, B, I) array", f"shape {tuple(x.shape)}")
+    if dtype_name(x) not in DTYPES:
+        raise ArgumentError(x_name, f"dtype {_either(DTYPES)}", dtype_name(x))
+    dtype = dtype_named(dtype_name(x))
+    real = np.dtype(np.float32) if dtype.itemsize == 2 else dtype
     n_steps, n_rows, n_inputs = x.shape
-    weights, hidden = _weights(cell, weights, x, library)
+    x = library.view(x)
+    weights, hidden = _weights(cell, weights, x, x_name, dtype, library)
 
-    names = state_names or [f"initial[{k}] ({state})" for k, state in enumerate(cell.states)]
-    states = _states(initial, "initial", names, (n_rows, hidden), (real, x.dtype), library)
+    names = state_names or [f"{initial_name}[{k}] ({state})" for k, state in enumerate(cell.states)]
+    states = _states(initial, initial_name, names, (n_rows, hidden), (real, dtype), library)
     if states is not None and any(state is None for state in states):
         zeros = [np.zeros((n_rows, hidden), real) if state is None else state for state in states]
-        states = tuple(zeros)
+        states = None if all(state is None for state in states) else tuple(zeros)
     row_ends = None if lengths is None else _lengths(lengths, n_steps, n_rows)
     row_starts = None if resets is None else _resets(resets, n_steps, n_rows)
     if row_ends is not None and row_starts is not None:
@@ -130,7 +135,7 @@ def describe(
         n_rows,
         n_inputs,
         hidden,
-        x.dtype,
+        dtype,
         real,
         projected=weights.w_ih is None,
         has_b_ih=weights.b_ih is not None,
@@ -140,6 +145,7 @@ def describe(
         has_resets=row_starts is not None,
         reverse=bool(reverse),
         save=bool(save),
+        recompute=bool(save and recompute),
         library=library,
     )
     return problem, Inputs(x, weights, states, row_ends, row_starts)
@@ -165,8 +171,12 @@ def describe_gradients(
     return dy, states
 
 
-def _weights(cell: Cell, weights: Weights, x: Array, library: ArrayLibrary) -> tuple[Weights, int]:
+def _weights(
+    cell: Cell, weights: Weights, x: Array, x_name: str, dtype: np.dtype[Any], library: ArrayLibrary
+) -> tuple[Weights, int]:
     """The weights as the kernels take them, and H."""
+    if not isinstance(weights.vectors, Mapping):
+        raise ArgumentTypeError("vectors", "a mapping of arrays by name", _kind(weights.vectors))
     for name, needed in (("w_ih", False), ("w_hh", bool(cell.recurrent_gates))):
         if needed and getattr(weights, name) is None:
             raise ArgumentError(name, f"an array, as cell {cell.name} has recurrent products", "None")
@@ -177,51 +187,54 @@ def _weights(cell: Cell, weights: Weights, x: Array, library: ArrayLibrary) -> t
         raise ArgumentError(
             "vectors", f"those of cell {cell.name} ({_listed(cell.vectors)})", _listed(sorted(weights.vectors))
         )
-    hidden = _hidden_size(cell, weights, x)
+    hidden = _hidden_size(cell, weights, x, x_name)
     n_gates, n_recurrent = len(cell.input_gates), len(cell.recurrent_gates)
     if weights.w_ih is None and x.shape[2] != n_gates * hidden:
         raise ArgumentError(
-            "x", f"W x_t of shape (T, B, {n_gates * hidden}) as w_ih is None", f"shape {tuple(x.shape)}"
+            x_name, f"W x_t of shape (T, B, {n_gates * hidden}) as w_ih is None", f"shape {tuple(x.shape)}"
         )
     shapes = {
+        "w_hh": (n_recurrent * hidden, hidden),  # first: it gave H, so that it is to blame where it is wrong itself
         "w_ih": (n_gates * hidden, x.shape[2]),
-        "w_hh": (n_recurrent * hidden, hidden),
         "b_ih": (n_gates * hidden,),
         "b_hh": (n_recurrent * hidden,),
     } | dict.fromkeys(cell.vectors, (hidden,))
-    checked = {name: _array(name, array, shapes[name], (x.dtype,), library) for name, array in weights.items()}
+    arrays = dict(weights.items())
+    checked = {
+        name: _array(name, arrays[name], shape, (dtype,), library) for name, shape in shapes.items() if name in arrays
+    }
     return Weights.of(checked, cell.vectors), hidden
 
 
-def _hidden_size(cell: Cell, weights: Weights, x: Array) -> int:
+def _hidden_size(cell: Cell, weights: Weights, x: Array, x_name: str) -> int:
     """H, from the one array that tells it for sure."""
+    gates, recurrent = len(cell.input_gates), len(cell.recurrent_gates)
     if weights.w_hh is not None:
-        name, array, axis, blocks = "w_hh", weights.w_hh, 1, 1
+        name, array, axis, blocks, shape = "w_hh", weights.w_hh, 1, 1, f"({recurrent}*H, H)"
     elif cell.vectors:
-        name, array, axis, blocks = cell.vectors[0], weights.vectors[cell.vectors[0]], 0, 1
+        name, array, axis, blocks, shape = cell.vectors[0], weights.vectors[cell.vectors[0]], 0, 1, "(H,)"
     elif weights.w_ih is not None:
-        name, array, axis, blocks = "w_ih", weights.w_ih, 0, len(cell.input_gates)
+        name, array, axis, blocks, shape = "w_ih", weights.w_ih, 0, gates, f"({gates}*H, I)"
     else:
-        name, array, axis, blocks = "x", x, 2, len(cell.input_gates)
+        name, array, axis, blocks, shape = x_name, x, 2, gates, f"(T, B, {gates}*H)"
     library_of(name, array)
     if len(array.shape) <= axis or array.shape[axis] < blocks or array.shape[axis] % blocks:
-        expected = f"an axis {axis} of {blocks} * H, H at least 1"
-        raise ArgumentError(name, expected, f"shape {tuple(array.shape)}")
+        raise ArgumentError(name, f"shape {shape}, H at least 1", f"shape {tuple(array.shape)}")
     return int(array.shape[axis]) // blocks
 
 
 def _array(
-    name: str, array: object, shape: tuple[int, ...], dtypes: tuple[np.dtype[Any], ...], library: ArrayLibrary
+    name: str, array: Array, shape: tuple[int, ...], dtypes: tuple[np.dtype[Any], ...], library: ArrayLibrary
 ) -> Array:
     own = library_of(name, array)
     if (own.name, own.device) != (library.name, library.device):
         raise ArgumentTypeError(name, f"a {library} as x is", f"a {own}")
-    view = library.view(array)
-    if tuple(view.shape) != shape:
-        raise ArgumentError(name, f"shape {shape}", f"shape {tuple(view.shape)}")
-    if view.dtype not in dtypes:
-        raise ArgumentError(name, f"dtype {_either(sorted({d.name for d in dtypes}))} as x is", view.dtype.name)
-    return view
+    if tuple(array.shape) != shape:
+        raise ArgumentError(name, f"shape {shape}", f"shape {tuple(array.shape)}")
+    names = sorted({dtype.name for dtype in dtypes})
+    if dtype_name(array) not in names:
+        raise ArgumentError(name, f"dtype {_either(names)} as x is", dtype_name(array))
+    return library.view(array)
 
 
 def _states(
@@ -245,7 +258,7 @@ def _states(
 
 
 def _lengths(lengths: object, n_steps: int, n_rows: int) -> np.ndarray[Any, Any]:
-    array = _host("lengths", lengths)
+    array = _host("lengths", "(B,) integers", lengths)
     if array.size == 0 and array.shape == (n_rows,):
         return np.zeros(0, np.int64)
     if array.dtype.kind not in "iu":
@@ -259,7 +272,9 @@ def _lengths(lengths: object, n_steps: int, n_rows: int) -> np.ndarray[Any, Any]
 
 
 def _resets(resets: object, n_steps: int, n_rows: int) -> np.ndarray[Any, Any]:
-    array = _host("resets", resets)
+    array = _host("resets", "(T, B) bools", resets)
+    if array.size == 0 and array.shape == (n_steps, n_rows):
+        return np.zeros(array.shape, np.bool_)
     if array.dtype != np.bool_:
         raise ArgumentError("resets", "dtype bool", f"dtype {array.dtype.name}")
     if array.shape != (n_steps, n_rows):
@@ -267,10 +282,15 @@ def _resets(resets: object, n_steps: int, n_rows: int) -> np.ndarray[Any, Any]:
     return array.copy()
 
 
-def _host(name: str, values: object) -> np.ndarray[Any, Any]:
+def _host(name: str, expected: str, values: object) -> np.ndarray[Any, Any]:
     """A small array that the kernels want on the host: a sequence or an array of any library."""
     if isinstance(values, list | tuple):
-        return np.array(values)
+        try:
+            return np.array(values)
+        except ValueError as error:
+            raise ArgumentError(name, expected, f"a sequence that is no array ({error})") from error
+    if np.isscalar(values):
+        raise ArgumentTypeError(name, f"an array or sequence of {expected}", _kind(values))
     library = library_of(name, values)
     if library.device == "cpu":
         return np.asarray(library.view(values))

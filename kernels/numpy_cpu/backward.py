@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from rnn_gpu.kernels.numpy_cpu import mathematics
+from rnn_gpu.kernels.numpy_cpu import forward, mathematics
 from rnn_gpu.kernels.numpy_cpu.forward import Saved, cast, stage_weights, steps, valid_steps
 from rnn_gpu.problem import Array, Gradients, Inputs, Problem
 from rnn_gpu.weights.core import Weights
@@ -17,6 +18,8 @@ __all__ = ["run"]
 
 def run(problem: Problem, inputs: Inputs, saved: Saved, dy: Array | None, dlast: tuple[Array | None, ...]) -> Gradients:
     """Run the sequence back. dy [T, B, H]; dlast a [B, H] a state; None stands for zeros."""
+    if problem.recompute:
+        saved = forward.run(replace(problem, recompute=False), inputs).saved
     with np.errstate(all="ignore"):  # NaN and Inf go through as IEEE says
         return _run(problem, inputs, saved, dy, dlast)
 
@@ -31,7 +34,9 @@ def _run(
     functions = mathematics.functions_of(cell, real)
     valid = valid_steps(problem, inputs)
     stages = {weights.gates: weights for weights in stage_weights(problem, inputs)}
-    vectors = {name: cast(array, real) for name, array in inputs.weights.vectors.items()}
+    vectors = {
+        name: np.broadcast_to(cast(array, real), (n_rows, hidden)) for name, array in inputs.weights.vectors.items()
+    }
     zeros = np.zeros((n_rows, hidden), real)
 
     d_input = np.zeros((problem.T, n_rows, len(cell.input_gates), hidden), real)

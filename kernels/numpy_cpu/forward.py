@@ -23,7 +23,7 @@ class Saved:
     """What backward needs.
 
     history: by state, [T+1, B, H] in the working type: the state before step t at `before(t)`, not yet reset.
-    values: by name of the cell's saved set, [T, B, H].
+    values: by name of the cell's saved set, [T, B, H]; empty where backward is to recompute them.
     """
 
     history: dict[str, Array]
@@ -53,7 +53,9 @@ def _run(problem: Problem, inputs: Inputs) -> Result:
     valid = valid_steps(problem, inputs)
     projected = _input_product(problem, inputs, valid)
     stages = stage_weights(problem, inputs)
-    vectors = {name: cast(array, real) for name, array in inputs.weights.vectors.items()}
+    vectors = {
+        name: np.broadcast_to(cast(array, real), (n_rows, hidden)) for name, array in inputs.weights.vectors.items()
+    }
 
     if inputs.initial is None:
         state = {name: np.zeros((n_rows, hidden), real) for name in cell.states}
@@ -153,7 +155,8 @@ def _reset(state: dict[str, Array], resets: Array | None, t: int) -> dict[str, A
 
 def _empty_saved(problem: Problem) -> Saved:
     n_steps, rest = problem.T, (problem.B, problem.H)
+    kept = () if problem.recompute else problem.cell.saved
     return Saved(
         {name: np.empty((n_steps + 1, *rest), problem.real) for name in problem.cell.states},
-        {name: np.empty((n_steps, *rest), problem.real) for name in problem.cell.saved},
+        {name: np.empty((n_steps, *rest), problem.real) for name in kept},
     )

@@ -1,0 +1,50 @@
+"""The fast CPU backend: the emitted cell functions on SIMD vectors, packed products, rows shared out over threads.
+
+`BACKEND` is what dispatch sees. Nothing is compiled, and Numba is not imported, before the first call.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+from rnn_gpu.dispatch import Result
+from rnn_gpu.problem import Array, Gradients, Inputs, Problem
+from rnn_gpu.threads import get_threads
+
+__all__ = ["BACKEND"]
+
+
+class _NumbaBackend:
+    name = "numba_cpu"
+    description = "compiled by Numba, SIMD and threads: every cell, option and dtype"
+    batch_invariant = True
+
+    def unavailable(self) -> str | None:
+        return None if importlib.util.find_spec("numba") else "the package numba is not installed"
+
+    def devices(self) -> list[str]:
+        from rnn_gpu.kernels.numba_cpu.host import TRAITS  # noqa: PLC0415  (imports Numba)
+
+        return [f"{get_threads()} threads, {TRAITS.kind}"]
+
+    def refuses(self, problem: Problem) -> str | None:
+        return None if problem.library.device == "cpu" else f"x is a {problem.library}; this backend takes host arrays"
+
+    def forward(self, problem: Problem, inputs: Inputs) -> Result:
+        from rnn_gpu.kernels.numba_cpu import forward  # noqa: PLC0415
+
+        return forward.run(problem, inputs)
+
+    def backward(
+        self, problem: Problem, inputs: Inputs, saved: Any, dy: Array | None, dlast: tuple[Array | None, ...]
+    ) -> Gradients:
+        from rnn_gpu.kernels.numba_cpu import backward  # noqa: PLC0415
+
+        return backward.run(problem, inputs, saved, dy, dlast)
+
+    def step(self, problem: Problem, inputs: Inputs) -> tuple[Array, ...]:
+        return self.forward(problem, inputs).last
+
+
+BACKEND = _NumbaBackend()

@@ -1,0 +1,146 @@
+"""Cells inside compiled code: a cell as a Numba type, and the two functions that every driver calls for a step.
+
+A driver that closed over a cell's functions would be compiled anew in each process. A cell is a type of its own
+instead, whose name carries a digest of all that its code depends on; the drivers are ordinary cached functions, and
+`forward_step(cell, ...)` is resolved by that type.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import linecache
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from numba import types
+from numba.extending import NativeValue, models, overload, register_model, typeof_impl, unbox
+
+from rnn_gpu.compiler import emit_python
+from rnn_gpu.compiler.cell import Cell
+from rnn_gpu.kernels.numba_cpu import emit_steps, mathematics, product
+from rnn_gpu.kernels.numba_cpu.host import TRAITS
+from rnn_gpu.kernels.numba_cpu.jit import jit
+from rnn_gpu.kernels.numba_cpu.simd import add_wide, load, store
+
+__all__ = ["CompiledCell", "backward_step", "compiled", "forward_step"]
+
+
+def forward_step(
+    cell: Any, P: Any, p0: int, p_row: int, R: Any, r_row: int, S: Any, N: Any, s_slot: int,
+    Q: Any, q0: int, q_row: int, C: Any, V: Any, U: Any, bias: Any, rows: int, H: int, H_p: int,
+) -> None:  # fmt: skip
+    """One step of the cell over `rows` rows, forward. Flat arrays, each with an offset or a stride:
+
+    in   P [row, G, H_p] at p0: W x_t + b_ih       S [n_states, row, H_p]: states before the step
+         U: packed recurrent weights, a stage after another    bias: b_hh laid out as a row of R
+         V [n_vectors, H_p]
+    out  N [n_states, row, H_p]: states after the step    Q [row, n_saved, H_p] at q0: values saved for backward
+    work R [row, r_row]: products, each stage padded to whole panels    C [n_scratch, row, H_p]
+    """
+    raise TypeError("forward_step is for compiled code")
+
+
+def backward_step(
+    cell: Any, D: Any, E: Any, S: Any, s_slot: int, A: Any, a0: int, a_row: int, Q: Any, q0: int, q_row: int,
+    V: Any, DV: Any, dv0: int, dv_slot: int, C: Any, T: Any, t_row: int, DR: Any, dr0: int, dr_row: int,
+    DP: Any, dp0: int, dp_row: int, O: Any, o0: int, o_row: int, U: Any, zeros: Any, rows: int, H: int, H_p: int,
+) -> None:  # fmt: skip
+    """One step of the cell over `rows` rows, backward. Flat arrays, each with an offset or a stride:
+
+    in   D [n_states, row, H_p]: gradients of the states after the step    S, V: as forward's
+         A [row, n_states, H_p] at a0: states after the step    Q [row, n_saved, H_p] at q0: what forward saved
+         U: packed transposed weights, a stage after another, the last first    zeros [panel]
+    out  E [n_states, row, H_p]: gradients of the states before the step
+         DR [row, S, H_p] at dr0: gradients of U operand + b_hh, in the order of the stages
+         DP [row, G, H_p] at dp0: gradients of W x_t + b_ih; not written where `CompiledCell.shared`
+         O [row, n_stages, H_p] at o0: the stages' operands
+    adds DV [n_vectors, row, H_p] at dv0, slots dv_slot apart: gradients of the vectors, float64
+    work C [n_scratch, row, H_p]    T [n_stages, row, t_row]: transposed products
+    """
+    raise TypeError("backward_step is for compiled code")
+
+
+class CompiledCell:
+    """A cell as a value that compiled code takes. It is empty there: its type says it all.
+
+    scratch: slots of C that a step needs, forward and backward. shared: dP and dR are one array.
+    """
+
+    def __init__(self, cell: Cell) -> None:
+        program = cell.program
+        self.shared = emit_steps.shares_gradient(program)
+        forward = _parameters(forward_step)
+        backward = _parameters(backward_step)
+        self.texts = {
+            "forward_step": emit_steps.forward_step(program, forward),
+            "backward_step": emit_steps.backward_step(program, backward),
+        }
+        self.scratch = 1 + max(text.count("* s_slot") for text in self.texts.values())
+        text = "".join([cell.source("python"), *self.texts.values(), _own_sources()])
+        self.numba_type = _CellType(cell, hashlib.sha256(text.encode()).hexdigest()[:24], self.texts)
+
+
+class _CellType(types.Opaque):
+    def __init__(self, cell: Cell, digest: str, texts: dict[str, str]) -> None:
+        super().__init__(name=f"Cell({cell.name}, {TRAITS.kind}, {digest})")
+        self.cell, self.texts = cell, texts
+
+    def function(self, name: str, scalar: Any) -> Any:
+        """The cell's step `name` as a Python function over arrays of `scalar`."""
+        real, functions = mathematics.REAL[scalar], mathematics.FUNCTIONS[scalar]
+        namespace: dict[str, Any] = {
+            key: jit(function) for key, function in emit_python.compiled(self.cell.program, real, functions).items()
+        }
+        namespace |= {"real": real, "load": load, "store": store, "add_wide": add_wide}
+        namespace |= {
+            key: getattr(product, key)
+            for key in ("clear_padding", "integer", "lanes_of", "padded", "panel_of", "product")
+        }
+        text, filename = self.texts[name], f"<rnn_gpu {self.cell.name} {name}>"
+        exec(compile(text, filename, "exec"), namespace)
+        linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
+        return namespace[name]
+
+
+register_model(_CellType)(models.OpaqueModel)
+
+
+@typeof_impl.register(CompiledCell)
+def _type_of(value: CompiledCell, context: Any) -> _CellType:
+    return value.numba_type
+
+
+@unbox(_CellType)
+def _unbox(cell_type: Any, value: Any, context: Any) -> NativeValue:
+    return NativeValue(context.context.get_dummy_value())
+
+
+@cache
+def compiled(cell: Cell) -> CompiledCell:
+    """The cell for compiled code."""
+    return CompiledCell(cell)
+
+
+def _parameters(function: Any) -> str:
+    return ", ".join(list(inspect.signature(function).parameters)[1:])
+
+
+@cache
+def _own_sources() -> str:
+    """The text of this backend: compiled code is cached under a name that changes with it."""
+    return "".join(path.read_text("utf-8") for path in sorted(Path(__file__).parent.glob("*.py")))
+
+
+def _resolve(step: Any) -> None:
+    """Let compiled code call `step` as the function of the cell's type and of the arrays' scalars."""
+    states = _parameters(step).split(", ").index("S")
+
+    @overload(step, strict=False)
+    def resolved(cell: Any, *arguments: Any) -> Any:
+        return cell.function(step.__name__, arguments[states].dtype)
+
+
+_resolve(forward_step)
+_resolve(backward_step)

@@ -1,0 +1,215 @@
+"""Writes one step of a cell over the rows of a batch: loops that load, call the emitted functions, and store.
+
+The text is the bridge between the cell's functions, which know values by name, and this backend's arrays, which know
+places. All arrays are flat; `cells.forward_step` and `cells.backward_step` say what each holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from rnn_gpu.compiler.graph import Node
+from rnn_gpu.compiler.program import Function, Program
+
+__all__ = ["backward_step", "forward_step", "shares_gradient"]
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a value lies: element `offset` + row * `stride` + unit of `array`."""
+
+    array: str
+    offset: str
+    stride: str
+
+    @property
+    def load(self) -> str:
+        return f"load({self.array}, {self._index})"
+
+    def store(self, value: str) -> str:
+        function = "add_wide" if self.array == "DV" else "store"
+        return f"{function}({self.array}, {self._index}, {value})"
+
+    @property
+    def _index(self) -> str:
+        return f"{self.offset} + row * {self.stride} + unit" if self.stride else f"{self.offset} + unit"
+
+
+Results = Sequence[tuple[Node | None, _Place]]
+"""Values and the places that want them; None is zero."""
+
+
+def shares_gradient(program: Program) -> bool:
+    """Whether dP is dR: every gate has both products, and their sum is all that the cell reads."""
+    derived = program.derived
+    gates = [gate for stage in program.stages for gate in stage.gates]
+    return gates == list(program.traced.leaves("input")) and all(
+        derived.d_input.get(gate) is derived.d_recurrent.get(gate) for gate in gates
+    )
+
+
+def forward_step(program: Program, arguments: str) -> str:
+    """Text of `forward_step(cell, arguments)`."""
+    traced, stages = program.traced, program.stages
+    saved, outputs = program.derived.saved, traced.outputs
+    places = _leaf_places(program)
+    places |= {node: _field("P", "p0", k, "p_row") for k, node in enumerate(traced.leaves("input").values())}
+    for index, stage in enumerate(stages):
+        for k, gate in enumerate(stage.gates):
+            places[traced.leaves("recurrent")[gate]] = _field("R", f"r_{index}", k, "r_row")
+    kept = {node: _field("Q", "q0", k, "q_row") for k, node in enumerate(saved)}
+    operands = [stage.operand for stage in stages if stage.operand.op != "state"]
+    scratch = _scratch([*operands, *_handed_on(program.forward, kept)])
+    results: Results = [
+        *scratch.items(),
+        *kept.items(),
+        *((node, _slot("N", k)) for k, node in enumerate(outputs)),
+    ]
+    computed = _computed(program.forward)
+    writer = _Writer(program, scratch | kept | places)
+
+    body = ["lanes, panel = lanes_of(S), panel_of(S)", "r_0, u_0, zero = integer(0), integer(0), integer(0)"]
+    for index, stage in enumerate(stages):
+        function = program.forward[index]
+        body += writer.loop(function, _from(function, results) + _leaves_among([stage.operand], results, computed))
+        operand = scratch.get(stage.operand) or places[stage.operand]
+        body += [
+            f"width = padded({len(stage.gates)} * H_p, panel)",
+            f"product(R, r_{index}, r_row, {operand.array}, {operand.offset}, H_p, U, u_{index}, bias, r_{index}, "
+            "rows, width, H)",
+            f"r_{index + 1}, u_{index + 1} = r_{index} + width, u_{index} + width * H",
+        ]
+    last = program.forward[-1]
+    body += writer.loop(last, _from(last, results) + _leaves_among([*saved, *outputs], results, computed))
+    return _define("forward_step", arguments, body)
+
+
+def backward_step(program: Program, arguments: str) -> str:
+    """Text of `backward_step(cell, arguments)`."""
+    traced, derived, stages = program.traced, program.derived, program.stages
+    places = _leaf_places(program)
+    places |= {node: _field("A", "a0", k, "a_row") for k, node in enumerate(traced.outputs) if node not in places}
+    places |= {node: _field("Q", "q0", k, "q_row") for k, node in enumerate(derived.saved)}
+    places |= {traced.graph.leaf("gradient", label): _slot("D", k) for k, label in enumerate(traced.states)}
+    products = {stage: _Place("T", f"{k} * rows * t_row", "t_row") for k, stage in enumerate(program.backward_stages)}
+    places |= {derived.transposed[stage]: place for stage, place in products.items()}
+    scratch = _scratch(_handed_on(program.backward, {}))
+
+    first_gate = {stage: sum(len(s.gates) for s in stages[:k]) for k, stage in enumerate(stages)}
+    d_recurrent: dict[str, _Place] = {
+        gate: _field("DR", "dr0", first_gate[stage] + k, "dr_row")
+        for stage in stages
+        for k, gate in enumerate(stage.gates)
+    }
+    d_input = {gate: _field("DP", "dp0", k, "dp_row") for k, gate in enumerate(traced.leaves("input"))}
+    d_vectors = {name: _Place("DV", f"dv0 + {k} * dv_slot", "H_p") for k, name in enumerate(traced.vectors)}
+    results: list[tuple[Node | None, _Place]] = list(scratch.items())
+    for gradients, wanted in (
+        (derived.d_recurrent, d_recurrent),
+        (derived.d_input, {} if shares_gradient(program) else d_input),
+        (derived.d_states, {name: _slot("E", k) for k, name in enumerate(traced.states)}),
+        (derived.d_vectors, d_vectors),
+    ):
+        results += [(gradients.get(label), place) for label, place in wanted.items()]
+    computed = _computed(program.backward)
+    writer = _Writer(program, scratch | places)
+
+    operands = [(stage.operand, _field("O", "o0", k, "o_row")) for k, stage in enumerate(stages)]
+    body = ["lanes, panel = lanes_of(S), panel_of(S)", "u_0, zero = integer(0), integer(0)"]
+    body += writer.loop(program.operands, operands)
+    for index, stage in enumerate(program.backward_stages):
+        function = program.backward[index]
+        gates = [derived.d_recurrent.get(gate) for gate in stage.gates]
+        body += writer.loop(function, _from(function, results) + _leaves_among(gates, results, computed, "DR"))
+        start, product = f"dr0 + {first_gate[stage]} * H_p", products[stage]
+        body += [
+            f"depth = {len(stage.gates)} * H_p",
+            f"clear_padding(DR, {start}, dr_row, rows, integer({len(stage.gates)}), H, H_p)",
+            f"product(T, {product.offset}, t_row, DR, {start}, dr_row, U, u_{index}, zeros, zero, rows, H_p, depth)",
+            f"u_{index + 1} = u_{index} + padded(H_p, panel) * depth",
+        ]
+    last = program.backward[-1]
+    early = {gate for stage in program.backward_stages for gate in stage.gates}
+    late = [(node, place) for node, place in results if place not in [d_recurrent[gate] for gate in early]]
+    body += writer.loop(last, _from(last, results) + _leaves_among([node for node, _ in late], late, computed))
+    if not shares_gradient(program):
+        body.append(f"clear_padding(DP, dp0, dp_row, rows, integer({len(d_input)}), H, H_p)")
+    return _define("backward_step", arguments, body)
+
+
+@dataclass(frozen=True)
+class _Writer:
+    program: Program
+    places: dict[Node, _Place]
+
+    def loop(self, function: Function, results: Results) -> list[str]:
+        """Lines of the loop over rows and units that runs `function` and stores `results`."""
+        names = self.program.traced.graph.names
+        body = []
+        if function.steps:
+            arguments = ", ".join(self.places[node].load for node in function.inputs)
+            values = ", ".join(f"v_{names[node]}" for node in function.outputs)
+            body.append(f"{values} = {function.name}({arguments})")
+        for node, place in results:
+            if node is None or node.op == "constant":
+                value = f"real({0.0 if node is None else node.value!r})"
+            else:
+                value = f"v_{names[node]}" if node in function.outputs else self.places[node].load
+            body.append(place.store(value))
+        if not body:
+            return []
+        return ["for row in range(rows):", "    for unit in range(0, H_p, lanes):", *(f"        {s}" for s in body)]
+
+
+def _slot(array: str, slot: int) -> _Place:
+    """Slot `slot` of an array laid out [slot, row, unit]."""
+    return _Place(array, f"{slot} * s_slot", "H_p")
+
+
+def _field(array: str, start: str, field: int, row: str) -> _Place:
+    """Field `field` of an array laid out [row, field, unit]."""
+    return _Place(array, f"{start} + {field} * H_p", row)
+
+
+def _scratch(nodes: Iterable[Node]) -> dict[Node, _Place]:
+    return {node: _slot("C", k) for k, node in enumerate(dict.fromkeys(nodes))}
+
+
+def _leaf_places(program: Program) -> dict[Node, _Place]:
+    graph = program.traced.graph
+    states = {graph.leaf("state", label): _slot("S", k) for k, label in enumerate(program.traced.states)}
+    return states | {
+        graph.leaf("vector", label): _Place("V", f"{k} * H_p", "") for k, label in enumerate(program.traced.vectors)
+    }
+
+
+def _computed(functions: Sequence[Function]) -> set[Node]:
+    return {node for function in functions for node in function.outputs}
+
+
+def _handed_on(functions: Sequence[Function], kept: dict[Node, _Place]) -> list[Node]:
+    """What one function computes and a later one reads, and that has no place of its own."""
+    last_read = {node: index for index, function in enumerate(functions) for node in function.inputs}
+    made = [(node, index) for index, function in enumerate(functions) for node in function.outputs]
+    return [node for node, index in made if last_read.get(node, -1) > index and node not in kept]
+
+
+def _from(function: Function, results: Results) -> list[tuple[Node | None, _Place]]:
+    """The results that `function` computes."""
+    return [(node, place) for node, place in results if node in function.outputs]
+
+
+def _leaves_among(
+    nodes: Sequence[Node | None], results: Results, computed: set[Node], array: str = ""
+) -> list[tuple[Node | None, _Place]]:
+    """The results that no function computes, and that so are copies of a leaf or zero."""
+    return [
+        (node, place)
+        for node, place in results
+        if node in nodes and node not in computed and place.array.startswith(array)
+    ]
+
+
+def _define(name: str, arguments: str, body: Sequence[str]) -> str:
+    return "\n".join([f"def {name}(cell, {arguments}):", *(f"    {line}" for line in body)]) + "\n"

@@ -1,0 +1,87 @@
+"""What the host's processor offers: vector width and register tile. All tuning numbers of this backend live here.
+
+The tile is R rows x V vectors of accumulators, held in registers while a product runs down its K axis; V vectors make
+a panel, the unit in which weights are packed.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+
+from llvmlite import binding
+from numba.core import config
+
+from rnn_gpu.errors import ArgumentError
+
+__all__ = ["BLOCK_ROWS", "DEPTH", "DEPTH_OVER_ROWS", "ENVIRONMENT_VARIABLE", "TILE_ROWS", "TRAITS", "Traits", "detect"]
+
+TILE_ROWS = 6
+"""Rows in a tile of sums."""
+
+DEPTH = 1024
+"""Steps down the K axis in one pass over the weights: a panel of that depth stays in the second-level cache."""
+
+DEPTH_OVER_ROWS = 256
+"""The same for products whose K axis is time and batch, where both operands are packed as they come."""
+
+BLOCK_ROWS = 96
+"""Rows of x projected at a time: enough to hide the traffic of the weights, few enough to stay in the cache."""
+
+ENVIRONMENT_VARIABLE = "RNN_GPU_SIMD"
+"""Names the instruction set to write for, one of `KINDS`, in place of the one found."""
+
+
+@dataclass(frozen=True)
+class Traits:
+    """Tuning numbers for one kind of processor.
+
+    vector_bytes: of one vector register.
+    tile_vectors: vectors in a panel; TILE_ROWS times as many sums, and the operands, must fit the registers.
+    """
+
+    kind: str
+    vector_bytes: int
+    tile_vectors: int
+
+    def lanes(self, itemsize: int) -> int:
+        """Elements in a vector."""
+        return self.vector_bytes // itemsize
+
+    def panel(self, itemsize: int) -> int:
+        """Columns in a panel."""
+        return self.lanes(itemsize) * self.tile_vectors
+
+
+KINDS = {
+    "avx512": Traits("avx512", 64, 4),  # 24 of 32 registers hold sums
+    "avx2": Traits("avx2", 32, 2),  # 12 of 16
+    "neon": Traits("neon", 16, 4),  # 24 of 32
+    "plain": Traits("plain", 16, 2),  # 12 of 16: the SSE2 that every 64-bit x86 has
+}
+
+
+def detect() -> Traits:
+    """The traits of this processor. Raises ArgumentError if RNN_GPU_SIMD names none that there is."""
+    asked_for = os.environ.get(ENVIRONMENT_VARIABLE)
+    if asked_for:
+        if asked_for not in KINDS:
+            raise ArgumentError(ENVIRONMENT_VARIABLE, f"one of {', '.join(KINDS)}", repr(asked_for))
+        return KINDS[asked_for]
+    if config.CPU_NAME is not None:  # the user has asked Numba for another processor than this one
+        named = dict.fromkeys(
+            (f.strip("+ ") for f in (config.CPU_FEATURES or "").split(",") if f.startswith("+")), True
+        )
+    else:
+        named = dict(binding.get_host_cpu_features())
+    if named.get("avx512f") and named.get("avx512vl"):
+        return KINDS["avx512"]
+    if named.get("avx2") and named.get("fma"):
+        return KINDS["avx2"]
+    if platform.machine().lower() in ("arm64", "aarch64"):
+        return KINDS["neon"]
+    return KINDS["plain"]
+
+
+TRAITS = detect()

@@ -1,0 +1,63 @@
+"""How a batch of sequences is laid out: rows sorted by length, only the steps that are valid, slices for threads.
+
+Rows are taken in the order of falling length, so that the rows still running at step t are the first `active[t]` ones;
+their values lie at rows `start[t]` to `start[t] + active[t]` of every saved array. Without lengths all rows always run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from rnn_gpu.problem import Inputs, Problem
+
+__all__ = ["Layout", "layout_of"]
+
+IntArray = np.ndarray[Any, np.dtype[np.int64]]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """order [B]: the caller's row of each of our rows; active [T]; start [T + 1]."""
+
+    order: IntArray
+    active: IntArray
+    start: IntArray
+
+    @property
+    def n_rows(self) -> int:
+        """Valid steps in all."""
+        return int(self.start[-1])
+
+    @cached_property
+    def flat_rows(self) -> IntArray:
+        """[n_rows] for each of our rows, its row t * B + b in the caller's (T, B) arrays."""
+        n_batch = self.order.size
+        return np.concatenate(
+            [t * n_batch + self.order[:count] for t, count in enumerate(self.active)] or [np.zeros(0, np.int64)]
+        )
+
+    def slices(self, parts: int) -> list[tuple[int, int]]:
+        """Cut our rows into at most `parts` runs of about the same number of valid steps."""
+        n_batch = self.order.size
+        if parts == 1 or self.n_rows == 0:
+            return [(0, n_batch)]
+        steps_of_row = np.searchsorted(-self.active, -np.arange(n_batch), side="left")
+        done = np.concatenate([[0], np.cumsum(steps_of_row)])
+        cuts = [*np.searchsorted(done, self.n_rows * np.arange(parts) / parts).tolist(), n_batch]
+        return [(a, b) for a, b in pairwise(cuts) if a < b]
+
+
+def layout_of(problem: Problem, inputs: Inputs) -> Layout:
+    """The layout of a call."""
+    if inputs.lengths is None:
+        order, active = np.arange(problem.B), np.full(problem.T, problem.B)
+    else:
+        order = np.argsort(-inputs.lengths, kind="stable")
+        running = np.bincount(inputs.lengths, minlength=problem.T + 1)
+        active = problem.B - np.cumsum(running)[: problem.T]
+    return Layout(order, active, np.concatenate([[0], np.cumsum(active)]).astype(np.int64))

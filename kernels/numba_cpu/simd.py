@@ -1,0 +1,259 @@
+"""A register full of numbers as a Numba type, so that the emitted cell functions compute on whole registers.
+
+`load`, `store` and `splat` make and take vectors; + - * / and the comparisons work on them as on scalars. Left to
+itself LLVM would not vectorise a cell's loop: it touches more arrays than LLVM is willing to prove apart.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.datamodel.models import PrimitiveModel
+from numba.extending import intrinsic, lower_builtin, register_model, type_callable
+
+from rnn_gpu.kernels.numba_cpu.host import TRAITS
+
+__all__ = [
+    "Mask",
+    "Vector",
+    "add_wide",
+    "call_llvm",
+    "element_pointer",
+    "load",
+    "scale_by_power_of_two",
+    "select",
+    "splat32",
+    "splat64",
+    "store",
+    "vector_type",
+]
+
+_INDEX = ir.IntType(64)
+_LANE = ir.IntType(32)
+
+
+class Vector(types.Type):
+    """A vector of `lanes` numbers of a Numba float type."""
+
+    def __init__(self, dtype: Any, lanes: int) -> None:
+        self.dtype, self.lanes = dtype, lanes
+        super().__init__(name=f"Vector({dtype}, {lanes})")
+
+
+class Mask(types.Type):
+    """The result of a comparison of vectors of `lanes` numbers."""
+
+    def __init__(self, lanes: int) -> None:
+        self.lanes = lanes
+        super().__init__(name=f"Mask({lanes})")
+
+
+def vector_type(vector: Vector) -> ir.VectorType:
+    """The LLVM type of a vector."""
+    return ir.VectorType(ir.FloatType() if vector.dtype == types.float32 else ir.DoubleType(), vector.lanes)
+
+
+@register_model(Vector)
+class _VectorModel(PrimitiveModel):
+    def __init__(self, manager: Any, vector: Vector) -> None:
+        super().__init__(manager, vector, vector_type(vector))
+
+
+@register_model(Mask)
+class _MaskModel(PrimitiveModel):
+    def __init__(self, manager: Any, mask: Mask) -> None:
+        super().__init__(manager, mask, ir.VectorType(ir.IntType(1), mask.lanes))
+
+
+def _vector_of(array: types.Array) -> Vector:
+    return Vector(array.dtype, TRAITS.lanes(array.dtype.bitwidth // 8))
+
+
+def element_pointer(context: Any, builder: Any, array_type: Any, array: Any, offset: Any) -> Any:
+    """Pointer to element `offset` of a contiguous array."""
+    data = cgutils.create_struct_proxy(array_type)(context, builder, array).data
+    return builder.gep(data, [offset])
+
+
+def call_llvm(builder: Any, name: str, *arguments: Any) -> Any:
+    """Call an LLVM intrinsic whose arguments and result are all of one vector type."""
+    kind = arguments[0].type
+    suffix = f"v{kind.count}{'f32' if isinstance(kind.element, ir.FloatType) else 'f64'}"
+    function = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(kind, [kind] * len(arguments)), f"llvm.{name}.{suffix}"
+    )
+    return builder.call(function, arguments)
+
+
+def broadcast(builder: Any, scalar: Any, kind: ir.VectorType) -> Any:
+    """A vector with `scalar` in every lane."""
+    empty = ir.Constant(kind, ir.Undefined)
+    first = builder.insert_element(empty, scalar, ir.Constant(_LANE, 0))
+    return builder.shuffle_vector(first, empty, ir.Constant(ir.VectorType(_LANE, kind.count), [0] * kind.count))
+
+
+@intrinsic
+def load(typing: Any, array: Any, offset: Any) -> Any:
+    """The vector at element `offset` of a contiguous array."""
+    vector = _vector_of(array)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        pointer = element_pointer(context, builder, signature.args[0], *arguments)
+        value = builder.load(builder.bitcast(pointer, vector_type(vector).as_pointer()))
+        value.align = vector.dtype.bitwidth // 8
+        return value
+
+    return vector(array, types.intp), generate
+
+
+@intrinsic
+def store(typing: Any, array: Any, offset: Any, vector: Any) -> Any:
+    """Write a vector at element `offset` of a contiguous array."""
+    if array.dtype != vector.dtype:
+        return None
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        pointer = element_pointer(context, builder, signature.args[0], arguments[0], arguments[1])
+        written = builder.store(arguments[2], builder.bitcast(pointer, vector_type(vector).as_pointer()))
+        written.align = vector.dtype.bitwidth // 8
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, vector), generate
+
+
+@intrinsic
+def add_wide(typing: Any, sums: Any, offset: Any, vector: Any) -> Any:
+    """Add a vector, widened to float64, to the float64 elements from `offset` on."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        wide = ir.VectorType(ir.DoubleType(), vector.lanes)
+        pointer = element_pointer(context, builder, signature.args[0], arguments[0], arguments[1])
+        pointer = builder.bitcast(pointer, wide.as_pointer())
+        before = builder.load(pointer)
+        before.align = 8
+        term = arguments[2] if vector.dtype == types.float64 else builder.fpext(arguments[2], wide)
+        written = builder.store(builder.fadd(before, term), pointer)
+        written.align = 8
+        return context.get_dummy_value()
+
+    return types.void(sums, types.intp, vector), generate
+
+
+def _splat(dtype: Any) -> Any:
+    vector = Vector(dtype, TRAITS.lanes(dtype.bitwidth // 8))
+
+    @intrinsic
+    def splat(typing: Any, value: Any) -> Any:
+        """A vector with `value`, rounded to the vector's type, in every lane."""
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            scalar = context.cast(builder, arguments[0], signature.args[0], dtype)
+            return broadcast(builder, scalar, vector_type(vector))
+
+        return vector(types.float64 if isinstance(value, types.Integer) else value), generate
+
+    return splat
+
+
+splat32, splat64 = _splat(types.float32), _splat(types.float64)
+
+
+@intrinsic
+def select(typing: Any, mask: Any, a: Any, b: Any) -> Any:
+    """`a` in the lanes where `mask` holds, `b` in the others."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.select(*arguments)
+
+    return a(mask, a, b), generate
+
+
+@intrinsic
+def scale_by_power_of_two(typing: Any, vector: Any, biased: Any) -> Any:
+    """vector * 2**n, rounded once, where `biased` = n + 1.5 * 2**23 (float32) or n + 1.5 * 2**52 (float64).
+
+    Added to such a number, n stands in the low bits of the significand. Half of n is applied at a time, so that results
+    beyond the largest and below the smallest normal number come out right. |n| < 2**8 (float32) or 2**11 (float64).
+    """
+    single = vector.dtype == types.float32
+    integer = ir.VectorType(ir.IntType(32 if single else 64), vector.lanes)
+    significand, bias, magic = (23, 127, np.float32(1.5 * 2**23)) if single else (52, 1023, np.float64(1.5 * 2**52))
+    offset = int(magic.view(np.int32 if single else np.int64))
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        def constant(value: int) -> Any:
+            return ir.Constant(integer, [value] * vector.lanes)
+
+        n = builder.sub(builder.bitcast(arguments[1], integer), constant(offset))
+        half = builder.ashr(n, constant(1))
+        result = arguments[0]
+        for part in (half, builder.sub(n, half)):
+            power = builder.shl(builder.add(part, constant(bias)), constant(significand))
+            result = builder.fmul(result, builder.bitcast(power, vector_type(vector)))
+        return result
+
+    return vector(vector, vector), generate
+
+
+def _register_operators() -> None:
+    """Give vectors the operators of arithmetic and comparison."""
+
+    def binary(function: Callable[..., Any], instruction: str) -> None:
+        @type_callable(function)
+        def resolve(context: Any) -> Any:
+            def typer(a: Any, b: Any) -> Any:
+                return a if isinstance(a, Vector) and a == b else None
+
+            return typer
+
+        @lower_builtin(function, Vector, Vector)
+        def lower(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return getattr(builder, instruction)(*arguments)
+
+    def comparison(function: Callable[..., Any], symbol: str) -> None:
+        @type_callable(function)
+        def resolve(context: Any) -> Any:
+            def typer(a: Any, b: Any) -> Any:
+                return Mask(a.lanes) if isinstance(a, Vector) and a == b else None
+
+            return typer
+
+        @lower_builtin(function, Vector, Vector)
+        def lower(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return builder.fcmp_ordered(symbol, *arguments)
+
+    for function, instruction in (
+        (operator.add, "fadd"),
+        (operator.sub, "fsub"),
+        (operator.mul, "fmul"),
+        (operator.truediv, "fdiv"),
+    ):
+        binary(function, instruction)
+    for function, symbol in (
+        (operator.gt, ">"),
+        (operator.ge, ">="),
+        (operator.lt, "<"),
+        (operator.le, "<="),
+        (operator.eq, "=="),
+    ):
+        comparison(function, symbol)
+
+    @type_callable(operator.neg)
+    def resolve_negative(context: Any) -> Any:
+        def typer(a: Any) -> Any:
+            return a if isinstance(a, Vector) else None
+
+        return typer
+
+    @lower_builtin(operator.neg, Vector)
+    def lower_negative(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.fneg(arguments[0])
+
+
+_register_operators()

@@ -1,0 +1,45 @@
+"""How many threads the CPU kernels use."""
+
+from __future__ import annotations
+
+import operator
+import os
+
+from rnn_gpu.errors import ArgumentError, ArgumentTypeError
+
+__all__ = ["get_threads", "set_threads"]
+
+ENVIRONMENT_VARIABLE = "NUMBA_NUM_THREADS"
+
+_set: list[int] = []
+
+
+def set_threads(threads: int | None) -> None:
+    """Set the number of threads of the CPU kernels in this process; None goes back to the default.
+
+    Results do not depend on it. Raises ArgumentTypeError or ArgumentError if it is no whole number of at least 1.
+    """
+    if threads is None:
+        _set.clear()
+        return
+    _set[:] = [_at_least_one("threads", threads)]
+
+
+def get_threads() -> int:
+    """The number of threads: as set, else NUMBA_NUM_THREADS, else the processors this process may run on."""
+    if _set:
+        return _set[0]
+    named = os.environ.get(ENVIRONMENT_VARIABLE)
+    if named:
+        return _at_least_one(ENVIRONMENT_VARIABLE, int(named) if named.isdecimal() else named)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _at_least_one(name: str, value: object) -> int:
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise ArgumentTypeError(name, "a whole number", repr(value)) from error
+    if number < 1 or isinstance(value, bool):
+        raise ArgumentError(name, "a whole number of at least 1", repr(value))
+    return number
