@@ -8,13 +8,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from rnn_gpu.errors import ArgumentTypeError
 
-__all__ = ["DTYPES", "ArrayLibrary", "dtype_name", "dtype_named", "library_of"]
+__all__ = ["DTYPES", "ArrayLibrary", "dtype_name", "dtype_named", "library_of", "name_of"]
 
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 """Names of the dtypes that x and the weights may have."""
@@ -44,6 +45,8 @@ class ArrayLibrary:
 
 def library_of(argument: str, array: object) -> ArrayLibrary:
     """The library and device of `array`. Raises ArgumentTypeError, naming `argument`, for what is no array of any."""
+    if type(array) is np.ndarray:
+        return _NUMPY
     name = _root(array)
     if name not in _DEVICES or not hasattr(array, "dtype") or isinstance(array, np.ma.MaskedArray):
         expected = "a NumPy, CuPy, Numba or torch array"
@@ -56,14 +59,21 @@ def library_of(argument: str, array: object) -> ArrayLibrary:
         return ArrayLibrary(name, device, lambda a: a, lambda a: a)
     if name == "torch":
         return ArrayLibrary(name, device, _torch_view, _torch_back)
-    return ArrayLibrary(name, device, _numpy_view, lambda a: a)
+    return _NUMPY
 
 
 def dtype_name(array: Any) -> str:
     """The name of an array's dtype, the same for every library: "float32", "bfloat16", "bool" ..."""
-    return str(getattr(array.dtype, "name", array.dtype)).removeprefix("torch.")
+    return name_of(array.dtype)
 
 
+@cache
+def name_of(dtype: Any) -> str:
+    """The name of a dtype of any library."""
+    return str(getattr(dtype, "name", dtype)).removeprefix("torch.")
+
+
+@cache
 def dtype_named(name: Any) -> np.dtype[Any]:
     """The NumPy dtype of that name, "bfloat16" included."""
     if name == "bfloat16":
@@ -94,6 +104,9 @@ def _numpy_view(array: Any) -> np.ndarray[Any, Any]:
     """A plain ndarray in native byte order; a copy only where the byte order is foreign."""
     plain = np.asarray(array)
     return plain if plain.dtype.isnative else plain.astype(plain.dtype.newbyteorder("="))
+
+
+_NUMPY = ArrayLibrary("numpy", "cpu", _numpy_view, lambda a: a)
 
 
 def _torch_view(tensor: Any) -> np.ndarray[Any, Any]:

@@ -63,10 +63,12 @@ class _Backends(Mapping[str, Backend]):
 
     def __init__(self, modules: Mapping[str, str]) -> None:
         self._modules = modules
+        self._loaded: dict[str, Backend] = {}
 
     def __getitem__(self, name: str) -> Backend:
-        backend: Backend = importlib.import_module(self._modules[name]).BACKEND
-        return backend
+        if name not in self._loaded:
+            self._loaded[name] = importlib.import_module(self._modules[name]).BACKEND
+        return self._loaded[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._modules)

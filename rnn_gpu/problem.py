@@ -7,12 +7,13 @@ product, S gates with a recurrent product (S = G for most cells).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from rnn_gpu.arrays import DTYPES, ArrayLibrary, dtype_name, dtype_named, library_of
+from rnn_gpu.arrays import DTYPES, ArrayLibrary, dtype_name, dtype_named, library_of, name_of
 from rnn_gpu.compiler.cell import Cell
 from rnn_gpu.errors import ArgumentError, ArgumentTypeError
 from rnn_gpu.weights.core import Weights
@@ -118,10 +119,10 @@ def describe(
     real = np.dtype(np.float32) if dtype.itemsize == 2 else dtype
     n_steps, n_rows, n_inputs = x.shape
     x = library.view(x)
-    weights, hidden = _weights(cell, weights, x, x_name, dtype, library)
+    weights, hidden = _weights(cell, weights, x, x_name, name_of(dtype), library)
 
-    names = state_names or [f"{initial_name}[{k}] ({state})" for k, state in enumerate(cell.states)]
-    states = _states(initial, initial_name, names, (n_rows, hidden), (real, dtype), library)
+    names = state_names or _numbered(initial_name, cell)
+    states = _states(initial, initial_name, names, (n_rows, hidden), (name_of(real), name_of(dtype)), library)
     if states is not None and any(state is None for state in states):
         zeros = [np.zeros((n_rows, hidden), real) if state is None else state for state in states]
         states = None if all(state is None for state in states) else tuple(zeros)
@@ -160,8 +161,8 @@ def describe_gradients(
     """
     if not problem.save:
         raise ArgumentError("tape", "that of a forward call with save=True", "one of a call with save=False")
-    dtypes = (problem.dtype, problem.real)
-    names = state_names or [f"dlast[{k}] ({state})" for k, state in enumerate(problem.cell.states)]
+    dtypes = (name_of(problem.dtype), name_of(problem.real))
+    names = state_names or _numbered("dlast", problem.cell)
     if dy is not None:
         dy = _array("dy", dy, (problem.T, problem.B, problem.H), dtypes, problem.library)
     states = _states(dlast, "dlast", names, (problem.B, problem.H), dtypes, problem.library)
@@ -172,9 +173,21 @@ def describe_gradients(
 
 
 def _weights(
-    cell: Cell, weights: Weights, x: Array, x_name: str, dtype: np.dtype[Any], library: ArrayLibrary
+    cell: Cell, weights: Weights, x: Array, x_name: str, dtype: str, library: ArrayLibrary
 ) -> tuple[Weights, int]:
-    """The weights as the kernels take them, and H."""
+    """The weights as the kernels take them, and H. For frozen weights, what was found the first time."""
+    if weights.prepared is None:
+        return _checked_weights(cell, weights, x, x_name, dtype, library)
+    key = (cell, x.shape[2], dtype, library)
+    if key not in weights.prepared:
+        weights.prepared[key] = _checked_weights(cell, weights, x, x_name, dtype, library)
+    found: tuple[Weights, int] = weights.prepared[key]
+    return found
+
+
+def _checked_weights(
+    cell: Cell, weights: Weights, x: Array, x_name: str, dtype: str, library: ArrayLibrary
+) -> tuple[Weights, int]:
     if not isinstance(weights.vectors, Mapping):
         raise ArgumentTypeError("vectors", "a mapping of arrays by name", _kind(weights.vectors))
     for name, needed in (("w_ih", False), ("w_hh", bool(cell.recurrent_gates))):
@@ -203,7 +216,7 @@ def _weights(
     checked = {
         name: _array(name, arrays[name], shape, (dtype,), library) for name, shape in shapes.items() if name in arrays
     }
-    return Weights.of(checked, cell.vectors), hidden
+    return replace(Weights.of(checked, cell.vectors), prepared=weights.prepared), hidden
 
 
 def _hidden_size(cell: Cell, weights: Weights, x: Array, x_name: str) -> int:
@@ -223,17 +236,14 @@ def _hidden_size(cell: Cell, weights: Weights, x: Array, x_name: str) -> int:
     return int(array.shape[axis]) // blocks
 
 
-def _array(
-    name: str, array: Array, shape: tuple[int, ...], dtypes: tuple[np.dtype[Any], ...], library: ArrayLibrary
-) -> Array:
+def _array(name: str, array: Array, shape: tuple[int, ...], dtypes: tuple[str, ...], library: ArrayLibrary) -> Array:
     own = library_of(name, array)
     if (own.name, own.device) != (library.name, library.device):
         raise ArgumentTypeError(name, f"a {library} as x is", f"a {own}")
     if tuple(array.shape) != shape:
         raise ArgumentError(name, f"shape {shape}", f"shape {tuple(array.shape)}")
-    names = sorted({dtype.name for dtype in dtypes})
-    if dtype_name(array) not in names:
-        raise ArgumentError(name, f"dtype {_either(names)} as x is", dtype_name(array))
+    if dtype_name(array) not in dtypes:
+        raise ArgumentError(name, f"dtype {_either(sorted(set(dtypes)))} as x is", dtype_name(array))
     return library.view(array)
 
 
@@ -242,7 +252,7 @@ def _states(
     argument: str,
     names: Sequence[str],
     shape: tuple[int, int],
-    dtypes: tuple[np.dtype[Any], ...],
+    dtypes: tuple[str, ...],
     library: ArrayLibrary,
 ) -> tuple[Array | None, ...] | None:
     if states is None:
@@ -255,6 +265,12 @@ def _states(
         None if state is None else _array(name, state, shape, dtypes, library)
         for name, state in zip(names, states, strict=True)
     )
+
+
+@cache
+def _numbered(argument: str, cell: Cell) -> tuple[str, ...]:
+    """What the arrays of a tuple with one for each state are called in messages."""
+    return tuple(f"{argument}[{k}] ({state})" for k, state in enumerate(cell.states))
 
 
 def _lengths(lengths: object, n_steps: int, n_rows: int) -> np.ndarray[Any, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
+from functools import cache
 
 from rnn_gpu.errors import ArgumentError, ArgumentTypeError
 
@@ -29,7 +30,11 @@ def get_threads() -> int:
     """The number of threads: as set, else NUMBA_NUM_THREADS, else the processors this process may run on."""
     if _set:
         return _set[0]
-    named = os.environ.get(ENVIRONMENT_VARIABLE)
+    return _default(os.environ.get(ENVIRONMENT_VARIABLE))
+
+
+@cache
+def _default(named: str | None) -> int:
     if named:
         return _at_least_one(ENVIRONMENT_VARIABLE, int(named) if named.isdecimal() else named)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

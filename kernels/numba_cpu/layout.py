@@ -7,7 +7,7 @@ their values lie at rows `start[t]` to `start[t] + active[t]` of every saved arr
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -55,9 +55,16 @@ class Layout:
 def layout_of(problem: Problem, inputs: Inputs) -> Layout:
     """The layout of a call."""
     if inputs.lengths is None:
-        order, active = np.arange(problem.B), np.full(problem.T, problem.B)
-    else:
-        order = np.argsort(-inputs.lengths, kind="stable")
-        running = np.bincount(inputs.lengths, minlength=problem.T + 1)
-        active = problem.B - np.cumsum(running)[: problem.T]
+        return _full_layout(problem.T, problem.B)
+    order = np.argsort(-inputs.lengths, kind="stable")
+    running = np.bincount(inputs.lengths, minlength=problem.T + 1)
+    return _layout(order, problem.B - np.cumsum(running)[: problem.T])
+
+
+@lru_cache(maxsize=16)
+def _full_layout(n_steps: int, n_batch: int) -> Layout:
+    return _layout(np.arange(n_batch), np.full(n_steps, n_batch))
+
+
+def _layout(order: IntArray, active: IntArray) -> Layout:
     return Layout(order, active, np.concatenate([[0], np.cumsum(active)]).astype(np.int64))

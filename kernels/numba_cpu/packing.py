@@ -81,7 +81,17 @@ def flat(array: Array, real: np.dtype[Any]) -> Array:
 
 
 def forward_weights(problem: Problem, weights: Weights, sizes: Sizes) -> ForwardWeights:
-    """What the forward pass reads."""
+    """What the forward pass reads; of frozen weights, as packed the first time."""
+    if weights.prepared is None:
+        return _forward_weights(problem, weights, sizes)
+    key = ("numba_cpu", problem.cell, problem.real.name)
+    if key not in weights.prepared:
+        weights.prepared[key] = _forward_weights(problem, weights, sizes)
+    found: ForwardWeights = weights.prepared[key]
+    return found
+
+
+def _forward_weights(problem: Problem, weights: Weights, sizes: Sizes) -> ForwardWeights:
     cell, real, hidden = problem.cell, problem.real, problem.H
     n_gates = len(cell.input_gates)
     W = np.empty(0, real)

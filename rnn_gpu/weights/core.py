@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+import numpy as np
 
 __all__ = ["Weights"]
 
@@ -24,6 +26,7 @@ class Weights:
         For nearly every cell all gates are both, and S = G.
     b_ih: (G*H,) or None; b_hh: (S*H,) or None.
     vectors: per-unit vectors by name, each (H,): peepholes, IndRNN's recurrent weight.
+    prepared: forms that backends have made of frozen weights, see `frozen`; None for weights that may change.
     """
 
     w_ih: Array | None
@@ -31,6 +34,7 @@ class Weights:
     b_ih: Array | None = None
     b_hh: Array | None = None
     vectors: Mapping[str, Array] = field(default_factory=dict)
+    prepared: dict[Any, Any] | None = field(default=None, repr=False, compare=False)
 
     def items(self) -> Iterator[tuple[str, Array]]:
         """Yield (name, array) of every parameter there is: the fields by their names, then the vectors by theirs."""
@@ -43,6 +47,21 @@ class Weights:
     def map(self, function: Callable[[Array], Array]) -> Weights:
         """Return Weights of `function(array)` for each array there is."""
         return Weights.of({name: function(array) for name, array in self.items()}, self.vectors)
+
+    def frozen(self) -> Weights:
+        """Return a copy that cannot change, for streaming: what a backend makes of it is made once and kept with it.
+
+        NumPy arrays in it are read-only; arrays of other libraries must be left as they are.
+        """
+
+        def copy(array: Array) -> Array:
+            if isinstance(array, np.ndarray):
+                copied = np.array(array)
+                copied.setflags(write=False)
+                return copied
+            return array.detach().clone() if hasattr(array, "detach") else array.copy()
+
+        return replace(self.map(copy), prepared={})
 
     @staticmethod
     def of(arrays: Mapping[str, Array], vectors: Iterable[str] = ()) -> Weights:
