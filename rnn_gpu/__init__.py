@@ -5,6 +5,7 @@ from rnn_gpu.compiler.cell import Cell
 from rnn_gpu.drop_in import gru_backward, gru_forward, lstm_backward, lstm_forward, rnn_backward, rnn_forward
 from rnn_gpu.functional import Forward, Tape, backward, explain, forward, step
 from rnn_gpu.problem import Gradients
+from rnn_gpu.threads import get_threads, set_threads
 from rnn_gpu.weights import Weights, init_weights
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "errors",
     "explain",
     "forward",
+    "get_threads",
     "gru_backward",
     "gru_forward",
     "init_weights",
@@ -25,6 +27,7 @@ __all__ = [
     "lstm_forward",
     "rnn_backward",
     "rnn_forward",
+    "set_threads",
     "step",
 ]
 

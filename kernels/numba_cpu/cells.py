@@ -7,21 +7,17 @@ instead, whose name carries a digest of all that its code depends on; the driver
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import linecache
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-from numba import types
-from numba.extending import NativeValue, models, overload, register_model, typeof_impl, unbox
+from numba.extending import overload, typeof_impl
 
 from rnn_gpu.compiler import emit_python
 from rnn_gpu.compiler.cell import Cell
 from rnn_gpu.kernels.numba_cpu import emit_steps, mathematics, product
-from rnn_gpu.kernels.numba_cpu.host import TRAITS
-from rnn_gpu.kernels.numba_cpu.jit import jit
+from rnn_gpu.kernels.numba_cpu.jit import EmptyType, digest_of, jit
 from rnn_gpu.kernels.numba_cpu.simd import add_wide, load, store
 
 __all__ = ["CompiledCell", "backward_step", "compiled", "forward_step"]
@@ -70,22 +66,16 @@ class CompiledCell:
 
     def __init__(self, cell: Cell) -> None:
         program = cell.program
+        self.cell = cell
         self.shared = emit_steps.shares_gradient(program)
-        forward = _parameters(forward_step)
-        backward = _parameters(backward_step)
-        self.texts = {
-            "forward_step": emit_steps.forward_step(program, forward),
-            "backward_step": emit_steps.backward_step(program, backward),
+        self.steps = {
+            "forward_step": emit_steps.forward_step(program, _parameters(forward_step)),
+            "backward_step": emit_steps.backward_step(program, _parameters(backward_step)),
         }
-        self.scratch = 1 + max(text.count("* s_slot") for text in self.texts.values())
-        text = "".join([cell.source("python"), *self.texts.values(), _own_sources()])
-        self.numba_type = _CellType(cell, hashlib.sha256(text.encode()).hexdigest()[:24], self.texts)
-
-
-class _CellType(types.Opaque):
-    def __init__(self, cell: Cell, digest: str, texts: dict[str, str]) -> None:
-        super().__init__(name=f"Cell({cell.name}, {TRAITS.kind}, {digest})")
-        self.cell, self.texts = cell, texts
+        self.scratch = max(step.scratch for step in self.steps.values())
+        digest = digest_of(cell.source("python"), *(step.text for step in self.steps.values()))
+        self.numba_type = EmptyType(f"Cell({cell.name}, {digest})")
+        self.numba_type.contents = self
 
     def function(self, name: str, scalar: Any) -> Any:
         """The cell's step `name` as a Python function over arrays of `scalar`."""
@@ -98,23 +88,15 @@ class _CellType(types.Opaque):
             key: getattr(product, key)
             for key in ("clear_padding", "integer", "lanes_of", "padded", "panel_of", "product")
         }
-        text, filename = self.texts[name], f"<rnn_gpu {self.cell.name} {name}>"
+        text, filename = self.steps[name].text, f"<rnn_gpu {self.cell.name} {name}>"
         exec(compile(text, filename, "exec"), namespace)
         linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
         return namespace[name]
 
 
-register_model(_CellType)(models.OpaqueModel)
-
-
 @typeof_impl.register(CompiledCell)
-def _type_of(value: CompiledCell, context: Any) -> _CellType:
+def _type_of(value: CompiledCell, context: Any) -> EmptyType:
     return value.numba_type
-
-
-@unbox(_CellType)
-def _unbox(cell_type: Any, value: Any, context: Any) -> NativeValue:
-    return NativeValue(context.context.get_dummy_value())
 
 
 @cache
@@ -127,19 +109,13 @@ def _parameters(function: Any) -> str:
     return ", ".join(list(inspect.signature(function).parameters)[1:])
 
 
-@cache
-def _own_sources() -> str:
-    """The text of this backend: compiled code is cached under a name that changes with it."""
-    return "".join(path.read_text("utf-8") for path in sorted(Path(__file__).parent.glob("*.py")))
-
-
 def _resolve(step: Any) -> None:
     """Let compiled code call `step` as the function of the cell's type and of the arrays' scalars."""
     states = _parameters(step).split(", ").index("S")
 
     @overload(step, strict=False)
     def resolved(cell: Any, *arguments: Any) -> Any:
-        return cell.function(step.__name__, arguments[states].dtype)
+        return cell.contents.function(step.__name__, arguments[states].dtype)
 
 
 _resolve(forward_step)

@@ -267,6 +267,7 @@ def backward_rows(
 
 @cached_jit
 def input_gradients(
+    build: Any,
     dx: Any, I: int, DP: Any, dp_row: int, depth: int, W_t: Any, flat_rows: Any, first: int, last: int
 ) -> None:  # fmt: skip
     """dx[t, b] = dP[t, b] W for the valid steps first..last; W_t packed [depth, I], dx [T, B, I].
@@ -285,7 +286,7 @@ def input_gradients(
 
 @cached_jit
 def weight_gradients(
-    a: Any, a_row: int, first: int, last: int, sums: Any,
+    build: Any, a: Any, a_row: int, first: int, last: int, sums: Any,
     dw: Any, dw_row: int, x: Any, x_rows: Any, x_columns: int,
     du: Any, du_row: int, h: Any, h_rows: Any, h_columns: int,
 ) -> None:  # fmt: skip

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from rnn_gpu.compiler.graph import Node
 from rnn_gpu.compiler.program import Function, Program
 
-__all__ = ["backward_step", "forward_step", "shares_gradient"]
+__all__ = ["Step", "backward_step", "forward_step", "shares_gradient"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,15 @@ def shares_gradient(program: Program) -> bool:
     )
 
 
-def forward_step(program: Program, arguments: str) -> str:
+@dataclass(frozen=True)
+class Step:
+    """Text of a function, and the slots of C that it needs."""
+
+    text: str
+    scratch: int
+
+
+def forward_step(program: Program, arguments: str) -> Step:
     """Text of `forward_step(cell, arguments)`."""
     traced, stages = program.traced, program.stages
     saved, outputs = program.derived.saved, traced.outputs
@@ -82,10 +90,10 @@ def forward_step(program: Program, arguments: str) -> str:
         ]
     last = program.forward[-1]
     body += writer.loop(last, _from(last, results) + _leaves_among([*saved, *outputs], results, computed))
-    return _define("forward_step", arguments, body)
+    return _define("forward_step", arguments, body, scratch)
 
 
-def backward_step(program: Program, arguments: str) -> str:
+def backward_step(program: Program, arguments: str) -> Step:
     """Text of `backward_step(cell, arguments)`."""
     traced, derived, stages = program.traced, program.derived, program.stages
     places = _leaf_places(program)
@@ -135,7 +143,7 @@ def backward_step(program: Program, arguments: str) -> str:
     body += writer.loop(last, _from(last, results) + _leaves_among([node for node, _ in late], late, computed))
     if not shares_gradient(program):
         body.append(f"clear_padding(DP, dp0, dp_row, rows, integer({len(d_input)}), H, H_p)")
-    return _define("backward_step", arguments, body)
+    return _define("backward_step", arguments, body, scratch)
 
 
 @dataclass(frozen=True)
@@ -211,5 +219,6 @@ def _leaves_among(
     ]
 
 
-def _define(name: str, arguments: str, body: Sequence[str]) -> str:
-    return "\n".join([f"def {name}(cell, {arguments}):", *(f"    {line}" for line in body)]) + "\n"
+def _define(name: str, arguments: str, body: Sequence[str], scratch: dict[Node, _Place]) -> Step:
+    text = "\n".join([f"def {name}(cell, {arguments}):", *(f"    {line}" for line in body)]) + "\n"
+    return Step(text, len(scratch))

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from rnn_gpu.kernels.numba_cpu import drivers
+from rnn_gpu.kernels.numba_cpu.jit import BUILD
 from rnn_gpu.kernels.numba_cpu.layout import Layout
 from rnn_gpu.kernels.numba_cpu.packing import Sizes, input_weights_back
 from rnn_gpu.kernels.numba_cpu.pool import Task
@@ -42,7 +43,7 @@ class WeightGradient:
 
     def matrix(self, hidden: int, blocks: Sequence[int]) -> Array:
         """The blocks [len(blocks) * H, columns] in that order, without padding."""
-        padded = self.dw.reshape(-1, self.sizes.H_p, self.stride)
+        padded = self.dw.reshape(len(self.sums) // self.sizes.H_p, self.sizes.H_p, self.stride)
         return padded[list(blocks), :hidden, : self.columns].reshape(len(blocks) * hidden, self.columns)
 
     def bias(self, hidden: int, blocks: Sequence[int]) -> Array:
@@ -71,7 +72,7 @@ def weight_tasks(
     first = sources[0]
     second = sources[1].arguments if len(sources) > 1 else (first.gradient.dw, 0, first.array, first.offsets, 0)
     return [
-        (drivers.weight_gradients, (rows.array, rows.stride, a, b, sums, *first.arguments, *second))
+        (drivers.weight_gradients, (BUILD, rows.array, rows.stride, a, b, sums, *first.arguments, *second))
         for a, b in pairwise(cuts)
         if a < b
     ]
@@ -95,7 +96,18 @@ class InputGradient:
         return [
             (
                 drivers.input_gradients,
-                (self.dx, self.problem.I, d_input.array, d_input.stride, d_input.columns, self.w_t, flat_rows, a, b),
+                (
+                    BUILD,
+                    self.dx,
+                    self.problem.I,
+                    d_input.array,
+                    d_input.stride,
+                    d_input.columns,
+                    self.w_t,
+                    flat_rows,
+                    a,
+                    b,
+                ),
             )
             for a, b in pairwise(cuts)
         ]

@@ -1,13 +1,24 @@
-"""Numba's decorators as this backend uses them, typed: a compiled function is called as it is written."""
+"""Numba's decorators as this backend uses them, and the value that tells the compilation cache which build it is.
+
+Numba keys what it keeps on disk by the file of the function, the argument types and the processor; a change in another
+file of this backend, or other tuning numbers, would go unseen. So every function that is kept takes a value whose
+*type* carries a digest of it all: `BUILD`, or a cell.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
+from numba import types
+from numba.extending import NativeValue, models, register_model, typeof_impl, unbox
 
-__all__ = ["cached_jit", "jit"]
+from rnn_gpu.kernels.numba_cpu.host import TRAITS
+
+__all__ = ["BUILD", "EmptyType", "cached_jit", "digest_of", "jit"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -18,5 +29,46 @@ def jit(function: Function) -> Function:
 
 
 def cached_jit(function: Function) -> Function:
-    """The same, kept on disk. For functions that Python calls, defined at the top of a module."""
+    """The same, kept on disk. For functions that Python calls, at the top of a module; they take a build or a cell."""
     return cast(Function, numba.njit(nogil=True, cache=True)(function))
+
+
+_SOURCES = "".join(path.read_text("utf-8") for path in sorted(Path(__file__).parent.glob("*.py")))
+
+
+def digest_of(*texts: str) -> str:
+    """A digest of the texts, of this backend's source and of the kind of processor it writes for."""
+    return hashlib.sha256("\0".join([_SOURCES, TRAITS.kind, *texts]).encode()).hexdigest()[:24]
+
+
+class EmptyType(types.Opaque):
+    """The type of a Python value that compiled code takes and finds nothing in: its type says it all.
+
+    contents: what resolves calls that take the value, while they are compiled. It is no part of the type: types of one
+        name are one type, and what is kept on disk of it is its name.
+    """
+
+    contents: Any = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return EmptyType, (self.name,)
+
+
+register_model(EmptyType)(models.OpaqueModel)
+
+
+@unbox(EmptyType)
+def _unbox(empty: Any, value: Any, context: Any) -> NativeValue:
+    return NativeValue(context.context.get_dummy_value())
+
+
+class _Build:
+    numba_type = EmptyType(f"Build({digest_of()})")
+
+
+@typeof_impl.register(_Build)
+def _type_of(value: _Build, context: Any) -> EmptyType:
+    return value.numba_type
+
+
+BUILD = _Build()

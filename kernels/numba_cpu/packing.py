@@ -13,6 +13,7 @@ import numpy as np
 from rnn_gpu.compiler.cell import Cell
 from rnn_gpu.kernels.numba_cpu import product
 from rnn_gpu.kernels.numba_cpu.host import TRAITS
+from rnn_gpu.kernels.numba_cpu.jit import BUILD
 from rnn_gpu.kernels.numba_cpu.pool import run_all
 from rnn_gpu.problem import Array, Problem
 from rnn_gpu.threads import get_threads
@@ -177,7 +178,7 @@ def _packed(
         cuts = [n_panels * part // max(parts, 1) for part in range(parts + 1)]
         target = packed[begin : begin + count]
         for a, b in pairwise(cuts):
-            tasks.append((pack, (matrix, np.array(blocks, np.int64), problem.H, sizes.H_p, target, a, b)))
+            tasks.append((pack, (BUILD, matrix, np.array(blocks, np.int64), problem.H, sizes.H_p, target, a, b)))
         begin += count
     run_all(tasks, get_threads() if len(tasks) > len(groups) else 1)
     return packed

@@ -73,7 +73,7 @@ def clear(to: Any, to_start: int, count: int) -> None:
 
 
 @cached_jit
-def pack_rows(w: Any, blocks: Any, hidden: int, hidden_p: int, packed: Any, first: int, last: int) -> None:
+def pack_rows(build: Any, w: Any, blocks: Any, hidden: int, hidden_p: int, packed: Any, first: int, last: int) -> None:
     """Pack panels first..last of B[k, (g, j)] = w[blocks[g] * H + j, k]; w [n * H, K]."""
     panel, depth = panel_of(packed), w.shape[1]
     for p in range(first, last):
@@ -92,7 +92,9 @@ def pack_rows(w: Any, blocks: Any, hidden: int, hidden_p: int, packed: Any, firs
 
 
 @cached_jit
-def pack_columns(w: Any, blocks: Any, hidden: int, hidden_p: int, packed: Any, first: int, last: int) -> None:
+def pack_columns(
+    build: Any, w: Any, blocks: Any, hidden: int, hidden_p: int, packed: Any, first: int, last: int
+) -> None:
     """Pack panels first..last of B[(g, i), n] = w[blocks[g] * H + i, n]; w [m * H, N]. K is len(blocks) * H_p."""
     panel, depth, columns = panel_of(packed), blocks.size * hidden_p, w.shape[1]
     for p in range(first, last):
