@@ -6,8 +6,9 @@ import numpy as np
 
 from rnn_gpu.kernels.numba_cpu import drivers
 from rnn_gpu.kernels.numba_cpu.cells import compiled
-from rnn_gpu.kernels.numba_cpu.forward import Saved, caller_states, flat_resets, our_states, parts_of
+from rnn_gpu.kernels.numba_cpu.forward import Saved, caller_states, flat_resets, our_states
 from rnn_gpu.kernels.numba_cpu.gradients import GateRows, InputGradient, Source, WeightGradient, weight_tasks
+from rnn_gpu.kernels.numba_cpu.host import BLOCK_ROWS
 from rnn_gpu.kernels.numba_cpu.packing import (
     ForwardWeights,
     flat,
@@ -16,7 +17,8 @@ from rnn_gpu.kernels.numba_cpu.packing import (
     recurrent_weights_back,
     sizes_of,
 )
-from rnn_gpu.kernels.numba_cpu.pool import run_all
+from rnn_gpu.kernels.numba_cpu.pool import Task, run_all
+from rnn_gpu.kernels.numba_cpu.shares import backward_work, run_shares, threads_for
 from rnn_gpu.problem import Array, Gradients, Inputs, Problem
 from rnn_gpu.weights.core import Weights
 
@@ -41,17 +43,23 @@ def run(problem: Problem, inputs: Inputs, saved: Saved, dy: Array | None, dlast:
     operands = np.empty(layout.n_rows * n_stages * sizes.H_p, real)
     x = flat(inputs.x, real)
     arguments = (
-        x, problem.projected, layout.order, layout.active, layout.start, problem.reverse, flat_resets(inputs),
-        weights.W, weights.b_ih, weights.U, weights.bias, weights.V, saved.initial, saved.after, saved.values,
+        kernel, x, problem.projected, layout.order, layout.active, layout.start, problem.reverse, flat_resets(inputs),
+        weights.W, weights.b_ih, weights.U, weights.bias, weights.V, saved.initial, saved.after,
+    )  # fmt: skip
+    gradients = (
         problem.recompute, recurrent_weights_back(problem, inputs.weights, sizes),
         nothing if dy is None else flat(dy, real), d_states, d_vectors.reshape(-1),
         d_recurrent.array, d_recurrent.stride, d_input.array, d_input.stride, operands,
     )  # fmt: skip
-    counts = (
-        len(cell.states), len(cell.saved), kernel.scratch, n_gates, n_stages, problem.I, problem.H, sizes.H_p,
-    )  # fmt: skip
-    parts = parts_of(problem, layout)
-    run_all([(drivers.backward_rows, (kernel, *arguments, a, b, *counts)) for a, b in layout.slices(parts)], parts)
+    counts = (len(cell.states), len(cell.saved), n_gates, n_stages, problem.I, problem.H, sizes.H_p)
+
+    def task(rows: int) -> Task:
+        limit = max(BLOCK_ROWS, rows)
+        work = backward_work(problem, sizes, kernel.scratch, rows, limit, saved.values)
+        return drivers.backward_rows, (*arguments, work, *gradients, *counts, limit)
+
+    run_shares(problem, layout, sizes, task)
+    parts = threads_for(problem, layout)
 
     dx = InputGradient(problem, inputs, layout, sizes, d_input)
     d_w = WeightGradient(n_gates, 0 if problem.projected else problem.I, sizes, real)

@@ -19,6 +19,7 @@ from rnn_gpu.compiler.cell import Cell
 from rnn_gpu.kernels.numba_cpu import emit_steps, mathematics, product
 from rnn_gpu.kernels.numba_cpu.jit import EmptyType, digest_of, jit
 from rnn_gpu.kernels.numba_cpu.simd import add_wide, load, store
+from rnn_gpu.kernels.numba_cpu.team import meet
 
 __all__ = ["CompiledCell", "backward_step", "compiled", "forward_step"]
 
@@ -26,8 +27,11 @@ __all__ = ["CompiledCell", "backward_step", "compiled", "forward_step"]
 def forward_step(
     cell: Any, P: Any, p0: int, p_row: int, R: Any, r_row: int, S: Any, N: Any, s_slot: int,
     Q: Any, q0: int, q_row: int, C: Any, V: Any, U: Any, bias: Any, rows: int, H: int, H_p: int,
+    team: Any, first: int, last: int,
 ) -> None:  # fmt: skip
-    """One step of the cell over `rows` rows, forward. Flat arrays, each with an offset or a stride:
+    """One step of the cell over `rows` rows, forward, for the units first..last: the rest is its team's.
+
+    Flat arrays, each with an offset or a stride:
 
     in   P [row, G, H_p] at p0: W x_t + b_ih       S [n_states, row, H_p]: states before the step
          U: packed recurrent weights, a stage after another    bias: b_hh laid out as a row of R
@@ -42,8 +46,11 @@ def backward_step(
     cell: Any, D: Any, E: Any, S: Any, s_slot: int, A: Any, a0: int, a_row: int, Q: Any, q0: int, q_row: int,
     V: Any, DV: Any, dv0: int, dv_slot: int, C: Any, T: Any, t_row: int, DR: Any, dr0: int, dr_row: int,
     DP: Any, dp0: int, dp_row: int, O: Any, o0: int, o_row: int, U: Any, zeros: Any, rows: int, H: int, H_p: int,
+    team: Any, first: int, last: int,
 ) -> None:  # fmt: skip
-    """One step of the cell over `rows` rows, backward. Flat arrays, each with an offset or a stride:
+    """One step of the cell over `rows` rows, backward, for the units first..last: the rest is its team's.
+
+    Flat arrays, each with an offset or a stride:
 
     in   D [n_states, row, H_p]: gradients of the states after the step    S, V: as forward's
          A [row, n_states, H_p] at a0: states after the step    Q [row, n_saved, H_p] at q0: what forward saved
@@ -83,10 +90,10 @@ class CompiledCell:
         namespace: dict[str, Any] = {
             key: jit(function) for key, function in emit_python.compiled(self.cell.program, real, functions).items()
         }
-        namespace |= {"real": real, "load": load, "store": store, "add_wide": add_wide}
+        namespace |= {"real": real, "load": load, "store": store, "add_wide": add_wide, "meet": meet}
         namespace |= {
             key: getattr(product, key)
-            for key in ("clear_padding", "integer", "lanes_of", "padded", "panel_of", "product")
+            for key in ("clear_padding", "integer", "lanes_of", "padded", "panel_of", "product_of_units")
         }
         text, filename = self.steps[name].text, f"<rnn_gpu {self.cell.name} {name}>"
         exec(compile(text, filename, "exec"), namespace)

@@ -77,15 +77,16 @@ def forward_step(program: Program, arguments: str) -> Step:
     computed = _computed(program.forward)
     writer = _Writer(program, scratch | kept | places)
 
-    body = ["lanes, panel = lanes_of(S), panel_of(S)", "r_0, u_0, zero = integer(0), integer(0), integer(0)"]
+    body = ["lanes, panel = lanes_of(S), panel_of(S)", "r_0, u_0 = integer(0), integer(0)"]
     for index, stage in enumerate(stages):
         function = program.forward[index]
         body += writer.loop(function, _from(function, results) + _leaves_among([stage.operand], results, computed))
         operand = scratch.get(stage.operand) or places[stage.operand]
         body += [
+            "meet(team)",
             f"width = padded({len(stage.gates)} * H_p, panel)",
-            f"product(R, r_{index}, r_row, {operand.array}, {operand.offset}, H_p, U, u_{index}, bias, r_{index}, "
-            "rows, width, H)",
+            f"product_of_units(R, r_{index}, r_row, {operand.array}, {operand.offset}, H_p, U, u_{index}, "
+            f"bias, r_{index}, rows, integer({len(stage.gates)}), H_p, first, last, H)",
             f"r_{index + 1}, u_{index + 1} = r_{index} + width, u_{index} + width * H",
         ]
     last = program.forward[-1]
@@ -124,7 +125,7 @@ def backward_step(program: Program, arguments: str) -> Step:
     writer = _Writer(program, scratch | places)
 
     operands = [(stage.operand, _field("O", "o0", k, "o_row")) for k, stage in enumerate(stages)]
-    body = ["lanes, panel = lanes_of(S), panel_of(S)", "u_0, zero = integer(0), integer(0)"]
+    body = ["lanes, panel = lanes_of(S), panel_of(S)", "u_0, zero, one = integer(0), integer(0), integer(1)"]
     body += writer.loop(program.operands, operands)
     for index, stage in enumerate(program.backward_stages):
         function = program.backward[index]
@@ -134,7 +135,9 @@ def backward_step(program: Program, arguments: str) -> Step:
         body += [
             f"depth = {len(stage.gates)} * H_p",
             f"clear_padding(DR, {start}, dr_row, rows, integer({len(stage.gates)}), H, H_p)",
-            f"product(T, {product.offset}, t_row, DR, {start}, dr_row, U, u_{index}, zeros, zero, rows, H_p, depth)",
+            "meet(team)",
+            f"product_of_units(T, {product.offset}, t_row, DR, {start}, dr_row, U, u_{index}, zeros, zero, rows, "
+            "one, H_p, first, last, depth)",
             f"u_{index + 1} = u_{index} + padded(H_p, panel) * depth",
         ]
     last = program.backward[-1]
@@ -167,7 +170,11 @@ class _Writer:
             body.append(place.store(value))
         if not body:
             return []
-        return ["for row in range(rows):", "    for unit in range(0, H_p, lanes):", *(f"        {s}" for s in body)]
+        return [
+            "for row in range(rows):",
+            "    for unit in range(first, last, lanes):",
+            *(f"        {s}" for s in body),
+        ]
 
 
 def _slot(array: str, slot: int) -> _Place:

@@ -10,16 +10,14 @@ import numpy as np
 from rnn_gpu.dispatch import Result
 from rnn_gpu.kernels.numba_cpu import drivers
 from rnn_gpu.kernels.numba_cpu.cells import compiled
+from rnn_gpu.kernels.numba_cpu.host import BLOCK_ROWS
 from rnn_gpu.kernels.numba_cpu.layout import Layout, layout_of
 from rnn_gpu.kernels.numba_cpu.packing import Sizes, flat, forward_weights, sizes_of
-from rnn_gpu.kernels.numba_cpu.pool import run_all
+from rnn_gpu.kernels.numba_cpu.pool import Task
+from rnn_gpu.kernels.numba_cpu.shares import forward_work, run_shares
 from rnn_gpu.problem import Array, Inputs, Problem
-from rnn_gpu.threads import get_threads
 
-__all__ = ["Saved", "caller_states", "flat_resets", "our_states", "parts_of", "run"]
-
-WORTH_A_THREAD = 4e6
-"""Floating-point operations that are done faster by several threads than by one."""
+__all__ = ["Saved", "caller_states", "flat_resets", "our_states", "run"]
 
 
 @dataclass(frozen=True)
@@ -47,33 +45,24 @@ def run(problem: Problem, inputs: Inputs) -> Result:
     after = np.empty(layout.n_rows * n_states * sizes.H_p if problem.save else 0, real)
     values = np.empty(layout.n_rows * n_saved * sizes.H_p if keep_saved else 0, real)
     y = (np.empty if inputs.lengths is None else np.zeros)(problem.T * problem.B * problem.H, real)
-    x, resets = flat(inputs.x, real), flat_resets(inputs)
-    parts = parts_of(problem, layout)
-    run_all(
-        [
-            (
-                drivers.forward_rows,
-                (
-                    kernel, x, problem.projected, layout.order, layout.active, layout.start, problem.reverse, resets,
-                    weights.W, weights.b_ih, weights.U, weights.bias, weights.V, initial, y, last, after, values,
-                    problem.save, keep_saved, a, b, n_states, n_saved, kernel.scratch,
-                    len(cell.input_gates), problem.I, problem.H, sizes.H_p,
-                ),
-            )
-            for a, b in layout.slices(parts)
-        ],
-        parts,
+    arguments = (
+        kernel, flat(inputs.x, real), problem.projected, layout.order, layout.active, layout.start, problem.reverse,
+        flat_resets(inputs), weights.W, weights.b_ih, weights.U, weights.bias, weights.V, initial, y, last, after,
     )  # fmt: skip
+    counts = (
+        problem.save, keep_saved, n_states, n_saved, len(cell.input_gates), problem.I, problem.H, sizes.H_p,
+    )  # fmt: skip
+
+    def task(rows: int) -> Task:
+        limit = max(BLOCK_ROWS, rows)
+        X, P, R, C, Q, S, N = forward_work(problem, sizes, kernel.scratch, rows, limit)
+        work = (X, P, R, C, values if keep_saved else Q, S, N)
+        return drivers.forward_rows, (*arguments, work, *counts, limit)
+
+    run_shares(problem, layout, sizes, task)
     y = y.reshape(problem.T, problem.B, problem.H).astype(problem.dtype, copy=False)
     saved = Saved(layout, initial, after, values) if problem.save else None
     return Result(y, caller_states(last, problem, layout, sizes), saved)
-
-
-def parts_of(problem: Problem, layout: Layout) -> int:
-    """Into how many slices to cut the batch."""
-    multiplied = problem.I * len(problem.cell.input_gates) + problem.H * len(problem.cell.recurrent_gates)
-    work = 2.0 * layout.n_rows * problem.H * (multiplied + 50)  # 50: about what a cell's arithmetic costs a unit
-    return max(1, min(get_threads(), problem.B, int(work / WORTH_A_THREAD)))
 
 
 def flat_resets(inputs: Inputs) -> Array:

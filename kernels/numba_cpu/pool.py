@@ -12,11 +12,12 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from threading import Lock
 from typing import Any
 
-__all__ = ["Task", "run_all"]
+__all__ = ["Task", "run_all", "run_together"]
 
 Task = tuple[Callable[..., None], tuple[Any, ...]]
 
 _lock = Lock()
+_team_lock = Lock()
 _pools: dict[str, ThreadPoolExecutor] = {}
 
 
@@ -38,6 +39,20 @@ def run_all(tasks: Sequence[Task], threads: int) -> None:
         other.result()
 
 
+def run_together(tasks: Sequence[Task]) -> bool:
+    """Run tasks that wait for one another, each in a thread of its own. False, and nothing done, if that cannot be now.
+
+    Two such groups at once might each hold some of the pool's threads and wait for the rest for ever.
+    """
+    if len(tasks) > 1 + _n_threads() or not _team_lock.acquire(blocking=False):
+        return False
+    try:
+        run_all(tasks, len(tasks))
+    finally:
+        _team_lock.release()
+    return True
+
+
 def _run_share(tasks: Sequence[Task]) -> None:
     for function, arguments in tasks:
         function(*arguments)
@@ -46,14 +61,18 @@ def _run_share(tasks: Sequence[Task]) -> None:
 def _pool() -> ThreadPoolExecutor:
     with _lock:
         if "threads" not in _pools:
-            _pools["threads"] = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="rnn_gpu")
+            _pools["threads"] = ThreadPoolExecutor(_n_threads(), thread_name_prefix="rnn_gpu")
         return _pools["threads"]
 
 
+def _n_threads() -> int:
+    return os.cpu_count() or 1
+
+
 def _forget_pool() -> None:
-    """A forked child has none of its parent's threads."""
-    global _lock  # noqa: PLW0603  (another thread of the parent may have held it)
-    _lock = Lock()
+    """A forked child has none of its parent's threads, and other threads of the parent may have held the locks."""
+    global _lock, _team_lock
+    _lock, _team_lock = Lock(), Lock()
     _pools.clear()
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "padded",
     "panel_of",
     "product",
+    "product_of_units",
     "product_over_rows",
 ]
 
@@ -181,6 +182,40 @@ def product(
                     height, c, at, c_row, a, from_, a_row, integer(1), packed, base, steps, sums, sums_at, sums_row
                 )
                 row += height
+
+
+@jit
+def product_of_units(
+    c: Any,
+    c_start: int,
+    c_row: int,
+    a: Any,
+    a_start: int,
+    a_row: int,
+    packed: Any,
+    packed_start: int,
+    start: Any,
+    start_start: int,
+    rows: int,
+    blocks: int,
+    hidden_p: int,
+    first: int,
+    last: int,
+    depth: int,
+) -> None:
+    """`product` for `blocks` blocks of H_p columns, of each the columns first..last: all, or some whole panels."""
+    if first == 0 and last == hidden_p:
+        product(
+            c, c_start, c_row, a, a_start, a_row, packed, packed_start, start, start_start,
+            rows, blocks * hidden_p, depth,
+        )  # fmt: skip
+        return
+    for block in range(blocks):
+        column = block * hidden_p + first
+        product(
+            c, c_start + column, c_row, a, a_start, a_row, packed, packed_start + column * depth,
+            start, start_start + column, rows, last - first, depth,
+        )  # fmt: skip
 
 
 @jit

@@ -11,7 +11,8 @@ import pytest
 
 import rnn_gpu
 from rnn_gpu import cells
-from rnn_gpu.kernels.numba_cpu import forward as numba_forward
+from rnn_gpu.kernels.numba_cpu import shares
+from rnn_gpu.kernels.numba_cpu.host import TRAITS
 from rnn_gpu.threads import get_threads, set_threads
 
 BACKEND = "numba_cpu"
@@ -21,7 +22,8 @@ CELLS = [cells.lstm, cells.gru, cells.gru_2014, cells.lstm_peephole]
 @pytest.fixture(autouse=True)
 def _threads(monkeypatch):
     """Let even small calls be shared out, and put the number of threads back."""
-    monkeypatch.setattr(numba_forward, "WORTH_A_THREAD", 1.0)
+    monkeypatch.setattr(shares, "WORTH_A_THREAD", 1.0)
+    monkeypatch.setattr(shares, "WORTH_A_TEAM", 1)
     yield
     set_threads(None)
 
@@ -54,6 +56,19 @@ def test_threads_do_not_change_a_bit(cell):
         for threads in (2, 3, 7):
             set_threads(threads)
             assert_same_bits(alone, results(cell, x, weights, dy, **chosen))
+
+
+@pytest.mark.parametrize("cell", [*CELLS, cells.indrnn], ids=lambda cell: cell.name)
+@pytest.mark.parametrize("recompute", [False, True])
+def test_a_team_over_the_hidden_units_does_not_change_a_bit(cell, recompute):
+    H = 2 * TRAITS.panel(4) - 3  # two panels: each member of a team of two has one
+    for rows in (1, 2):
+        x, weights, dy, options = problem(cell, T=70, B=rows, H=H)
+        for chosen in ({}, options, {"reverse": True, **options}):
+            set_threads(1)
+            alone = results(cell, x, weights, dy, recompute=recompute, **chosen)
+            set_threads(3)
+            assert_same_bits(alone, results(cell, x, weights, dy, recompute=recompute, **chosen))
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.name)
@@ -138,8 +153,8 @@ import os, sys
 import numpy as np
 import rnn_gpu
 from rnn_gpu import cells
-from rnn_gpu.kernels.numba_cpu import forward
-forward.WORTH_A_THREAD = 1.0
+from rnn_gpu.kernels.numba_cpu import shares
+shares.WORTH_A_THREAD = 1.0
 rnn_gpu.set_threads(2)
 weights, x = rnn_gpu.init_weights(cells.rnn, 3, 4), np.ones((5, 6, 3), np.float32)
 y = rnn_gpu.forward(cells.rnn, x, weights, backend="numba_cpu").y
