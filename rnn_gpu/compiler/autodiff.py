@@ -115,7 +115,7 @@ def _saved_set(traced: Traced, gradients: tuple[Node, ...]) -> tuple[Node, ...]:
         node = stack.pop()
         if node.op == "constant" or node in free or node in wanted:
             continue
-        if node in forward:
+        if node in forward and node.op not in ops.COMPARISONS:
             wanted.add(node)
         else:  # made up by a derivative rule, such as 1 - i: recomputed from its arguments
             stack.extend(node.args)
@@ -123,8 +123,10 @@ def _saved_set(traced: Traced, gradients: tuple[Node, ...]) -> tuple[Node, ...]:
     at_hand = set(free)
     saved: dict[Node, None] = {}
     for node in forward:
+        if node.op in ops.COMPARISONS and at_hand.issuperset(node.args):
+            at_hand.add(node)
         if node in wanted:
-            cheap = node.op in ops.TABLE and ops.TABLE[node.op].cheap and all(a in at_hand for a in node.args)
+            cheap = node.op in ops.TABLE and ops.TABLE[node.op].cheap and at_hand.issuperset(node.args)
             at_hand.add(node)
             if not cheap:
                 saved[node] = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +13,9 @@ from rnn_gpu.compiler.graph import Traced
 from rnn_gpu.errors import ArgumentError
 
 __all__ = ["Cell"]
+
+_building = threading.Lock()
+"""Held while a program is built, as that adds nodes and names to the cell's graph."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +61,8 @@ class Cell:
     @cached_property
     def program(self) -> program.Program:
         """Forward and derived backward computation, cut into stages."""
-        return program.build(self.name, self.traced)
+        with _building:
+            return program.build(self.name, self.traced)
 
     @property
     def stages(self) -> tuple[tuple[str, ...], ...]:
@@ -83,8 +88,8 @@ class Cell:
 
     @cached_property
     def digest(self) -> str:
-        """Hexadecimal SHA-256 of the emitted Python source: equal for cells that compute the same."""
-        return hashlib.sha256(self.source("python").encode()).hexdigest()
+        """Hexadecimal SHA-256 of all emitted source: different for cells that compute something different."""
+        return hashlib.sha256((self.source("python") + self.source("cuda")).encode()).hexdigest()
 
     def __repr__(self) -> str:
         return f"<cell {self.name}: gates {' '.join(self.gates)}, states {' '.join(self.states)}>"

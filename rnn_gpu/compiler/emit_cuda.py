@@ -12,8 +12,9 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from rnn_gpu.compiler import ops
 from rnn_gpu.compiler.emit_expression import number, statements
-from rnn_gpu.compiler.graph import Node, Stage
+from rnn_gpu.compiler.graph import Node, Stage, topological
 from rnn_gpu.compiler.program import Function, Program
 
 __all__ = ["source"]
@@ -102,7 +103,8 @@ class _Direction:
 
     places: of the values that lie in the registers whenever they are read.
     arrivals: by function, the value that a driver hands over in a register used again for the next one.
-    results: (value, register, function that writes it; None for the first one that knows the value).
+    results: (value, register, function that writes it; None for the first one that knows the value, which is the very
+        first for what the driver filled in).
     """
 
     functions: Sequence[Function]
@@ -116,7 +118,7 @@ class _Direction:
         return known | {node: index for index, (node, _) in self.arrivals.items()}
 
     def _written(self, node: Node, forced: int | None) -> int:
-        return self._known().get(node, len(self.functions) - 1) if forced is None else forced
+        return self._known().get(node, 0) if forced is None else forced
 
     @property
     def carried(self) -> tuple[Node, ...]:
@@ -158,7 +160,7 @@ def _body(function: Function, places: dict[Node, str], names: dict[Node, str]) -
     for node, expression in statements(
         function, names, lambda op: op.cuda or op.text, lambda value: f"T({number(value)})"
     ):
-        lines.append(f"const {'bool' if node.op in ('gt', 'ge') else 'T'} {names[node]} = {expression};")
+        lines.append(f"const {'bool' if node.op in ops.COMPARISONS else 'T'} {names[node]} = {expression};")
     return lines
 
 
@@ -170,10 +172,13 @@ def _forward(program: Program) -> _Direction:
         for kind, member in (("input", "Wx"), ("recurrent", "U"))
         for label, node in traced.leaves(kind).items()
     }
+    new = {f"unit.state_new[state::{s}]": n for s, n in zip(traced.states, traced.outputs, strict=True)}
+    last = len(program.stages)
     results: list[tuple[Node, str, int | None]]
     results = [(stage.operand, "unit.operand", index) for index, stage in enumerate(program.stages)]
-    results += [(node, place, None) for node, place in saved.items()]
-    results += [(n, f"unit.state_new[state::{s}]", None) for s, n in zip(traced.states, traced.outputs, strict=True)]
+    # A product is there only after its stage: the last function can pass on any.
+    results += [(node, place, last if node in leaves else None) for node, place in saved.items()]
+    results += [(node, place, last if node in leaves else None) for place, node in new.items()]
     return _Direction(program.forward, saved | leaves, {}, results, names)
 
 
@@ -201,12 +206,17 @@ def _backward(program: Program) -> _Direction:
 def _operands(program: Program) -> list[list[str]]:
     """For each stage, its operand once more: read where it is a state or saved, else recomputed."""
     places, names = _kept_places(program), program.traced.graph.names
-    return [
-        [f"unit.operand = {places[stage.operand]};"]
-        if stage.operand in places
-        else [*_body(program.operands, places, names), f"unit.operand = {names[stage.operand]};"]
-        for stage in program.stages
-    ]
+    everything = program.operands
+    segments = []
+    for stage in program.stages:
+        if stage.operand in places:
+            segments.append([f"unit.operand = {places[stage.operand]};"])
+            continue
+        needed = topological([stage.operand], stop=places)
+        inputs, steps = (tuple(n for n in part if n in needed) for part in (everything.inputs, everything.steps))
+        own = Function(everything.name, inputs, steps, (stage.operand,))
+        segments.append([*_body(own, places, names), f"unit.operand = {names[stage.operand]};"])
+    return segments
 
 
 def _leaf_places(program: Program) -> dict[Node, str]:

@@ -6,13 +6,14 @@ is a node like any other, so that equal subexpressions are shared across both.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from rnn_gpu.compiler import ops
 
-__all__ = ["Graph", "Node", "Stage", "Traced", "topological"]
+__all__ = ["Graph", "Node", "Stage", "Traced", "free_name", "topological"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,10 +74,10 @@ class Graph:
                 return self.apply("sub", b, negated[0])
             case "sub", (a, _) if negated[1]:
                 return self.apply("add", a, negated[1])
-            case "mul", (a, _) if negated[1]:
-                return self.apply("neg", self.apply("mul", a, negated[1]))
-            case "mul", (_, b) if negated[0]:
-                return self.apply("neg", self.apply("mul", negated[0], b))
+            case "mul" | "div", (a, _) if negated[1]:
+                return self.apply("neg", self.apply(op, a, negated[1]))
+            case "mul" | "div", (_, b) if negated[0]:
+                return self.apply("neg", self.apply(op, negated[0], b))
         return self._intern(op, args)
 
     def name(self, node: Node, wanted: str) -> None:
@@ -84,11 +85,7 @@ class Graph:
         if node in self.names:
             return
         wanted = f"{wanted}_" if wanted in ops.RESERVED else wanted
-        taken = set(self.names.values())
-        name, count = wanted, 1
-        while name in taken:
-            name, count = f"{wanted}_{count}", count + 1
-        self.names[node] = name
+        self.names[node] = free_name(wanted, set(self.names.values()))
 
     def _intern(self, op: str, args: tuple[Node, ...] = (), label: str = "", value: float = 0.0) -> Node:
         # `repr` tells -0.0 from 0.0.
@@ -100,14 +97,14 @@ class Graph:
 
 @dataclass(frozen=True)
 class Stage:
-    """The recurrent products that share one operand: nothing of the next stage can start before they are done."""
+    """The recurrent products that share one operand: nothing of the next stage can start before they are done.
 
+    name: of the gates together, unique in the cell.
+    """
+
+    name: str
     gates: tuple[str, ...]
     operand: Node
-
-    @property
-    def name(self) -> str:
-        return "_".join(self.gates) if any(len(gate) > 1 for gate in self.gates) else "".join(self.gates)
 
 
 @dataclass(frozen=True)
@@ -137,7 +134,19 @@ class Traced:
         by_operand: dict[Node, list[str]] = {}
         for gate, node in self.leaves("recurrent").items():
             by_operand.setdefault(node.args[0], []).append(gate)
-        return tuple(Stage(tuple(by_operand[node]), node) for node in self.nodes if node in by_operand)
+        between = "_" if any(len(gate) > 1 for gate in self.gates) else ""
+        stages: dict[str, Stage] = {}
+        for node in self.nodes:
+            if gates := by_operand.get(node):
+                name = free_name(between.join(gates), stages)
+                stages[name] = Stage(name, tuple(gates), node)
+        return tuple(stages.values())
+
+
+def free_name(wanted: str, taken: Container[str]) -> str:
+    """`wanted`, or where that is taken `wanted_2`, `wanted_3` ..."""
+    names = itertools.chain([wanted], (f"{wanted}_{count}" for count in itertools.count(2)))
+    return next(name for name in names if name not in taken)
 
 
 def topological(roots: Iterable[Node], stop: Container[Node] = ()) -> tuple[Node, ...]:

@@ -14,12 +14,15 @@ which they are declared; the first one is the output y_t.
 
 from __future__ import annotations
 
+import dis
 import inspect
 import math
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
+from numbers import Real
 from types import FrameType, FunctionType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from rnn_gpu.compiler import ops
 from rnn_gpu.compiler.cell import Cell
@@ -61,14 +64,13 @@ def cell(
 
     Raises CellError, naming cell and line, for whatever the text may not do.
     """
-    ranges: dict[str, tuple[float, float] | None]
-    ranges = dict(vectors) if isinstance(vectors, Mapping) else dict.fromkeys(vectors)
 
     def decorate(function: Callable[..., object]) -> Cell:
         if not isinstance(function, FunctionType):
             raise CellError(f"cell: expected a plain function, got {type(function).__name__}")
         tracer = _Tracer(function)
-        traced = tracer.trace(tuple(gates), tuple(states), tuple(ranges))
+        ranges = tracer.ranges(vectors)
+        traced = tracer.trace(tracer.labels("gates", gates), tracer.labels("states", states), tuple(ranges))
         if forget is not None and forget not in traced.gates:
             tracer.fail(f"forget: expected one of the gates {', '.join(traced.gates)}, got {forget!r}")
         return Cell(function.__name__, inspect.getdoc(function) or "", traced, forget, ranges)
@@ -82,6 +84,35 @@ class _Tracer:
     def __init__(self, function: FunctionType) -> None:
         self.function = function
         self.graph = Graph()
+        self.fixed_names: set[str] = set()
+        """Names that emitted source gives to what is not a node yet: no local variable may take one."""
+
+    def labels(self, kind: str, given: Any) -> tuple[str, ...]:
+        """The names declared as `kind`, a valid name each."""
+        if not isinstance(given, Iterable):
+            self.fail(f"{kind}: expected names, got {given!r}")
+        labels = tuple(given)
+        for label in labels:
+            if not isinstance(label, str) or not _is_name(label) or label.startswith("_"):
+                self.fail(f"{kind}: expected names such as 'f' or 'forget', got {label!r}")
+            if label in ops.RESERVED:
+                self.fail(f"{kind}: expected another name than the reserved word {label!r}")
+        if len(set(labels)) != len(labels):
+            self.fail(f"{kind}: expected each name once, got {', '.join(labels)}")
+        if not labels and kind != "vectors":
+            self.fail(f"{kind}: expected at least one, got none")
+        return labels
+
+    def ranges(self, vectors: Any) -> dict[str, tuple[float, float] | None]:
+        """The vectors and the range of each."""
+        names = self.labels("vectors", vectors)
+        if not isinstance(vectors, Mapping):
+            return dict.fromkeys(names)
+        for name, limits in vectors.items():
+            is_pair = isinstance(limits, tuple | list) and len(limits) == 2
+            if not is_pair or not all(map(_is_number, limits)) or limits[0] > limits[1]:
+                self.fail(f"vectors: expected a range (low, high) for {name!r}, got {limits!r}")
+        return {name: (float(low), float(high)) for name, (low, high) in vectors.items()}
 
     def trace(self, gates: tuple[str, ...], states: tuple[str, ...], vectors: tuple[str, ...]) -> Traced:
         self._check_names(gates, states, vectors)
@@ -93,7 +124,7 @@ class _Tracer:
         for kind, labels, prefix in (("state", states, ""), ("vector", vectors, ""), ("input", gates, "Wx_")):
             for label in labels:
                 self.graph.name(self.graph.leaf(kind, label), prefix + label)
-        outputs = self._outputs(self.function(*arguments), states)
+        outputs = self._outputs(self._run(arguments), states)
         for state, output in zip(states, outputs, strict=True):
             if output.op not in ("state", "vector", "input", "recurrent"):
                 self.graph.names.pop(output, None)
@@ -109,39 +140,56 @@ class _Tracer:
         return traced
 
     def _check_names(self, gates: tuple[str, ...], states: tuple[str, ...], vectors: tuple[str, ...]) -> None:
-        for kind, labels in (("gates", gates), ("states", states), ("vectors", vectors)):
-            for label in labels:
-                if not isinstance(label, str) or not label.isidentifier() or label.startswith("_"):
-                    self.fail(f"{kind}: expected names such as 'f' or 'forget', got {label!r}")
-                if label in ops.RESERVED:
-                    self.fail(f"{kind}: expected another name than the reserved word {label!r}")
-            if len(set(labels)) != len(labels):
-                self.fail(f"{kind}: expected each name once, got {', '.join(labels)}")
-        for kind, labels in (("gates", gates), ("states", states)):
-            if not labels:
-                self.fail(f"{kind}: expected at least one, got none")
+        name = self.function.__name__
+        if not _is_name(name) or name in ops.RESERVED:
+            self.fail("expected a function with a name in ASCII that is no reserved word, as in def my_cell(...)")
         if shared := set(states) & set(vectors):
             self.fail(f"vectors: expected names that are not states, got {', '.join(sorted(shared))}")
+        self.fixed_names = {f"{kind}_{gate}" for kind in ("Wx", "U") for gate in gates} | {f"d{s}_out" for s in states}
+        for kind, labels in (("states", states), ("vectors", vectors)):
+            if taken := self.fixed_names.intersection(labels):
+                self.fail(f"{kind}: expected other names than {', '.join(sorted(taken))}, which emitted source uses")
         parameters = [
             p.name
             for p in inspect.signature(self.function).parameters.values()
             if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
         ]
         expected = ["Wx", "U", *states] + (["v"] if vectors else [])
-        if parameters[2 : 2 + len(states)] != list(states) or len(parameters) != len(expected):
+        if parameters != expected:
             self.fail(f"expected the arguments ({', '.join(expected)}), got ({', '.join(parameters)})")
+
+    def _run(self, arguments: list[object]) -> object:
+        """Run the text once. Whatever Python says against it, such as a misspelt name, becomes a CellError."""
+        token = _tracing.set(self)
+        try:
+            return self.function(*arguments)
+        except CellError:
+            raise
+        except Exception as error:
+            line, traceback = None, error.__traceback__
+            while traceback is not None:
+                line = traceback.tb_lineno if traceback.tb_frame.f_code is self.function.__code__ else line
+                traceback = traceback.tb_next
+            raise self.error(f"{type(error).__name__}: {error}", line) from error
+        finally:
+            _tracing.reset(token)
 
     def _outputs(self, returned: object, states: tuple[str, ...]) -> tuple[Node, ...]:
         values = returned if isinstance(returned, tuple) else (returned,)
+        line = self._return_line()
         if len(values) != len(states):
-            self.fail(f"expected the {len(states)} new states ({', '.join(states)}) returned, got {len(values)} values")
+            got = f"{len(values)} values" if isinstance(returned, tuple) else repr(returned)
+            raise self.error(f"expected the new states ({', '.join(states)}) returned, got {got}", line)
         for state, value in zip(states, values, strict=True):
             if not isinstance(value, Symbol):
-                self.fail(f"expected a symbol for the new state {state!r}, got {value!r}")
-            if value.node.op in ("gt", "ge"):
-                self.fail(
-                    f"expected a number for the new state {state!r}, got a comparison; use where(condition, a, b)"
+                raise self.error(f"expected a symbol for the new state {state!r}, got {value!r}", line)
+            if value.tracer is not self:
+                raise self.error(
+                    f"expected a symbol of this cell for the new state {state!r}, got one of another", line
                 )
+            if _is_comparison(value):
+                message = f"expected a number for the new state {state!r}, got a comparison; use where(condition, a, b)"
+                raise self.error(message, line)
         return tuple(value.node for value in values)
 
     def node(self, value: object) -> Node:
@@ -150,20 +198,25 @@ class _Tracer:
             if value.tracer is not self:
                 self.fail("uses a symbol of another cell; each cell's text must be complete in itself")
             return value.node
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
-            return self.graph.constant(value)
+        if _is_number(value):
+            return self.graph.constant(float(value))  # type: ignore[arg-type]
+        if isinstance(value, _Product):
+            self.fail(f"{value!r} without its operand, which is written {value!r}(h)")
         self.fail(f"expected a symbol or a finite number, got {type(value).__name__} {value!r}")
 
     def apply(self, op: str, *values: object) -> Symbol:
+        running = _tracing.get()
+        if running is not self:
+            (running or self).fail("a symbol is used outside of its own cell's text")
+        if op == "where" and not _is_comparison(values[0]):
+            self.fail(f"where: expected a comparison such as h > 0 as its first argument, got {values[0]!r}")
+        if any(map(_is_comparison, values[1:] if op == "where" else values)):
+            self.fail(
+                f"{_written(op)}: a comparison such as h > 0 can only be the first argument of where(condition, a, b)"
+            )
         nodes = tuple(map(self.node, values))
-        for position, node in enumerate(nodes):
-            is_condition = node.op in ("gt", "ge")
-            if is_condition != (op == "where" and position == 0):
-                self.fail(
-                    f"{op}: a comparison such as h > 0 can only be the first argument of where(condition, a, b)"
-                    if is_condition
-                    else f"where: expected a comparison such as h > 0 as its first argument, got {values[0]!r}"
-                )
+        if all(node.op == "constant" for node in nodes):
+            self.fail(f"{_written(op)}: expected a symbol, got only numbers; compute constants with Python's math")
         self.learn_names()
         return Symbol(self, self.graph.apply(op, *nodes))
 
@@ -172,7 +225,12 @@ class _Tracer:
         frame = self._frame()
         if frame is not None:
             for name, value in frame.f_locals.items():
-                if isinstance(value, Symbol) and value.tracer is self and value.node.op != "constant":
+                if (
+                    isinstance(value, Symbol)
+                    and value.tracer is self
+                    and _is_name(name)
+                    and name not in self.fixed_names
+                ):
                     self.graph.name(value.node, name)
 
     def _frame(self) -> FrameType | None:
@@ -182,11 +240,48 @@ class _Tracer:
             frame = frame.f_back
         return frame
 
+    def _return_line(self) -> int | None:
+        """The line of the text's return statement, if it has only one."""
+        instructions = dis.get_instructions(self.function)
+        lines = {
+            i.positions and i.positions.lineno for i in instructions if i.opname in ("RETURN_VALUE", "RETURN_CONST")
+        }
+        return lines.pop() if len(lines) == 1 else None
+
+    def error(self, message: str, line: int | None) -> CellError:
+        """The error that names the cell and the line, by default that of the decorator."""
+        code = self.function.__code__
+        place = f"{code.co_filename}:{line or code.co_firstlineno}"
+        return CellError(f"cell {self.function.__name__!r} ({place}): {message}")
+
     def fail(self, message: str) -> NoReturn:
         frame = self._frame()
-        code = self.function.__code__
-        line = frame.f_lineno if frame is not None else code.co_firstlineno
-        raise CellError(f"cell {self.function.__name__!r} ({code.co_filename}:{line}): {message}")
+        raise self.error(message, frame.f_lineno if frame is not None else None)
+
+
+_tracing: ContextVar[_Tracer | None] = ContextVar("tracing", default=None)
+"""Whose text is running."""
+
+
+def _is_name(text: str) -> bool:
+    """Whether Python and C++ alike take it as a name."""
+    return text.isidentifier() and text.isascii()
+
+
+def _is_number(value: object) -> bool:
+    try:
+        return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def _is_comparison(value: object) -> bool:
+    return isinstance(value, Symbol) and value.node.op in ops.COMPARISONS
+
+
+def _written(op: str) -> str:
+    """An operation as the author wrote it: `tanh`, or the sign of an infix operation."""
+    return ops.TABLE[op].text.replace("{}", "").strip() if ops.TABLE[op].precedence < ops.ATOM else op
 
 
 class Symbol:
@@ -230,12 +325,14 @@ class Symbol:
         return self.tracer.apply("abs", self)
 
     def __pow__(self, power: object) -> Symbol:
-        if power == 2:
-            return self * self
-        if power == 3:
-            return self * self * self
-        if power == 0.5:
-            return sqrt(self)
+        if _is_number(power):
+            match power:
+                case 2:
+                    return self * self
+                case 3:
+                    return self * self * self
+                case 0.5:
+                    return sqrt(self)
         self.tracer.fail(f"**: expected the power 2, 3 or 0.5, got {power!r}; write other powers as exp(p * log(x))")
 
     def __gt__(self, other: object) -> Symbol:
@@ -259,7 +356,7 @@ class Symbol:
 
     def __bool__(self) -> NoReturn:
         self.tracer.fail(
-            "branches on a symbol (if, while, and, or, not, min, max); the text is run once for all values: "
+            "branches on a symbol (if, while, and, or, not, a < b < c, min, max); the text is run once for all values: "
             "use where(a > b, x, y), maximum or minimum"
         )
 
@@ -269,14 +366,30 @@ class Symbol:
             "use the functions of rnn_gpu.compiler.language"
         )
 
-    __float__ = __int__ = __index__ = __complex__ = __iter__ = __getitem__ = __len__ = __matmul__ = _no_value
-    __rmatmul__ = __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __rpow__ = _no_value
+    def _no_operation(self, *_: object) -> NoReturn:
+        self.tracer.fail(
+            "uses an operation other than + - * / **; use those and the functions of rnn_gpu.compiler.language "
+            "(2 ** x is exp(math.log(2) * x), and U.g(x) the only product of matrices)"
+        )
 
-    def __array_ufunc__(self, *_: object, **__: object) -> NoReturn:
-        self._no_value()
+    def _no_logic(self, *_: object) -> NoReturn:
+        self.tracer.fail("combines comparisons with & | ^ ~; write where(a > b, where(c > d, x, y), y)")
+
+    __float__ = __int__ = __index__ = __complex__ = __iter__ = __len__ = __array__ = __array_function__ = _no_value
+    __getitem__ = __setitem__ = __delitem__ = _no_value
+    __matmul__ = __rmatmul__ = __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __rpow__ = _no_operation
+    __divmod__ = __rdivmod__ = __lshift__ = __rlshift__ = __rshift__ = __rrshift__ = __round__ = _no_operation
+    __and__ = __rand__ = __or__ = __ror__ = __xor__ = __rxor__ = __invert__ = _no_logic
+
+    def __array_ufunc__(self, function: Any, method: str, *values: object, **_: object) -> Symbol:
+        # A number of NumPy's on the left of an operator comes here.
+        operators = {"add": "add", "subtract": "sub", "multiply": "mul", "divide": "div"}
+        if method != "__call__" or function.__name__ not in operators:
+            self._no_value()
+        return self.tracer.apply(operators[function.__name__], *values)
 
     def __repr__(self) -> str:
-        return self.tracer.graph.names.get(self.node, repr(self.node))
+        return self.tracer.graph.names.get(self.node, "a comparison" if _is_comparison(self) else repr(self.node))
 
 
 class _Leaves:
@@ -307,31 +420,41 @@ class _Products(_Leaves):
         super().__init__(tracer, "recurrent", gates)
         self._operands: dict[str, Node] = {}
 
-    def __getattr__(self, label: str) -> Callable[[object], Symbol]:  # type: ignore[override]
+    def __getattr__(self, label: str) -> _Product:  # type: ignore[override]
         self._check(label)
+        return _Product(self._tracer, label, self._operands)
 
-        def product(operand: object) -> Symbol:
-            if not isinstance(operand, Symbol):
-                self._tracer.fail(f"U.{label}: expected a symbol as its operand, got {operand!r}")
-            node = self._tracer.node(operand)
-            if self._operands.setdefault(label, node) is not node:
-                self._tracer.fail(
-                    f"U.{label} is applied to two operands; a gate has one recurrent matrix and one operand: "
-                    "declare another gate"
-                )
-            self._tracer.learn_names()
-            result = self._tracer.graph.product("recurrent", label, (node,))
-            self._tracer.graph.name(result, f"U_{label}")
-            return Symbol(self._tracer, result)
 
-        return product
+class _Product:
+    """`U.i`: gate i's recurrent product, to be given its operand."""
+
+    def __init__(self, tracer: _Tracer, label: str, operands: dict[str, Node]) -> None:
+        self._tracer, self._label, self._operands = tracer, label, operands
+
+    def __call__(self, *operands: object) -> Symbol:
+        tracer, label = self._tracer, self._label
+        if len(operands) != 1 or not isinstance(operands[0], Symbol) or _is_comparison(operands[0]):
+            tracer.fail(f"{self!r}: expected one symbol as its operand, got {', '.join(map(repr, operands)) or 'none'}")
+        node = tracer.node(operands[0])
+        if self._operands.setdefault(label, node) is not node:
+            tracer.fail(
+                f"{self!r} is applied to two operands; a gate has one recurrent matrix and one operand: "
+                "declare another gate"
+            )
+        tracer.learn_names()
+        result = tracer.graph.product("recurrent", label, (node,))
+        tracer.graph.name(result, f"U_{label}")
+        return Symbol(tracer, result)
+
+    def __repr__(self) -> str:
+        return f"U.{self._label}"
 
 
 def _apply(op: str, *values: object) -> Symbol:
-    for value in values:
-        if isinstance(value, Symbol):
-            return value.tracer.apply(op, *values)
-    raise CellError(f"{op}: expected a symbol of a cell that is being traced, got {', '.join(map(repr, values))}")
+    tracer = _tracing.get()
+    if tracer is None:
+        raise CellError(f"{op}: expected to be called in the text of a cell, on its symbols")
+    return tracer.apply(op, *values)
 
 
 def sigmoid(x: object) -> Symbol:

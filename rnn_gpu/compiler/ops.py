@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rnn_gpu.compiler.graph import Graph, Node
 
-__all__ = ["RESERVED", "TABLE", "Op"]
+__all__ = ["COMPARISONS", "RESERVED", "TABLE", "Op"]
 
 ATOM, UNARY, PRODUCT, SUM, COMPARISON = 4, 3, 2, 1, 0
 """Precedence of written text, the tightest first."""
@@ -136,16 +136,23 @@ TABLE: dict[str, Op] = {
 }
 
 _CPP_WORDS = """
-    alignas alignof asm auto bool case catch char concept const constexpr decltype default delete do double dynamic_cast
-    enum explicit export extern false float friend goto inline int long mutable namespace new noexcept nullptr operator
-    private protected public register requires short signed sizeof static struct switch template this thread_local
-    throw true try typedef typeid typename union unsigned using virtual void volatile wchar_t
+    alignas alignof and_eq asm auto bitand bitor bool case catch char char8_t char16_t char32_t co_await co_return
+    co_yield compl concept const consteval constexpr constinit const_cast decltype default delete do double dynamic_cast
+    enum explicit export extern false float friend goto inline int long mutable namespace new noexcept not_eq nullptr
+    operator or_eq private protected public register reinterpret_cast requires short signed sizeof static static_assert
+    static_cast struct switch template this thread_local throw true try typedef typeid typename union unsigned using
+    virtual void volatile wchar_t xor xor_eq
+    EOF HUGE_VAL INFINITY NAN NULL
 """.split()
 
 _EMITTED_WORDS = """
     real where T unit segment input recurrent state vector saved carried operand forward backward Forward Backward
-    stage_of
+    stage_of n_input n_recurrent n_state n_vector n_saved n_stages n_backward_stages n_forward_carried
+    n_backward_carried
 """.split()
 
+COMPARISONS: frozenset[str] = frozenset(name for name, op in TABLE.items() if op.precedence == COMPARISON)
+"""The operations whose result is no number: it is neither saved nor handed on, but compared again where it is read."""
+
 RESERVED: frozenset[str] = frozenset([*keyword.kwlist, *_CPP_WORDS, *TABLE, *_EMITTED_WORDS])
-"""Words that a gate, state, vector or emitted variable may not be called."""
+"""Words that a cell, gate, state, vector or emitted variable may not be called."""

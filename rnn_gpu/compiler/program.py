@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
+from rnn_gpu.compiler import ops
 from rnn_gpu.compiler.autodiff import Derived, derive
 from rnn_gpu.compiler.graph import Graph, Node, Stage, Traced, topological
 
@@ -108,7 +109,7 @@ def _cut(names: list[str], targets: tuple[Node, ...], leaves: dict[Node, int]) -
     """Spread the computation of `targets` over consecutive functions.
 
     leaves: the nodes that are given, and the index of the first function that can read each. A target is computed in
-    the first function that can; what it needs, in the first function that reads it.
+    the first function that can; what it needs, in the first function that reads it, or if it is a comparison, in each.
     """
     order = [node for node in topological(targets, stop=leaves) if node not in leaves and node.op != "constant"]
     users: dict[Node, list[Node]] = {}
@@ -123,14 +124,22 @@ def _cut(names: list[str], targets: tuple[Node, ...], leaves: dict[Node, int]) -
     for node in reversed(order):
         place[node] = earliest[node] if node in targets else min(place[user] for user in users[node])
 
-    functions = []
-    for index, name in enumerate(names):
-        steps = [node for node in order if place[node] == index]
-        read = {argument: None for node in steps for argument in node.args}
-        inputs = [node for node in read if node.op != "constant" and place.get(node) != index]
-        outputs = [n for n in steps if n in targets or any(place[user] != index for user in users.get(n, ()))]
-        functions.append(Function(name, _sorted(inputs), tuple(steps), tuple(outputs)))
-    return tuple(functions)
+    def belongs(node: Node, index: int) -> bool:
+        readers = users[node] if node.op in ops.COMPARISONS else [node]
+        return any(place[reader] == index for reader in readers)
+
+    steps = [tuple(node for node in order if belongs(node, index)) for index in range(len(names))]
+    read = [{argument for node in part for argument in node.args if argument not in part} for part in steps]
+    handed_on = set(targets).union(*read)
+    return tuple(
+        Function(
+            name,
+            inputs=_sorted(node for node in read[index] if node.op != "constant"),
+            steps=steps[index],
+            outputs=tuple(node for node in steps[index] if node in handed_on),
+        )
+        for index, name in enumerate(names)
+    )
 
 
 _KINDS = ("gradient", "transposed", "input", "recurrent", "vector", "state")
@@ -149,6 +158,9 @@ def _name_what_is_shared(graph: Graph, function: Function) -> None:
             graph.name(node, _descriptive_name(graph, node))
 
 
+_LONG = 32
+"""Letters beyond which a name that is put together says less than the expression it stands for."""
+
 _INFIX = {"add": "plus", "sub": "minus", "mul": "times", "div": "over"}
 
 
@@ -156,9 +168,10 @@ def _descriptive_name(graph: Graph, node: Node) -> str:
     def word(argument: Node) -> str:
         if argument.op == "constant":
             return "one" if argument.value == 1.0 else ""
-        return graph.names.get(argument, "").removesuffix("_new")
+        return graph.names.get(argument, "").removesuffix("_new").rstrip("_")
 
     words = [word(argument) for argument in node.args]
     if not all(words):
         return "value"
-    return f"_{_INFIX[node.op]}_".join(words) if node.op in _INFIX else "_".join([node.op, *words])
+    name = f"_{_INFIX[node.op]}_".join(words) if node.op in _INFIX else "_".join([node.op, *words])
+    return name if len(name) <= _LONG else "value"

@@ -1,0 +1,77 @@
+"""The backends under test: all that dispatch knows. One for another device needs one entry here, in `DEVICES`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import currently_in_test_context, reject
+
+import rnn_gpu
+from rnn_gpu import dispatch
+from support.calls import Call, named_gradients
+
+__all__ = ["DEVICES", "HOST_TARGETS", "REFERENCE", "TARGETS", "Target"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A backend and the arrays it takes.
+
+    put: from a NumPy array to one of the backend's device; get: and back.
+    """
+
+    name: str
+    put: Callable[[np.ndarray], Any] = lambda array: array
+    get: Callable[[Any], np.ndarray] = np.asarray
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def batch_invariant(self) -> bool:
+        return dispatch.BACKENDS[self.name].batch_invariant
+
+    def forward(self, call: Call, *, save: bool = True) -> tuple[Call, rnn_gpu.Forward]:
+        """The call with its arrays on the backend's device, and what comes of it there.
+
+        Skips the test, saying why, where the backend is unavailable or refuses the call; hypothesis draws another call.
+        """
+        if reason := dispatch.BACKENDS[self.name].unavailable():
+            pytest.skip(f"{self}: {reason}")
+        there = call.map(self.put)
+        if reason := rnn_gpu.explain(*there.arguments(), save=save).reasons[self.name]:
+            if currently_in_test_context():
+                reject()
+            pytest.skip(f"{self}: {reason}")
+        return there, rnn_gpu.forward(*there.arguments(), save=save, backend=self.name)
+
+    def run(self, call: Call) -> dict[str, np.ndarray]:
+        """The call's results by name, forward and backward."""
+        there, (y, last, tape) = self.forward(call)
+        return self.named(there, y, last, rnn_gpu.backward(tape, there.dy, there.dlast))
+
+    def named(self, call: Call, y: Any, last: Any, gradients: rnn_gpu.Gradients) -> dict[str, np.ndarray]:
+        """Results by name, as NumPy arrays."""
+        ends = {f"last_{state}": array for state, array in zip(call.cell.states, last, strict=True)}
+        named = {"y": y} | ends | named_gradients(call.cell, gradients)
+        return {name: self.get(array) for name, array in named.items()}
+
+    def step(self, call: Call, t: int, state: tuple[np.ndarray, ...] | None) -> tuple[np.ndarray, ...]:
+        """The states after one step on `call.x[t]`."""
+        state = state and tuple(map(self.put, state))
+        new = rnn_gpu.step(call.cell, self.put(call.x[t]), call.weights.map(self.put), state, backend=self.name)
+        return tuple(map(self.get, new))
+
+
+DEVICES: dict[str, dict[str, Callable[[Any], Any]]] = {}
+"""By backend, `put` and `get` for one whose arrays do not lie in host memory."""
+
+TARGETS = tuple(Target(name, **DEVICES.get(name, {})) for name in dispatch.BACKENDS)
+HOST_TARGETS = tuple(target for target in TARGETS if target.name not in DEVICES)
+
+REFERENCE = Target("numpy_cpu")
+"""Run in float64, it is what the others are measured against; it is itself checked against scalar loops and torch."""
