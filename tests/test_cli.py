@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from rnn_gpu import cells, cli
+from rnn_gpu.cli.first_call import first_calls
 from rnn_gpu.dispatch import BACKENDS
 from rnn_gpu.errors import BackendError
 
@@ -101,3 +102,21 @@ def test_output_in_an_encoding_without_the_characters():
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.isascii()
+
+
+def test_info_measures_first_calls(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr("rnn_gpu.cli.info.BACKENDS", {"numpy_cpu": BACKENDS["numpy_cpu"]})
+    status, out, _ = run(capsys, "info", "--compile")
+    assert status == 0
+    table = out[out.index("First call") :]
+    seconds = [float(cell) for line in table.splitlines() if "numpy_cpu" in line for cell in line.split("│")[2:6]]
+    assert len(seconds) == 4
+    assert all(0 <= value < 60 for value in seconds)
+
+
+def test_a_first_call_that_fails_says_why():
+    with pytest.raises(
+        BackendError, match=r"no_such: the first call failed: .*ArgumentError: backend: expected one of"
+    ):
+        first_calls("no_such")

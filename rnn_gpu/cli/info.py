@@ -10,6 +10,7 @@ from rich.table import Table
 
 from rnn_gpu import cells
 from rnn_gpu.cli.console import Console
+from rnn_gpu.cli.first_call import first_calls
 from rnn_gpu.dispatch import BACKENDS
 
 __all__ = ["configure", "run"]
@@ -23,7 +24,12 @@ _PACKAGES = (
 def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the command."""
     parser.description = "Show versions, cells, backends and devices, and why each backend is usable or not."
-    parser.epilog = "example:\n  rnn-gpu info"
+    parser.epilog = (
+        "examples:\n  rnn-gpu info\n  rnn-gpu info --compile     also time the first call, compiled and from disk"
+    )
+    parser.add_argument(
+        "--compile", action="store_true", help="also measure how long each backend's first call takes in a new process"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -40,8 +46,21 @@ def run(arguments: argparse.Namespace) -> int:
         backends.add_row(name, "yes" if reason is None else f"no: {reason}", backend.description, devices)
     console.print(versions)
     console.print(backends)
+    if arguments.compile:
+        console.print(_first_calls())
     console.print("Cells: " + ", ".join(cells.ALL))
     return 0
+
+
+def _first_calls() -> Table:
+    title = "First call of a float32 lstm in a new process, seconds"
+    table = Table("backend", "forward", "backward", "forward, from disk", "backward, from disk", title=title)
+    table.title_justify = "left"
+    for name, backend in BACKENDS.items():
+        if backend.unavailable() is None:
+            seconds = [f"{value:.2f}" for call in first_calls(name) for value in call]
+            table.add_row(name, *seconds)
+    return table
 
 
 def _version(package: str) -> str:
