@@ -38,10 +38,6 @@ class ArrayLibrary:
     def __str__(self) -> str:
         return f"{self.name} array on {self.device}"
 
-    def holds(self, array: object) -> bool:
-        """Whether `array` is of this library and on this device."""
-        return _root(array) == self.name and _DEVICES[self.name](array) == self.device
-
 
 def library_of(argument: str, array: object) -> ArrayLibrary:
     """The library and device of `array`. Raises ArgumentTypeError, naming `argument`, for what is no array of any."""

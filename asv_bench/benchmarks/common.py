@@ -1,56 +1,31 @@
-"""What every benchmark runs on: the cells, the backends, the shapes, and the arrays made from them.
+"""What every benchmark runs on. Shapes, numbers and what one run is are those of `rnn-gpu bench`."""
 
-T time steps, B batch rows, I inputs, H hidden units.
-"""
+from collections.abc import Callable
+from typing import Any
 
-from typing import Any, NamedTuple
-
-import numpy as np
-
-import rnn_gpu
-from rnn_gpu import cells
+from rnn_gpu import cells, dispatch
+from rnn_gpu.bench import ours
+from rnn_gpu.bench.calls import draw
+from rnn_gpu.bench.shapes import Case, Mode, Shape
+from rnn_gpu.bench.suites import SUITES
 from rnn_gpu.errors import BackendError
 
-CELLS = ("rnn", "lstm", "gru")
-BACKENDS = ("numpy_cpu",)
+_, QUICK = SUITES["cpu"]
+
+CELLS = tuple(cell.name for cell in QUICK.cells)
+BACKENDS = tuple(dispatch.BACKENDS)
+SEQUENCES = tuple(QUICK.shapes)
+STEPS = tuple(shape._replace(T=1) for shape in (*QUICK.steps, *QUICK.shapes))
 
 
-class Shape(NamedTuple):
-    T: int
-    B: int
-    I: int  # noqa: E741
-    H: int
-
-
-# Overhead of a step; a language model's chunk; products that fill the caches.
-SEQUENCES = (Shape(T=64, B=1, I=32, H=32), Shape(T=64, B=32, I=128, H=128), Shape(T=64, B=64, I=512, H=512))
-STEPS = (Shape(T=1, B=1, I=64, H=64), Shape(T=1, B=1, I=512, H=512), Shape(T=1, B=32, I=128, H=128))
-
-
-class Call:
-    """One cell on one backend at one shape, in float32, with everything it reads made beforehand.
+def prepared(cell: str, backend: str, shape: Shape, mode: Mode, *, frozen: bool = False) -> Callable[[], Any]:
+    """One run of a case, with everything it reads made and everything it needs compiled.
 
     Raises NotImplementedError, by which asv skips, where the backend cannot run it.
     """
-
-    def __init__(self, cell: str, backend: str, shape: Shape) -> None:
-        rng = np.random.default_rng(0)
-        self.cell = getattr(cells, cell)
-        self.backend = backend
-        self.w = rnn_gpu.init_weights(self.cell, input_size=shape.I, hidden_size=shape.H, dtype="float32", seed=0)
-        self.x = rng.standard_normal((shape.T, shape.B, shape.I), dtype=np.float32)
-        self.dy = rng.standard_normal((shape.T, shape.B, shape.H), dtype=np.float32)
-        try:
-            _, self.last, _ = self.forward(save=False)
-        except BackendError as reason:
-            raise NotImplementedError(str(reason)) from reason
-
-    def forward(self, *, save: bool) -> Any:
-        return rnn_gpu.forward(self.cell, self.x, self.w, backend=self.backend, save=save)
-
-    def train(self) -> Any:
-        _, _, tape = self.forward(save=True)
-        return rnn_gpu.backward(tape, dy=self.dy)
-
-    def step(self) -> Any:
-        return rnn_gpu.step(self.cell, self.x[0], self.w, self.last, backend=self.backend)
+    run = ours.runner(draw(Case(cells.ALL[cell], shape, mode, frozen=frozen)), backend).run
+    try:
+        run()
+    except BackendError as reason:
+        raise NotImplementedError(str(reason)) from reason
+    return run

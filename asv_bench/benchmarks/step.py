@@ -1,14 +1,14 @@
-"""Streaming: the latency of one fused step from a carried state."""
+"""Streaming: the latency of one fused step, with weights that may change and with frozen ones."""
 
-from .common import BACKENDS, CELLS, STEPS, Call, Shape
+from .common import BACKENDS, CELLS, STEPS, Shape, prepared
 
 
 class Step:
-    params = (CELLS, BACKENDS, STEPS)
-    param_names = ("cell", "backend", "shape")
+    params = (CELLS, BACKENDS, STEPS, (False, True))
+    param_names = ("cell", "backend", "shape", "frozen")
 
-    def setup(self, cell: str, backend: str, shape: Shape) -> None:
-        self.call = Call(cell, backend, shape)
+    def setup(self, cell: str, backend: str, shape: Shape, frozen: bool) -> None:
+        self.run = prepared(cell, backend, shape, "step", frozen=frozen)
 
-    def time_step(self, cell: str, backend: str, shape: Shape) -> None:
-        self.call.step()
+    def time_step(self, cell: str, backend: str, shape: Shape, frozen: bool) -> None:
+        self.run()

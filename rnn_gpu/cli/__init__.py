@@ -28,6 +28,7 @@ __all__ = ["main"]
 COMMANDS = {
     "train": "train a language model on a text",
     "sample": "let a trained model write",
+    "bench": "time the kernels side by side with torch, onnxruntime and NumPy",
     "info": "show versions, backends and devices, and why each is usable or not",
 }
 

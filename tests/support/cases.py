@@ -22,7 +22,7 @@ class Case:
     name: str
     T: int = 5
     B: int = 3
-    I: int = 4  # noqa: E741
+    I: int = 4
     H: int = 6
     lengths: tuple[int, ...] | None = None
     resets: tuple[tuple[int, int], ...] = ()
