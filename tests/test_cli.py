@@ -28,7 +28,7 @@ def test_version(capsys):
     assert out.split()[1].count(".") == 2
 
 
-@pytest.mark.parametrize("command", ["train", "sample", "info"])
+@pytest.mark.parametrize("command", ["train", "sample", "bench", "info"])
 def test_help_has_an_example_for_each_command(capsys, command):
     status, out, _ = run(capsys, command, "--help")
     assert status == 0

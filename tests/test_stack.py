@@ -9,7 +9,7 @@ import rnn_gpu
 from rnn_gpu import cells, stack
 from rnn_gpu.errors import ArgumentError, ArgumentTypeError
 
-T, B, I, H = 5, 3, 4, 6  # noqa: E741 (the axes' letters)
+T, B, I, H = 5, 3, 4, 6
 
 
 @pytest.fixture(autouse=True)

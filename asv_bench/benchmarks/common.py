@@ -10,9 +10,9 @@ from rnn_gpu.bench.shapes import Case, Mode, Shape
 from rnn_gpu.bench.suites import SUITES
 from rnn_gpu.errors import BackendError
 
-_, QUICK = SUITES["cpu"]
+WHOLE, QUICK = SUITES["cpu"]
 
-CELLS = tuple(cell.name for cell in QUICK.cells)
+CELLS = tuple(cell.name for cell in WHOLE.cells)
 BACKENDS = tuple(dispatch.BACKENDS)
 SEQUENCES = tuple(QUICK.shapes)
 STEPS = tuple(shape._replace(T=1) for shape in (*QUICK.steps, *QUICK.shapes))

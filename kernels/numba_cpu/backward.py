@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from rnn_gpu.kernels.numba_cpu import drivers
+from rnn_gpu.kernels.numba_cpu import drivers, memory
 from rnn_gpu.kernels.numba_cpu.cells import compiled
 from rnn_gpu.kernels.numba_cpu.forward import Saved, caller_states, flat_resets, our_states
 from rnn_gpu.kernels.numba_cpu.gradients import GateRows, InputGradient, Source, WeightGradient, weight_tasks
@@ -40,7 +40,7 @@ def run(problem: Problem, inputs: Inputs, saved: Saved, dy: Array | None, dlast:
     d_vectors = np.zeros((len(cell.vectors), problem.B, sizes.H_p))
     d_recurrent = GateRows(layout.n_rows, n_recurrent, sizes, real)
     d_input = d_recurrent if kernel.shared else GateRows(layout.n_rows, n_gates, sizes, real)
-    operands = np.empty(layout.n_rows * n_stages * sizes.H_p, real)
+    operands = memory.empty(layout.n_rows * n_stages * sizes.H_p, real)
     x = flat(inputs.x, real)
     arguments = (
         kernel, x, problem.projected, layout.order, layout.active, layout.start, problem.reverse, flat_resets(inputs),

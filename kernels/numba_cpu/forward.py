@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from rnn_gpu.dispatch import Result
-from rnn_gpu.kernels.numba_cpu import drivers
+from rnn_gpu.kernels.numba_cpu import drivers, memory
 from rnn_gpu.kernels.numba_cpu.cells import compiled
 from rnn_gpu.kernels.numba_cpu.host import BLOCK_ROWS
 from rnn_gpu.kernels.numba_cpu.layout import Layout, layout_of
@@ -42,9 +42,9 @@ def run(problem: Problem, inputs: Inputs) -> Result:
     keep_saved = problem.save and not problem.recompute
     initial = our_states(inputs.initial, problem, layout, sizes)
     last = initial.copy()
-    after = np.empty(layout.n_rows * n_states * sizes.H_p if problem.save else 0, real)
-    values = np.empty(layout.n_rows * n_saved * sizes.H_p if keep_saved else 0, real)
-    y = (np.empty if inputs.lengths is None else np.zeros)(problem.T * problem.B * problem.H, real)
+    after = memory.empty(layout.n_rows * n_states * sizes.H_p if problem.save else 0, real)
+    values = memory.empty(layout.n_rows * n_saved * sizes.H_p if keep_saved else 0, real)
+    y = (memory.empty if inputs.lengths is None else memory.zeros)(problem.T * problem.B * problem.H, real)
     arguments = (
         kernel, flat(inputs.x, real), problem.projected, layout.order, layout.active, layout.start, problem.reverse,
         flat_resets(inputs), weights.W, weights.b_ih, weights.U, weights.bias, weights.V, initial, y, last, after,

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from rnn_gpu.kernels.numba_cpu import drivers
+from rnn_gpu.kernels.numba_cpu import drivers, memory
 from rnn_gpu.kernels.numba_cpu.jit import BUILD
 from rnn_gpu.kernels.numba_cpu.layout import Layout
 from rnn_gpu.kernels.numba_cpu.packing import Sizes, input_weights_back
@@ -29,7 +29,7 @@ class GateRows:
         self.columns = n_gates * sizes.H_p
         conflicts = self.columns * real.itemsize % 1024 == 0
         self.stride = self.columns + (sizes.lanes if conflicts else 0)
-        self.array = np.empty(n_rows * self.stride, real)
+        self.array = memory.empty(n_rows * self.stride, real)
 
 
 class WeightGradient:
@@ -38,7 +38,7 @@ class WeightGradient:
     def __init__(self, n_gates: int, columns: int, sizes: Sizes, real: np.dtype[Any]) -> None:
         self.columns, self.sizes = columns, sizes
         self.stride = sizes.padded(columns)
-        self.dw = np.empty(n_gates * sizes.H_p * self.stride, real)
+        self.dw = memory.empty(n_gates * sizes.H_p * self.stride, real)
         self.sums = np.zeros(n_gates * sizes.H_p)
 
     def matrix(self, hidden: int, blocks: Sequence[int]) -> Array:
@@ -83,7 +83,7 @@ class InputGradient:
 
     def __init__(self, problem: Problem, inputs: Inputs, layout: Layout, sizes: Sizes, d_input: GateRows) -> None:
         self.problem, self.layout, self.sizes, self.d_input = problem, layout, sizes, d_input
-        allocate = np.empty if inputs.lengths is None else np.zeros
+        allocate = memory.empty if inputs.lengths is None else memory.zeros
         self.dx = allocate(problem.T * problem.B * problem.I, problem.real)
         self.w_t = None if problem.projected else input_weights_back(problem, inputs.weights, sizes)
 

@@ -20,10 +20,10 @@ __all__ = ["BLOCK_ROWS", "DEPTH", "DEPTH_OVER_ROWS", "ENVIRONMENT_VARIABLE", "TI
 TILE_ROWS = 6
 """Rows in a tile of sums."""
 
-DEPTH = 1024
-"""Steps down the K axis in one pass over the weights: a panel of that depth stays in the second-level cache."""
+DEPTH = 384
+"""Terms of one chain of multiply-adds; longer sums are sums of such. A panel of that depth stays in the cache."""
 
-DEPTH_OVER_ROWS = 256
+DEPTH_OVER_ROWS = 384
 """The same for products whose K axis is time and batch, where both operands are packed as they come."""
 
 BLOCK_ROWS = 96

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from rnn_gpu.compiler.cell import Cell
-from rnn_gpu.kernels.numba_cpu import product
+from rnn_gpu.kernels.numba_cpu import memory, product
 from rnn_gpu.kernels.numba_cpu.host import TRAITS
 from rnn_gpu.kernels.numba_cpu.jit import BUILD
 from rnn_gpu.kernels.numba_cpu.pool import run_all
@@ -169,7 +169,7 @@ def _packed(
 ) -> Array:
     """Pack each group of blocks after the last; the panels are shared out over threads where that pays."""
     matrix = flat(w, problem.real).reshape(w.shape)
-    packed = np.empty(sum(counts), problem.real)
+    packed = memory.empty(sum(counts), problem.real)
     tasks = []
     begin = 0
     for blocks, count, width in zip(groups, counts, widths, strict=True):

@@ -1,4 +1,4 @@
-"""Matrix products over packed weights, each sum one chain of multiply-adds in the order of its K axis.
+"""Matrix products over packed weights, each sum in the order of its K axis whatever else is computed with it.
 
 All arrays are flat. A weight matrix is packed once a call into panels, [n_panels, K, panel], padded with zeros; gate
 blocks of H units are padded to H_p, the next multiple of a vector's lanes.
@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from rnn_gpu.kernels.numba_cpu.host import DEPTH, TILE_ROWS, TRAITS
 from rnn_gpu.kernels.numba_cpu.jit import cached_jit, jit
-from rnn_gpu.kernels.numba_cpu.simd import add_wide, load
+from rnn_gpu.kernels.numba_cpu.simd import add_wide, load, store, transpose
 from rnn_gpu.kernels.numba_cpu.tile import TILES
 
 __all__ = [
@@ -76,20 +78,21 @@ def clear(to: Any, to_start: int, count: int) -> None:
 @cached_jit
 def pack_rows(build: Any, w: Any, blocks: Any, hidden: int, hidden_p: int, packed: Any, first: int, last: int) -> None:
     """Pack panels first..last of B[k, (g, j)] = w[blocks[g] * H + j, k]; w [n * H, K]."""
-    panel, depth = panel_of(packed), w.shape[1]
+    panel, lanes, depth = panel_of(packed), lanes_of(packed), w.shape[1]
+    whole = depth // lanes * lanes
     for p in range(first, last):
         base = p * panel * depth
-        for k0 in range(0, depth, 16):  # a cache line of each row at a time
-            k1 = min(k0 + 16, depth)
-            for column in range(panel):
-                g, j = divmod(p * panel + column, hidden_p)
-                if g < blocks.size and j < hidden:
-                    row = blocks[g] * hidden + j
-                    for k in range(k0, k1):
-                        packed[base + k * panel + column] = w[row, k]
-                else:
-                    for k in range(k0, k1):
-                        packed[base + k * panel + column] = 0
+        for c0 in range(0, panel, lanes):  # H_p is whole vectors: these columns are of one gate
+            g, j = divmod(p * panel + c0, hidden_p)
+            used = max(0, min(lanes, hidden - j)) if g < blocks.size else 0
+            row = blocks[g] * hidden + j if used > 0 else 0
+            if used == lanes:
+                for k in range(0, whole, lanes):
+                    transpose(w, row * depth + k, depth, packed, base + k * panel + c0, panel)
+            for k in range(whole if used == lanes else 0, depth):
+                for column in range(used):
+                    packed[base + k * panel + c0 + column] = w[row + column, k]
+                clear(packed, base + k * panel + c0 + used, lanes - used)
 
 
 @cached_jit
@@ -165,9 +168,14 @@ def product(
     Each array comes with the offset of its first element and the stride of its rows; start is one row for all.
     """
     panel = panel_of(packed)
-    for k0 in range(0, max(depth, 1), DEPTH):
-        steps = min(DEPTH, depth - k0)
-        for p in range(padded(columns, panel) // panel):
+    zero, one = integer(0), integer(1)
+    part = np.empty(TILE_ROWS * panel if depth > DEPTH else 0, c.dtype)
+    zeros = np.zeros(panel if depth > DEPTH else 0, c.dtype)
+    chains = max(1, (depth + DEPTH - 1) // DEPTH)
+    chain = max(1, (depth + chains - 1) // chains)  # all of like length
+    for p in range(padded(columns, panel) // panel):
+        for k0 in range(0, max(depth, 1), chain):
+            steps = min(chain, depth - k0)
             base = packed_start + (p * depth + k0) * panel
             row = 0
             while row < rows:
@@ -175,13 +183,24 @@ def product(
                 height = (rows - row + tiles - 1) // tiles  # tiles of like height: none is left with a row or two
                 at, from_ = c_start + row * c_row + p * panel, a_start + row * a_row + k0
                 if k0 == 0:
-                    sums, sums_at, sums_row = start, start_start + p * panel, integer(0)
+                    _any_tile(
+                        height, c, at, c_row, a, from_, a_row, one, packed, base, steps,
+                        start, start_start + p * panel, zero,
+                    )  # fmt: skip
                 else:
-                    sums, sums_at, sums_row = c, at, c_row
-                _any_tile(
-                    height, c, at, c_row, a, from_, a_row, integer(1), packed, base, steps, sums, sums_at, sums_row
-                )
+                    _any_tile(height, part, zero, panel, a, from_, a_row, one, packed, base, steps, zeros, zero, zero)
+                    _add_tile(height, c, at, c_row, part)
                 row += height
+
+
+@jit
+def _add_tile(rows: int, c: Any, c_start: int, c_row: int, part: Any) -> None:
+    """Add a tile to C: sums of more than DEPTH terms are sums of partial sums, which lose fewer digits."""
+    panel, lanes = panel_of(c), lanes_of(c)
+    for row in range(rows):
+        for column in range(0, panel, lanes):
+            at = c_start + row * c_row + column
+            store(c, at, load(c, at) + load(part, row * panel + column))
 
 
 @jit
@@ -258,21 +277,24 @@ def product_over_rows(
     b_packed [panel * DEPTH_OVER_ROWS]: work; zeros [panel].
     """
     panel = panel_of(c)
+    zero, one, tall = integer(0), integer(1), integer(TILE_ROWS)
+    part = np.empty(TILE_ROWS * panel if r0 > 0 else 0, c.dtype)
     for p in range(padded(columns, panel) // panel):
         used = min(panel, columns - p * panel)
         for k in range(steps):
             copy(b_packed, k * panel, b, b_rows[r0 + k] + p * panel, used)
             clear(b_packed, k * panel + used, panel - used)
         for m0 in range(first, last, TILE_ROWS):
-            at, from_ = m0 * c_row + p * panel, (m0 - first) * steps
+            at, from_, height = m0 * c_row + p * panel, (m0 - first) * steps, min(TILE_ROWS, last - m0)
             if r0 == 0:
-                sums, sums_at, sums_row = zeros, integer(0), integer(0)
+                _any_tile(
+                    height, c, at, c_row, a_packed, from_, one, tall, b_packed, zero, steps, zeros, zero, zero
+                )  # fmt: skip
             else:
-                sums, sums_at, sums_row = c, at, c_row
-            _any_tile(
-                min(TILE_ROWS, last - m0), c, at, c_row, a_packed, from_, integer(1), integer(TILE_ROWS),
-                b_packed, integer(0), steps, sums, sums_at, sums_row,
-            )  # fmt: skip
+                _any_tile(
+                    height, part, zero, panel, a_packed, from_, one, tall, b_packed, zero, steps, zeros, zero, zero
+                )
+                _add_tile(height, c, at, c_row, part)
 
 
 @jit

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
-
+from rnn_gpu.kernels.numba_cpu import memory
 from rnn_gpu.kernels.numba_cpu.layout import Layout
 from rnn_gpu.kernels.numba_cpu.packing import Sizes
 from rnn_gpu.kernels.numba_cpu.pool import Task, run_all, run_together
@@ -15,7 +14,7 @@ from rnn_gpu.threads import get_threads
 
 __all__ = ["backward_work", "forward_work", "run_shares", "threads_for"]
 
-WORTH_A_THREAD = 4e6
+WORTH_A_THREAD = 2e7
 """Floating-point operations that are done faster by several threads than by one."""
 
 WORTH_A_TEAM = 1 << 19
@@ -58,10 +57,11 @@ def forward_work(problem: Problem, sizes: Sizes, scratch: int, rows: int, limit:
     p_row = sizes.padded(len(cell.input_gates) * H_p)
     r_row = sum(sizes.padded(len(gates) * H_p) for gates in cell.stages)
     states = len(cell.states) * rows * H_p
-    projected = np.zeros(p_row * limit, problem.real)  # its padding takes part in the arithmetic
+    allocate = memory.zeros if problem.projected else memory.empty  # what is not written is read, as padding
+    projected = allocate(p_row * limit, problem.real)
     counts = (r_row * rows, scratch * rows * H_p, len(cell.saved) * rows * H_p, states, states)
-    rest = (np.empty(count, problem.real) for count in counts)
-    return np.empty(problem.I * limit, problem.real), projected, *rest
+    rest = (memory.empty(count, problem.real) for count in counts)
+    return memory.empty(problem.I * limit, problem.real), projected, *rest
 
 
 def backward_work(
@@ -74,7 +74,7 @@ def backward_work(
     states = len(problem.cell.states) * rows * sizes.H_p
     transposed = len(problem.cell.stages) * rows * sizes.padded(sizes.H_p)
     counts = (states, scratch * rows * sizes.H_p, transposed, states, states)
-    S, C, T, D, E = (np.empty(count, problem.real) for count in counts)
+    S, C, T, D, E = (memory.empty(count, problem.real) for count in counts)
     rebuilt = limit if problem.recompute else 0
     X, P, R, C_block, Q, S_block, N_block = forward_work(problem, sizes, scratch, rebuilt, rebuilt)
     return S, C, T, D, E, Q if problem.recompute else values, X, P, R, C_block, S_block, N_block

@@ -31,6 +31,7 @@ __all__ = [
     "splat32",
     "splat64",
     "store",
+    "transpose",
     "vector_type",
 ]
 
@@ -143,6 +144,42 @@ def add_wide(typing: Any, sums: Any, offset: Any, vector: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(sums, types.intp, vector), generate
+
+
+@intrinsic
+def transpose(typing: Any, source: Any, start: Any, row: Any, to: Any, to_start: Any, to_row: Any) -> Any:
+    """Write the transpose of a square block, of as many rows and columns as a vector has lanes.
+
+    In log2(lanes) passes, each of which interleaves row k of the upper half with row k of the lower half.
+    """
+    vector = _vector_of(source)
+    lanes, alignment = vector.lanes, vector.dtype.bitwidth // 8
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = vector_type(vector)
+        half = range(lanes // 2)
+        masks = [
+            ir.Constant(ir.VectorType(_LANE, lanes), [lane for k in half for lane in (k + shift, k + shift + lanes)])
+            for shift in (0, lanes // 2)
+        ]
+
+        def address(array: int, begin: int, stride: Any, k: int) -> Any:
+            offset = builder.add(arguments[begin], builder.mul(stride, ir.Constant(_INDEX, k)))
+            pointer = element_pointer(context, builder, signature.args[array], arguments[array], offset)
+            return builder.bitcast(pointer, kind.as_pointer())
+
+        rows = []
+        for k in range(lanes):
+            value = builder.load(address(0, 1, arguments[2], k))
+            value.align = alignment
+            rows.append(value)
+        for _ in range(lanes.bit_length() - 1):
+            rows = [builder.shuffle_vector(rows[k], rows[k + lanes // 2], mask) for k in half for mask in masks]
+        for k, value in enumerate(rows):
+            builder.store(value, address(3, 4, arguments[5], k)).align = alignment
+        return context.get_dummy_value()
+
+    return types.void(source, types.intp, types.intp, to, types.intp, types.intp), generate
 
 
 def _splat(dtype: Any) -> Any:

@@ -1,0 +1,46 @@
+"""Running a case on a backend of ours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rnn_gpu.bench.calls import Call
+from rnn_gpu.bench.runner import Results, Runner
+from rnn_gpu.functional import backward, forward, step
+
+__all__ = ["runner"]
+
+
+def runner(call: Call, backend: str) -> Runner:
+    """The call on this backend, by the public functions. Raises BackendError, when run, where it cannot."""
+    cell, x, weights = call.case.cell, call.x, call.weights
+
+    def run_forward() -> Any:
+        return forward(cell, x, weights, backend=backend, save=False)
+
+    def run_train() -> Any:
+        y, last, tape = forward(cell, x, weights, backend=backend)
+        return y, last, backward(tape, call.dy)
+
+    def run_steps() -> Any:
+        state = None
+        for x_t in x:
+            state = step(cell, x_t, weights, state, backend=backend)
+        return state
+
+    def named(y: Any, last: Any) -> dict[str, Any]:
+        return {"y": y} | {f"last_{name}": array for name, array in zip(cell.states, last, strict=True)}
+
+    def results(ran: Any) -> Results:
+        match call.case.mode:
+            case "forward":
+                return named(ran.y, ran.last)
+            case "train":
+                y, last, gradients = ran
+                return named(y, last) | {
+                    f"d_{name}": array for name, array in (("x", gradients.x), *gradients.weights.items())
+                }
+            case "step":
+                return named(ran[0], ran)
+
+    return Runner({"forward": run_forward, "train": run_train, "step": run_steps}[call.case.mode], results)
