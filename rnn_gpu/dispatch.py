@@ -36,6 +36,8 @@ class Backend(Protocol):
     description: str
     batch_invariant: bool
     """Whether a row's result is the same bits whichever other rows are in the batch."""
+    uses_blas: bool
+    """Whether it computes in the threads of NumPy's BLAS."""
 
     def unavailable(self) -> str | None:
         """Why this machine cannot run the backend at all, or None."""

@@ -10,10 +10,12 @@ import resource
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import pytest
 
 from rnn_gpu import cli
+from rnn_gpu.cli.backend import quiet_blas
 from rnn_gpu.cli.display import clock
 from rnn_gpu.dispatch import BACKENDS
 
@@ -285,3 +287,22 @@ def test_on_a_terminal_there_is_a_bar(folder):
 
 def test_clock():
     assert [clock(s) for s in (0, 59.6, 754, 3723)] == ["0:00", "1:00", "12:34", "1:02:03"]
+
+
+@pytest.mark.parametrize(("backend", "quiet"), [("numpy_cpu", False), ("numba_cpu", True)])
+def test_numpy_products_leave_the_processors_to_the_backend(monkeypatch, backend, quiet):
+    threads = {"many": 4}
+
+    def limits(count, user_api):
+        assert user_api == "blas"
+        threads["many"] = count
+        return nullcontext()
+
+    monkeypatch.setattr("rnn_gpu.cli.backend.threadpool_limits", limits)
+    monkeypatch.delenv("RNN_GPU_BACKEND", raising=False)
+    with quiet_blas(backend):
+        assert threads["many"] == (1 if quiet else 4)
+    monkeypatch.setenv("RNN_GPU_BACKEND", backend)
+    threads["many"] = 4
+    with quiet_blas(None):
+        assert threads["many"] == (1 if quiet else 4)

@@ -19,6 +19,7 @@ class _NumbaBackend:
     name = "numba_cpu"
     description = "compiled by Numba, SIMD and threads: every cell, option and dtype"
     batch_invariant = True
+    uses_blas = False
 
     def unavailable(self) -> str | None:
         return None if importlib.util.find_spec("numba") else "the package numba is not installed"

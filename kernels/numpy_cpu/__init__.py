@@ -19,6 +19,7 @@ class _NumpyBackend:
     name = "numpy_cpu"
     description = "vectorised NumPy, the reference: every cell, option and dtype"
     batch_invariant = False  # BLAS picks its blocking by the number of rows
+    uses_blas = True
 
     def unavailable(self) -> str | None:
         return None

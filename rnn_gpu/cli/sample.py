@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rnn_gpu.cli.backend import check_backend
+from rnn_gpu.cli.backend import check_backend, quiet_blas
 from rnn_gpu.cli.options import add_option
 from rnn_gpu.errors import ArgumentError
 from rnn_gpu.lm import saved, vocabulary
@@ -42,6 +42,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Write the prompt and what follows it to stdout."""
     check_backend(arguments.backend)
+    with quiet_blas(arguments.backend):
+        return _sample(arguments)
+
+
+def _sample(arguments: argparse.Namespace) -> int:
     loaded = saved.load(Path(arguments.model))
     words = loaded.vocabulary
     prompt = _prompt(arguments.prompt, words)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
-from rnn_gpu.cli.backend import check_backend
+from rnn_gpu.cli.backend import check_backend, quiet_blas
 from rnn_gpu.cli.console import Console
 from rnn_gpu.cli.display import Display, clock
 from rnn_gpu.cli.interrupt import Interrupt
@@ -57,6 +57,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Train, and print what came of it."""
     check_backend(arguments.backend)
+    with quiet_blas(arguments.backend):
+        return _train(arguments)
+
+
+def _train(arguments: argparse.Namespace) -> int:
     console = Console()
     job = _resume(arguments) if arguments.resume is not None else _start(arguments)
     _describe(console, job)

@@ -34,6 +34,7 @@ def generate(
     backend: str | None = None,
 ) -> Iterator[int]:
     """Yield `length` tokens that follow a prompt of at least one token. The token `never` is not drawn."""
+    model = model.frozen()
     *context, token = prompt
     states: States | None = None
     for read in context:

@@ -118,6 +118,12 @@ class LanguageModel:
         bottom = embedding.gradient(chunk.inputs.ravel(), _rows(dx), len(self.embedding))
         return Gradients(top.loss, _named(bottom, middle.layers, top.w, top.b), last)
 
+    def frozen(self) -> LanguageModel:
+        """Return a model whose layers cannot change, which steps faster."""
+        new = copy.copy(self)
+        new.layers = tuple(layer.frozen() for layer in self.layers)
+        return new
+
     def step(self, ids: NDArray[np.int32], states: States | None, backend: str | None = None) -> tuple[Array, States]:
         """Read one token in each row, ids (B,), and return the logits (B, V) of the next one, and the new states."""
         new = stack.step(self.cell, self.embedding[ids], self.layers, states, backend=backend)
