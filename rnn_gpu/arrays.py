@@ -15,7 +15,7 @@ import numpy as np
 
 from rnn_gpu.errors import ArgumentTypeError
 
-__all__ = ["DTYPES", "ArrayLibrary", "dtype_name", "dtype_named", "library_of", "name_of"]
+__all__ = ["DTYPES", "ArrayLibrary", "cast_like", "dtype_name", "dtype_named", "library_of", "name_of"]
 
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 """Names of the dtypes that x and the weights may have."""
@@ -50,6 +50,10 @@ def library_of(argument: str, array: object) -> ArrayLibrary:
     layout = str(getattr(array, "layout", "torch.strided"))
     if name == "torch" and layout != "torch.strided":
         raise ArgumentTypeError(argument, "a dense tensor", f"one of layout {layout}")
+    if name == "torch" and getattr(array, "requires_grad", False) and sys.modules["torch"].is_grad_enabled():
+        expected = "a tensor that torch does not follow, under torch.no_grad() or after .detach()"
+        got = "one with requires_grad, whose gradient would be lost: gradients come from rnn_gpu.backward"
+        raise ArgumentTypeError(argument, expected, got)
     device = _DEVICES[name](array)
     if device != "cpu":
         return ArrayLibrary(name, device, lambda a: a, lambda a: a)
@@ -78,6 +82,11 @@ def dtype_named(name: Any) -> np.dtype[Any]:
         name = ml_dtypes.bfloat16
     dtype: np.dtype[Any] = np.dtype(name)
     return dtype
+
+
+def cast_like(array: Any, other: Any) -> Any:
+    """`array`, of any library, with the dtype of `other`."""
+    return array.to(other.dtype) if hasattr(array, "to") else array.astype(other.dtype, copy=False)
 
 
 def _root(array: object) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from rnn_gpu import functional
+from rnn_gpu.arrays import cast_like
 from rnn_gpu.compiler.cell import Cell
 from rnn_gpu.errors import ArgumentError, ArgumentTypeError
 from rnn_gpu.weights import Weights
@@ -27,7 +28,7 @@ States = tuple[tuple[Array, ...], ...]
 """For each layer, from the bottom, a tuple of (B, H) arrays, one a state of the cell."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StackTape:
     """What `backward` needs of one `forward`: a tape for each layer, and the dropout mask, or None, above each."""
 
@@ -35,7 +36,7 @@ class StackTape:
     masks: tuple[Array | None, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StackGradients:
     """x (T, B, I); layers, a Weights for each layer; initial, shaped as `States`."""
 
@@ -50,7 +51,7 @@ def dropout_mask(shape: tuple[int, ...], dtype: Any, dropout: float, rng: Any) -
     rng: a numpy.random.Generator, or any object with its `random(shape, dtype=)`, such as cupy.random.Generator.
     """
     kept = rng.random(shape, dtype=np.float32) >= dropout
-    return kept.astype(dtype) / (1.0 - dropout)
+    return (kept / (1.0 - dropout)).astype(dtype)
 
 
 def forward(
@@ -110,11 +111,18 @@ def backward(
     for layer, mask, dstates in zip(reversed(tape.tapes), reversed(tape.masks), reversed(dlasts), strict=True):
         if mask is not None:
             dx = dx * mask
+        if dx is None and all(state is None for state in dstates or ()):
+            dx = _zeros_like_y(layer)
         result = functional.backward(layer, dx, dstates)
         dx = result.x
         gradients.append(result)
     gradients.reverse()
     return StackGradients(dx, tuple(g.weights for g in gradients), tuple(tuple(g.initial) for g in gradients))
+
+
+def _zeros_like_y(tape: functional.Tape) -> Array:
+    problem = tape.problem
+    return problem.library.back(np.zeros((problem.T, problem.B, problem.H), problem.dtype))
 
 
 def step(
@@ -124,7 +132,7 @@ def step(
     new = []
     for weights, state in zip(layers, _per_layer("states", states, layers), strict=True):
         stepped = tuple(functional.step(cell, x, weights, state, backend=backend))
-        x = stepped[0]
+        x = cast_like(stepped[0], x)  # the states of 16-bit layers have 32 bits
         new.append(stepped)
     return tuple(new)
 

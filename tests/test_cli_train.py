@@ -306,3 +306,34 @@ def test_numpy_products_leave_the_processors_to_the_backend(monkeypatch, backend
     threads["many"] = 4
     with quiet_blas(None):
         assert threads["many"] == (1 if quiet else 4)
+
+
+def test_a_file_name_that_is_not_utf_8(capsys, folder):
+    name = b"b\xe9.txt".decode("utf-8", "surrogateescape")
+    (folder / "text.txt").rename(folder / name)
+    assert cli.main(["train", name, *SMALL, "--out", "model"]) == 0
+    assert cli.main(["sample", "model", "--length", "5"]) == 0
+
+
+def test_words_that_never_stand_twice(capsys, folder):
+    (folder / "unique.txt").write_text(" ".join(f"w{chr(97 + k // 26)}{chr(97 + k % 26)}" for k in range(600)))
+    assert cli.main(["train", "unique.txt", "--unit", "word", *SMALL]) == 2
+    assert "FILE: expected a text in which some token stands 2 times" in capsys.readouterr().err
+
+
+def test_a_model_is_not_read_with_other_equations(capsys, folder, monkeypatch):
+    text = """
+from rnn_gpu.compiler.language import cell, sigmoid, tanh
+
+@cell(gates="zn", states="h")
+def mine(Wx, U, h):
+    z = sigmoid(Wx.z + U.z(h))
+    return {}
+"""
+    (folder / "first.py").write_text(text.format("(1 - z) * h + z * tanh(Wx.n + U.n(h))"))
+    assert cli.main(["train", "text.txt", "--cell", "first:mine", *SMALL, "--out", "model"]) == 0
+    (folder / "first.py").write_text(text.format("z * h + (1 - z) * tanh(Wx.n + U.n(h))"))
+    monkeypatch.delitem(sys.modules, "first")
+    capsys.readouterr()
+    assert cli.main(["sample", "model", "--length", "5"]) == 2
+    assert "was trained with another cell 'first:mine'" in capsys.readouterr().err

@@ -383,3 +383,15 @@ def test_a_failure_leaves_nothing_behind():
     with pytest.raises(CellError, match="expected to be called in the text of a cell"):
         tanh(1.0)
     assert define("@cell(gates='g', states='h')\ndef mine(Wx, U, h):\n return tanh(Wx.g)")["mine"].gates == ("g",)
+
+
+def test_a_message_about_a_deep_expression_is_short():
+    def returns_a_list(Wx, U, h):
+        t = Wx.a + U.a(h)
+        for _ in range(60):
+            t = tanh(t * t)
+        return [t]
+
+    with pytest.raises(CellError, match=r"expected .* 'h'|expected the new states") as caught:
+        cell(gates="a", states="h")(returns_a_list)
+    assert len(str(caught.value)) < 1000

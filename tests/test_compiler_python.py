@@ -19,6 +19,7 @@ from support.unusual import UNUSUAL
 
 from rnn_gpu import cells
 from rnn_gpu.compiler import emit_python
+from rnn_gpu.compiler.language import cell, tanh
 from rnn_gpu.errors import ArgumentError
 from rnn_gpu.kernels.numpy_cpu import mathematics
 
@@ -267,3 +268,13 @@ def test_source_is_the_same_in_every_process(hash_seed, pytestconfig):
     digests = [cell.digest for cell in ALL.values()]
     assert found.strip() == repr(digests)
     assert len(set(digests)) == len(digests)
+
+
+def test_a_docstring_cannot_break_the_source():
+    def odd(Wx, U, h):
+        return tanh(Wx.a + U.a(h))
+
+    odd.__doc__ = 'Ends a """string""" and \\ a line \\'
+    made = cell(gates="a", states="h")(odd)
+    compile(made.source("python"), "odd", "exec")
+    assert not made.source("cuda").splitlines()[0].endswith("\\")

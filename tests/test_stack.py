@@ -116,3 +116,25 @@ def test_bad_calls_name_the_argument():
     tape = stack.forward(cell, x, layers)[2]
     with pytest.raises(ArgumentError, match="dlast: expected a value for each of the 2 layers, got 3"):
         stack.backward(tape, None, [None] * 3)
+
+
+def test_steps_of_16_bit_layers():
+    layers = [rnn_gpu.init_weights(cells.lstm, 4, 4, dtype="float16", seed=k) for k in range(2)]
+    x = np.random.default_rng(0).standard_normal((3, 2, 4)).astype(np.float16)
+    y, last, _ = stack.forward(cells.lstm, x, layers, backend="numpy_cpu")
+    states = None
+    for x_t in x:
+        states = stack.step(cells.lstm, x_t, layers, states, backend="numpy_cpu")
+    np.testing.assert_allclose(states[-1][0], y[-1], rtol=2e-3, atol=1e-3)
+    np.testing.assert_allclose(states[0][1], last[0][1], rtol=2e-3, atol=1e-3)
+
+
+def test_no_gradient_for_the_top_layer_is_one_of_zeros():
+    layers = [rnn_gpu.init_weights(cells.rnn, 3, 3, dtype="float64", seed=k) for k in range(2)]
+    x = np.random.default_rng(0).standard_normal((4, 2, 3))
+    _, last, tape = stack.forward(cells.rnn, x, layers, backend="numpy_cpu")
+    dlast = [tuple(map(np.ones_like, last[0])), None]
+    gradients = stack.backward(tape, None, dlast)
+    alone = rnn_gpu.backward(rnn_gpu.forward(cells.rnn, x, layers[0], backend="numpy_cpu").tape, None, dlast[0])
+    np.testing.assert_array_equal(gradients.x, alone.x)
+    assert not any(array.any() for _, array in gradients.layers[1].items())

@@ -6,7 +6,10 @@
 from __future__ import annotations
 
 import importlib.util
+from functools import cache
 from typing import Any
+
+import numpy as np
 
 from rnn_gpu.dispatch import Result
 from rnn_gpu.problem import Array, Gradients, Inputs, Problem
@@ -22,7 +25,7 @@ class _NumbaBackend:
     uses_blas = False
 
     def unavailable(self) -> str | None:
-        return None if importlib.util.find_spec("numba") else "the package numba is not installed"
+        return _unavailable()
 
     def devices(self) -> list[str]:
         from rnn_gpu.kernels.numba_cpu.host import TRAITS  # noqa: PLC0415  (imports Numba)
@@ -35,17 +38,33 @@ class _NumbaBackend:
     def forward(self, problem: Problem, inputs: Inputs) -> Result:
         from rnn_gpu.kernels.numba_cpu import forward  # noqa: PLC0415
 
-        return forward.run(problem, inputs)
+        with np.errstate(all="ignore"):  # numbers too large for 16 bits become inf, as IEEE says
+            return forward.run(problem, inputs)
 
     def backward(
         self, problem: Problem, inputs: Inputs, saved: Any, dy: Array | None, dlast: tuple[Array | None, ...]
     ) -> Gradients:
         from rnn_gpu.kernels.numba_cpu import backward  # noqa: PLC0415
 
-        return backward.run(problem, inputs, saved, dy, dlast)
+        with np.errstate(all="ignore"):
+            return backward.run(problem, inputs, saved, dy, dlast)
 
     def step(self, problem: Problem, inputs: Inputs) -> tuple[Array, ...]:
         return self.forward(problem, inputs).last
+
+
+@cache
+def _unavailable() -> str | None:
+    """Why not, found once."""
+    if not importlib.util.find_spec("numba"):
+        return "the package numba is not installed"
+    try:
+        import numba  # noqa: PLC0415
+
+        from rnn_gpu.kernels.numba_cpu import host  # noqa: F401, PLC0415
+    except (ImportError, ValueError) as error:  # such as a variable of its own that Numba cannot read
+        return f"numba cannot be used: {error}"
+    return "NUMBA_DISABLE_JIT is set" if numba.config.DISABLE_JIT else None
 
 
 BACKEND = _NumbaBackend()

@@ -89,6 +89,10 @@ def forward_step(program: Program, arguments: str) -> Step:
             f"bias, r_{index}, rows, integer({len(stage.gates)}), H_p, first, last, H)",
             f"r_{index + 1}, u_{index + 1} = r_{index} + width, u_{index} + width * H",
         ]
+        if len(stages) == 1 and stage.operand in scratch:
+            # The next step's operand is written where this one lies. Where there are more stages, the team meets on
+            # the way; where the operand is a state, the next one lies elsewhere.
+            body.append("meet(team)")
     last = program.forward[-1]
     body += writer.loop(last, _from(last, results) + _leaves_among([*saved, *outputs], results, computed))
     return _define("forward_step", arguments, body, scratch)

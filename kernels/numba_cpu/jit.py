@@ -30,7 +30,12 @@ def jit(function: Function) -> Function:
 
 def cached_jit(function: Function) -> Function:
     """The same, kept on disk. For functions that Python calls, at the top of a module; they take a build or a cell."""
-    return cast(Function, numba.njit(nogil=True, cache=True)(function))
+    try:
+        return cast(Function, numba.njit(nogil=True, cache=True)(function))
+    except RuntimeError as error:  # there is no folder that Numba could keep it in
+        if "no locator available" not in str(error):
+            raise
+        return jit(function)
 
 
 _SOURCES = "".join(path.read_text("utf-8") for path in sorted(Path(__file__).parent.glob("*.py")))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from threading import Lock
 from typing import Any
 
@@ -29,28 +29,46 @@ def run_all(tasks: Sequence[Task], threads: int) -> None:
     if threads == 1 or len(tasks) == 1:
         _run_share(tasks)
         return
-    shares = [tasks[k::threads] for k in range(min(threads, len(tasks)))]
-    others = [_pool().submit(_run_share, share) for share in shares[1:]]
-    try:
-        _run_share(shares[0] if shares else ())
-    finally:
-        wait(others)
-    for other in others:
-        other.result()
+    _run_shares([tasks[k::threads] for k in range(min(threads, len(tasks)))], lambda: None)
 
 
-def run_together(tasks: Sequence[Task]) -> bool:
+def run_together(tasks: Sequence[Task], abandon: Callable[[], None]) -> bool:
     """Run tasks that wait for one another, each in a thread of its own. False, and nothing done, if that cannot be now.
 
+    abandon: called if one fails, so that the others no longer wait for it.
     Two such groups at once might each hold some of the pool's threads and wait for the rest for ever.
     """
     if len(tasks) > 1 + _n_threads() or not _team_lock.acquire(blocking=False):
         return False
     try:
-        run_all(tasks, len(tasks))
+        _run_shares([[task] for task in tasks], abandon)
     finally:
         _team_lock.release()
     return True
+
+
+def _run_shares(shares: Sequence[Sequence[Task]], abandon: Callable[[], None]) -> None:
+    """Run the first share in this thread and each other one in a thread of the pool."""
+
+    def run(share: Sequence[Task]) -> None:
+        try:
+            _run_share(share)
+        except BaseException:
+            abandon()
+            raise
+
+    others: list[Future[None]] = []
+    try:
+        others += [_pool().submit(run, share) for share in shares[1:]]
+        for share in shares[:1]:
+            run(share)
+    except BaseException:
+        abandon()
+        raise
+    finally:
+        wait(others)
+    for other in others:
+        other.result()
 
 
 def _run_share(tasks: Sequence[Task]) -> None:

@@ -8,7 +8,7 @@ from rnn_gpu.kernels.numba_cpu import memory
 from rnn_gpu.kernels.numba_cpu.layout import Layout
 from rnn_gpu.kernels.numba_cpu.packing import Sizes
 from rnn_gpu.kernels.numba_cpu.pool import Task, run_all, run_together
-from rnn_gpu.kernels.numba_cpu.team import new_team
+from rnn_gpu.kernels.numba_cpu.team import abandon, new_team
 from rnn_gpu.problem import Array, Problem
 from rnn_gpu.threads import get_threads
 
@@ -41,7 +41,7 @@ def run_shares(problem: Problem, layout: Layout, sizes: Sizes, task: Callable[[i
         team = new_team(members)
         units = sizes.H_p // members
         together = [(function, (*arguments, team, m, 0, problem.B, m * units, (m + 1) * units)) for m in range(members)]
-        if run_together(together):
+        if run_together(together, lambda: abandon(team)):
             return
     alone = new_team(1)
     tasks = []

@@ -1,7 +1,8 @@
 """Threads that work on the same rows, each on some of the hidden units, and meet between a cell's stages.
 
-For batches with fewer rows than threads. A team's memory is a small int64 array: [arrived, meetings, members]. Whoever
-arrives last opens the next meeting; the others watch the count of meetings, and give up their processor now and then.
+For batches with fewer rows than threads. A team's memory is a small int64 array, which holds who has arrived, the
+count of meetings, and whether the team is abandoned. Whoever arrives last opens the next meeting; the others watch the
+count, and give up their processor now and then.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from numba.extending import intrinsic
 from rnn_gpu.kernels.numba_cpu.jit import jit
 from rnn_gpu.kernels.numba_cpu.simd import element_pointer
 
-__all__ = ["meet", "new_team", "team_size"]
+__all__ = ["abandon", "meet", "new_team", "team_size"]
 
-ARRIVED, MEETINGS, MEMBERS = 0, 1, 16
+ARRIVED, MEETINGS, ABANDONED, MEMBERS = 0, 1, 2, 16
 """Places in a team's memory: what is written to is a cache line away from what is only read."""
 
 WATCH = 4000
@@ -32,6 +33,11 @@ def new_team(members: int) -> np.ndarray[Any, np.dtype[np.int64]]:
     team = np.zeros(MEMBERS + 1, np.int64)
     team[MEMBERS] = members
     return team
+
+
+def abandon(team: np.ndarray[Any, np.dtype[np.int64]]) -> None:
+    """Let the members go on without waiting for one another: one has failed, and what they compute is of no use."""
+    team[ABANDONED] = 1
 
 
 @intrinsic
@@ -79,7 +85,7 @@ def team_size(team: Any) -> int:
 @jit
 def meet(team: Any) -> None:
     """Wait until every member of the team has come here."""
-    if team[MEMBERS] == 1:
+    if team[MEMBERS] == 1 or _look(team, ABANDONED):
         return
     meeting = _look(team, MEETINGS)
     if _increment(team, ARRIVED) + 1 == team[MEMBERS]:
@@ -87,7 +93,7 @@ def meet(team: Any) -> None:
         _increment(team, MEETINGS)
         return
     looks = 0
-    while _look(team, MEETINGS) == meeting:
+    while _look(team, MEETINGS) == meeting and not _look(team, ABANDONED):
         looks += 1
         if looks == WATCH:
             looks = 0

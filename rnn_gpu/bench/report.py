@@ -200,7 +200,7 @@ class Report:
         """The report as a JSON text; null stands for what was not measured and for numbers that are not finite."""
         values = {"format": FORMAT, "version": VERSION, **asdict(self)}
         values["summary"] = [asdict(summary) for summary in self.summaries()]
-        return json.dumps(_finite(values), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        return json.dumps(_finite(values), indent=1, allow_nan=False) + "\n"
 
 
 def _finite(value: Any) -> Any:

@@ -80,7 +80,7 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     layout = argparse.RawDescriptionHelpFormatter
     parser = _Parser(
         prog="rnn-gpu",
-        description="Recurrent neural networks on CPU and GPU: train a language model, and let it write.",
+        description="Recurrent neural networks: train a language model, and let it write.",
         epilog=EXAMPLES,
         formatter_class=layout,
     )

@@ -92,7 +92,8 @@ def source(name: str, doc: str, program: Program) -> str:
         *(["", _template("operand", "Backward", _operands(program))] if stages else []),
     ]
     comment = textwrap.indent(f"{name}: {doc}".rstrip(" :"), "// ", lambda line: True)
-    comment = "\n".join(line.rstrip() for line in comment.splitlines())
+    lines = (line.rstrip() for line in comment.splitlines())
+    comment = "\n".join(f"{line} //" if line.endswith("\\") else line for line in lines)  # no continued comment
     body = textwrap.indent("\n".join(part for part in parts if part is not None), "  ")
     return f"{comment}\nstruct {name} {{\n{body}\n}};\n"
 

@@ -20,7 +20,7 @@ __all__ = ["compiled", "function_source", "source"]
 
 def source(name: str, doc: str, program: Program) -> str:
     """All functions of a cell as the text of a Python module."""
-    text = f"{name}: {doc}" if doc else name
+    text = (f"{name}: {doc}" if doc else name).replace("\\", r"\\").replace('"""', r"\"\"\"")
     heading = f'"""{text}\n"""' if "\n" in text else f'"""{text}"""'
     return "\n\n\n".join([heading, *(function_source(function, program) for function in program.functions)]) + "\n"
 

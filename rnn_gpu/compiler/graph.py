@@ -38,7 +38,13 @@ class Node:
     """Position in the order in which the graph's nodes were made: arguments come before their users."""
 
     def __repr__(self) -> str:
-        inside = ", ".join(map(repr, self.args)) or self.label or repr(self.value)
+        return self._text(depth=3)
+
+    def _text(self, depth: int) -> str:
+        """The expression, cut off at some depth: written out, shared parts would grow it exponentially."""
+        if self.args and depth == 0:
+            return f"{self.op}(...)"
+        inside = ", ".join(argument._text(depth - 1) for argument in self.args) or self.label or repr(self.value)
         return f"{self.op}({inside})"
 
 

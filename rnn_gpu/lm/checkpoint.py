@@ -72,7 +72,7 @@ def write(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Arrays]
         whole = {"format": FORMAT, "version": VERSION, "save": number, "files": files, **config}
         path = folder / f"{CONFIG}.new"
         new.append(path)
-        _write_file(path, (json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+        _write_file(path, (json.dumps(whole, indent=1, allow_nan=False) + "\n").encode())
         _sync_folder(folder)
         os.replace(path, folder / CONFIG)
     except BaseException:

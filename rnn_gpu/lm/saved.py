@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from rnn_gpu import cells
 from rnn_gpu.compiler.cell import Cell
 from rnn_gpu.errors import FileFormatError
 from rnn_gpu.lm import checkpoint
@@ -65,7 +66,14 @@ def load(folder: Path) -> SavedModel:
 
 
 def _signature(cell: Cell) -> dict[str, list[str]]:
-    return {"gates": list(cell.gates), "states": list(cell.states), "vectors": list(cell.vectors)}
+    """What tells a cell from others of its name: for a user's own, its equations too."""
+    own = cells.ALL.get(cell.name) is not cell
+    return {
+        "gates": list(cell.gates),
+        "states": list(cell.states),
+        "vectors": list(cell.vectors),
+        "equations": [cell.digest[:16]] if own else [],
+    }
 
 
 def _words(signature: Mapping[str, list[str]]) -> str:

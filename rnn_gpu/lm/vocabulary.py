@@ -49,6 +49,8 @@ class Vocabulary:
         """
         counts = Counter(training)
         ranked = sorted((token for token in counts if counts[token] >= _RARE[unit]), key=lambda t: (-counts[t], t))
+        if not ranked:
+            raise ArgumentError("FILE", f"a text in which some token stands {_RARE[unit]} times", "none that does")
         known = set(ranked)
         if len(ranked) > limit or not known.issuperset(counts) or not known.issuperset(others):
             ranked = [*ranked[: limit - 1], UNKNOWN]

@@ -14,7 +14,7 @@ Array = Any
 """An array of any supported library: NumPy, CuPy, a Numba device array or a torch tensor."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Weights:
     """The parameters of one layer and direction of a recurrent net.
 
@@ -34,7 +34,7 @@ class Weights:
     b_ih: Array | None = None
     b_hh: Array | None = None
     vectors: Mapping[str, Array] = field(default_factory=dict)
-    prepared: dict[Any, Any] | None = field(default=None, repr=False, compare=False)
+    prepared: dict[Any, Any] | None = field(default=None, repr=False)
 
     def items(self) -> Iterator[tuple[str, Array]]:
         """Yield (name, array) of every parameter there is: the fields by their names, then the vectors by theirs."""

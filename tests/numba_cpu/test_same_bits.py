@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -11,8 +12,12 @@ import pytest
 
 import rnn_gpu
 from rnn_gpu import cells
+from rnn_gpu.compiler.language import cell, tanh
 from rnn_gpu.kernels.numba_cpu import shares
 from rnn_gpu.kernels.numba_cpu.host import TRAITS
+from rnn_gpu.kernels.numba_cpu.jit import jit
+from rnn_gpu.kernels.numba_cpu.pool import run_together
+from rnn_gpu.kernels.numba_cpu.team import abandon, meet, new_team
 from rnn_gpu.threads import get_threads, set_threads
 
 BACKEND = "numba_cpu"
@@ -69,6 +74,38 @@ def test_a_team_over_the_hidden_units_does_not_change_a_bit(cell, recompute):
             alone = results(cell, x, weights, dy, recompute=recompute, **chosen)
             set_threads(3)
             assert_same_bits(alone, results(cell, x, weights, dy, recompute=recompute, **chosen))
+
+
+@cell(gates="a", states="h", vectors=("p",))
+def operand_of_its_own(Wx, U, h, v):
+    return tanh(Wx.a + U.a(v.p * h))
+
+
+def test_a_team_does_not_overtake_itself():
+    """One stage whose operand is not a state: the next step's lies where this step's is still being read."""
+    x, weights, dy, _ = problem(operand_of_its_own, T=400, B=1, H=512)
+    set_threads(1)
+    alone = results(operand_of_its_own, x, weights, dy)
+    set_threads(2)
+    for _ in range(10):
+        assert_same_bits(alone, results(operand_of_its_own, x, weights, dy))
+
+
+def test_a_team_whose_member_fails_does_not_wait_for_it():
+    @jit
+    def wait_for_the_other(team):
+        meet(team)
+
+    def fail():
+        raise MemoryError("planted")
+
+    wait_for_the_other(new_team(1))
+    for failing in (0, 1):
+        team = new_team(2)
+        tasks = [(wait_for_the_other, (team,))]
+        tasks.insert(failing, (fail, ()))
+        with pytest.raises(MemoryError, match="planted"):
+            run_together(tasks, functools.partial(abandon, team))
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.name)
