@@ -7,8 +7,8 @@ product, S gates with a recurrent product (S = G for most cells).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import dataclass, field, replace
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ from rnn_gpu.compiler.cell import Cell
 from rnn_gpu.errors import ArgumentError, ArgumentTypeError
 from rnn_gpu.weights.core import Weights
 
-__all__ = ["Gradients", "Inputs", "Problem", "describe", "describe_gradients"]
+__all__ = ["Gradients", "Inputs", "Problem", "describe", "describe_gradients", "forget"]
 
 Array = Any
 
@@ -50,6 +50,8 @@ class Problem:
     save: bool
     recompute: bool
     library: ArrayLibrary
+    memo: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    """What backends have found out about the problem, by backend: equal problems are one object."""
 
     def __str__(self) -> str:
         options = [name for name in ("projected", "reverse", "save", "recompute") if getattr(self, name)]
@@ -103,6 +105,10 @@ def describe(
     x_name, initial_name, state_names: what the caller calls x, the initial states and each of them, for error messages.
     Raises ArgumentTypeError for arguments of a wrong kind, ArgumentError for wrong shapes, dtypes and values.
     """
+    key = _key(cell, x, weights, initial, (reverse, save, recompute)) if lengths is None and resets is None else None
+    known = _known.get(key) if key is not None else None
+    if known is not None:
+        return known, Inputs(x, weights, initial, None, None)  # type: ignore[arg-type]  # as the key says
     if not isinstance(cell, Cell):
         raise ArgumentTypeError("cell", "a cell, such as rnn_gpu.cells.lstm", _kind(cell))
     if not isinstance(weights, Weights):
@@ -130,7 +136,7 @@ def describe(
     row_starts = None if resets is None else _resets(resets, n_steps, n_rows)
     if row_ends is not None and row_starts is not None:
         row_starts = row_starts & (np.arange(n_steps)[:, None] < row_ends)
-    problem = Problem(
+    problem = _problem(
         cell,
         n_steps,
         n_rows,
@@ -149,7 +155,58 @@ def describe(
         recompute=bool(save and recompute),
         library=library,
     )
+    if key is not None:
+        if len(_known) >= MOST_KNOWN:
+            _known.clear()
+        _known[key] = problem
     return problem, Inputs(x, weights, states, row_ends, row_starts)
+
+
+MOST_KNOWN = 1024
+"""Problems and calls that are remembered."""
+
+_known: dict[Any, Problem] = {}
+"""Problems of calls that were found right, by all that a call's arguments were judged by."""
+
+_problem = lru_cache(maxsize=MOST_KNOWN)(Problem)
+
+
+def forget() -> None:
+    """Forget all problems and what backends have found out about them, after a change of their tuning numbers."""
+    _known.clear()
+    _problem.cache_clear()
+
+
+def _key(cell: object, x: object, weights: object, initial: object, flags: tuple[object, ...]) -> object:
+    """All that `describe` judges these arguments by, or None if they may be other than plain NumPy arrays and flags.
+
+    It is made so that arguments of one key are right together or wrong together, and are what the kernels take.
+    """
+    if (
+        type(cell) is not Cell
+        or type(x) is not np.ndarray
+        or type(weights) is not Weights
+        or type(weights.vectors) is not dict
+    ):
+        return None
+    if any(type(flag) is not bool for flag in flags) or (initial is not None and type(initial) is not tuple):
+        return None
+    parts = [cell, flags, x.shape, x.dtype]
+    states: tuple[object, ...] = initial or ()
+    named = (weights.w_ih, weights.w_hh, weights.b_ih, weights.b_hh)
+    for array in (*named, *weights.vectors.values(), *states) if weights.vectors else (*named, *states):
+        if type(array) is np.ndarray:
+            if not array.dtype.isnative:
+                return None
+            parts += array.shape, array.dtype
+        elif array is None:
+            parts.append(None)
+        else:
+            return None
+    parts += initial is None, len(states), *weights.vectors
+    if any(state is None for state in states) or not x.dtype.isnative:
+        return None
+    return tuple(parts)
 
 
 def describe_gradients(

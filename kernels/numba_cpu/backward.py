@@ -1,24 +1,18 @@
-"""Backward: the compiled driver a slice of the rows a thread, then the weights' gradients a slice of them a thread."""
+"""Backward: runs the compiled kernels, back through time and then the gradients' products, on a team of threads."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from rnn_gpu.kernels.numba_cpu import drivers, memory
-from rnn_gpu.kernels.numba_cpu.cells import compiled
+from rnn_gpu.kernels.numba_cpu import backward_kernel, crew, gradient_kernel, memory
 from rnn_gpu.kernels.numba_cpu.forward import Saved, caller_states, flat_resets, our_states
-from rnn_gpu.kernels.numba_cpu.gradients import GateRows, InputGradient, Source, WeightGradient, weight_tasks
-from rnn_gpu.kernels.numba_cpu.host import BLOCK_ROWS
-from rnn_gpu.kernels.numba_cpu.packing import (
-    ForwardWeights,
-    flat,
-    forward_weights,
-    padded_vectors,
-    recurrent_weights_back,
-    sizes_of,
-)
-from rnn_gpu.kernels.numba_cpu.pool import Task, run_all
-from rnn_gpu.kernels.numba_cpu.shares import backward_work, run_shares, threads_for
+from rnn_gpu.kernels.numba_cpu.jit import BUILD
+from rnn_gpu.kernels.numba_cpu.packing import Blocks, Sizes, flat, nothing, prepared_weights
+from rnn_gpu.kernels.numba_cpu.plan import plan_of
+from rnn_gpu.kernels.numba_cpu.shares import backward_shares, gradient_shares, members_for
+from rnn_gpu.kernels.numba_cpu.team import ALONE
 from rnn_gpu.problem import Array, Gradients, Inputs, Problem
 from rnn_gpu.weights.core import Weights
 
@@ -27,71 +21,115 @@ __all__ = ["run"]
 
 def run(problem: Problem, inputs: Inputs, saved: Saved, dy: Array | None, dlast: tuple[Array | None, ...]) -> Gradients:
     """Run the sequence back. dy [T, B, H]; dlast a [B, H] a state; None stands for zeros."""
-    cell, real = problem.cell, problem.real
-    sizes, layout, kernel = sizes_of(problem), saved.layout, compiled(cell)
-    n_gates, n_recurrent, n_stages = len(cell.input_gates), len(cell.recurrent_gates), len(cell.stages)
-    nothing = np.empty(0, real)
-    weights = (
-        forward_weights(problem, inputs.weights, sizes)
-        if problem.recompute
-        else ForwardWeights(nothing, nothing, nothing, nothing, padded_vectors(problem, inputs.weights, sizes))
+    cell, real, layout, plan = problem.cell, problem.real, saved.layout, plan_of(problem)
+    sizes, blocks, H_p = plan.sizes, plan.blocks, plan.sizes.H_p
+    weights = prepared_weights(problem, inputs.weights, plan.room)
+    none, x = nothing(real), flat(inputs.x, real)
+    d_states = our_states(dlast, problem, layout, H_p)
+    d_vectors = np.zeros((len(cell.vectors), problem.B, H_p))
+    dr_row = _gate_row(plan.n_recurrent, sizes, real)
+    dp_row = dr_row if plan.kernel.shared else _gate_row(plan.n_gates, sizes, real)
+    counts = (
+        layout.n_rows * dr_row,
+        0 if plan.kernel.shared else layout.n_rows * dp_row,
+        layout.n_rows * plan.n_stages * H_p,
+        plan.n_recurrent * H_p * sizes.padded(problem.H),
+        0 if problem.projected else plan.n_gates * H_p * sizes.padded(problem.I),
     )
-    d_states = our_states(dlast, problem, layout, sizes)
-    d_vectors = np.zeros((len(cell.vectors), problem.B, sizes.H_p))
-    d_recurrent = GateRows(layout.n_rows, n_recurrent, sizes, real)
-    d_input = d_recurrent if kernel.shared else GateRows(layout.n_rows, n_gates, sizes, real)
-    operands = memory.empty(layout.n_rows * n_stages * sizes.H_p, real)
-    x = flat(inputs.x, real)
-    arguments = (
-        kernel, x, problem.projected, layout.order, layout.active, layout.start, problem.reverse, flat_resets(inputs),
-        weights.W, weights.b_ih, weights.U, weights.bias, weights.V, saved.initial, saved.after,
-    )  # fmt: skip
-    gradients = (
-        problem.recompute, recurrent_weights_back(problem, inputs.weights, sizes),
-        nothing if dy is None else flat(dy, real), d_states, d_vectors.reshape(-1),
-        d_recurrent.array, d_recurrent.stride, d_input.array, d_input.stride, operands,
-    )  # fmt: skip
-    counts = (len(cell.states), len(cell.saved), n_gates, n_stages, problem.I, problem.H, sizes.H_p)
+    DR, DP, O, U_t, W_t = memory.split(counts, real)
+    DP = DR if plan.kernel.shared else DP
+    members = members_for(plan, layout)
 
-    def task(rows: int) -> Task:
-        limit = max(BLOCK_ROWS, rows)
-        work = backward_work(problem, sizes, kernel.scratch, rows, limit, saved.values)
-        return drivers.backward_rows, (*arguments, work, *gradients, *counts, limit)
+    def prepare_through_time(members: int) -> tuple[crew.Function, tuple[Any, ...]]:
+        share = backward_shares(plan, layout, members)
+        work = (memory.zeros if problem.projected else memory.empty)(share.work, real)
+        return backward_kernel.backward, (
+            plan.kernel, weights.raw, weights.packed, blocks.gates, blocks.stages, U_t, blocks.back_gates,
+            blocks.back_stages, x, problem.projected, layout.order, layout.active, layout.start, problem.reverse,
+            flat_resets(inputs), saved.initial, saved.after, saved.values, problem.recompute,
+            none if dy is None else flat(dy, real), d_states, d_vectors.reshape(-1), DR, dr_row, DP, dp_row, O,
+            work, share.offsets, share.cuts, share.by_units, plan.n_states, plan.n_saved, plan.n_gates, plan.n_stages,
+            problem.I, problem.H, H_p, ALONE,
+        )  # fmt: skip
 
-    run_shares(problem, layout, sizes, task)
-    parts = threads_for(problem, layout)
+    crew.run(members, prepare_through_time)
 
-    dx = InputGradient(problem, inputs, layout, sizes, d_input)
-    d_w = WeightGradient(n_gates, 0 if problem.projected else problem.I, sizes, real)
-    d_u = WeightGradient(n_recurrent, problem.H, sizes, real)
-    by_input = Source(d_w, x, layout.flat_rows * problem.I)
-    by_stage = [Source(d_u, operands, (np.arange(layout.n_rows) * n_stages + k) * sizes.H_p) for k in range(n_stages)]
-    tasks = dx.tasks(parts)
-    if kernel.shared and n_stages == 1:  # one pass over dR, which is dP, serves both products
-        d_u.sums = d_w.sums
-        tasks += weight_tasks(d_input, 0, d_input.columns, d_w.sums, [by_input, *by_stage], sizes, parts)
-    else:
-        tasks += weight_tasks(d_input, 0, d_input.columns, d_w.sums, [by_input], sizes, parts)
-        begin = 0
-        for gates, source in zip(cell.stages, by_stage, strict=True):
-            end = begin + len(gates) * sizes.H_p
-            tasks += weight_tasks(d_recurrent, begin, end, d_u.sums, [source], sizes, parts)
-            begin = end
-    run_all(tasks, parts)
+    d_w = _WeightGradient(plan.n_gates, 0 if problem.projected else problem.I, problem, sizes, in_order=True)
+    d_u = _WeightGradient(plan.n_recurrent, problem.H, problem, sizes, blocks.in_order)
+    together = plan.kernel.shared and plan.n_stages == 1
+    sums_w = np.zeros(plan.n_gates * H_p)
+    sums_u = sums_w if together else np.zeros(plan.n_recurrent * H_p)
+    dx = none if problem.projected else (memory.empty if layout.full else memory.zeros)(x.size, real)
 
-    in_stages = [gate for gates in cell.stages for gate in gates]
-    declared = [in_stages.index(gate) for gate in cell.recurrent_gates]
-    given = inputs.weights
+    def prepare_gradients(members: int) -> tuple[crew.Function, tuple[Any, ...]]:
+        share = gradient_shares(plan, layout, members)
+        return gradient_kernel.gradients, (
+            BUILD, weights.raw[0], W_t, blocks.gates, blocks.stages, x, problem.I, layout.flat_rows, layout.n_rows,
+            DP, dp_row, DR, dr_row, O, together, dx, d_w.padded, d_w.stride, d_u.padded, d_u.stride, d_w.copied,
+            d_u.copied, sums_w, sums_u, plan.n_gates, plan.n_stages, problem.H, H_p,
+            memory.empty(share.work, real), share.offsets,
+        )  # fmt: skip
+
+    crew.run(members, prepare_gradients)
 
     def like(array: Array | None, gradient: Array) -> Array | None:
         return None if array is None else gradient.astype(problem.dtype, copy=False)
 
+    given, H = inputs.weights, problem.H
     d_weights = Weights(
-        like(given.w_ih, d_w.matrix(problem.H, range(n_gates))),
-        like(given.w_hh, d_u.matrix(problem.H, declared)),
-        like(given.b_ih, d_w.bias(problem.H, range(n_gates))),
-        like(given.b_hh, d_u.bias(problem.H, declared)),
-        {name: d_vectors[k, :, : problem.H].sum(axis=0).astype(problem.dtype) for k, name in enumerate(cell.vectors)},
+        like(given.w_ih, d_w.matrix),
+        like(given.w_hh, d_u.matrix),
+        like(given.b_ih, sums_w.reshape(plan.n_gates, H_p)[:, :H].reshape(-1)),
+        like(given.b_hh, _declared(sums_u.reshape(plan.n_recurrent, H_p)[:, :H], blocks).reshape(-1)),
+        {name: d_vectors[k, :, :H].sum(axis=0).astype(problem.dtype) for k, name in enumerate(cell.vectors)},
     )
-    d_initial = caller_states(d_states, problem, layout, sizes)
-    return Gradients(dx.matrix().astype(problem.dtype, copy=False), d_weights, d_initial)
+    if problem.projected:
+        dx = _projected_dx(DP, dp_row, problem, saved, sizes)
+    d_initial = caller_states(d_states, problem, layout, H_p)
+    return Gradients(dx.reshape(inputs.x.shape).astype(problem.dtype, copy=False), d_weights, d_initial)
+
+
+def _gate_row(n_gates: int, sizes: Sizes, real: np.dtype[Any]) -> int:
+    """Columns of the gradients of the gates' products, [n_rows, columns], of which n_gates * H_p are used.
+
+    A stride of whole memory pages would put all rows into the same few cache lines.
+    """
+    columns = n_gates * sizes.H_p
+    return columns + (sizes.lanes if columns * real.itemsize % 1024 == 0 else 0)
+
+
+class _WeightGradient:
+    """Room for a gradient [n_gates * H, columns].
+
+    padded: [n_gates * H_p, stride], which the kernel sums into; copied: what it copies that to, without the padding
+    and in the order in which gates are declared; empty if `padded` is so already.
+    """
+
+    def __init__(self, n_gates: int, columns: int, problem: Problem, sizes: Sizes, in_order: bool) -> None:
+        H, real = problem.H, problem.real
+        self.stride = sizes.padded(columns)
+        self.padded = memory.empty(n_gates * sizes.H_p * self.stride, real)
+        as_wanted = in_order and sizes.H_p == H and self.stride == columns
+        self.copied = nothing(real) if as_wanted else memory.empty(n_gates * H * columns, real)
+        self.matrix = (self.padded if as_wanted else self.copied).reshape(n_gates * H, columns)
+
+
+def _declared(sums: Array, blocks: Blocks) -> Array:
+    """Rows in the order of the stages, put into that in which their gates are declared."""
+    if blocks.in_order:
+        return sums
+    declared = np.empty_like(sums)
+    declared[blocks.gates[: len(sums)]] = sums
+    return declared
+
+
+def _projected_dx(DP: Array, dp_row: int, problem: Problem, saved: Saved, sizes: Sizes) -> Array:
+    """dx [T * B, G*H] where x is W x already: dP itself."""
+    n_rows, n_gates = saved.layout.n_rows, len(problem.cell.input_gates)
+    gradient = DP.reshape(n_rows, dp_row)[:, : n_gates * sizes.H_p].reshape(n_rows, n_gates, sizes.H_p)
+    gradient = gradient[:, :, : problem.H].reshape(n_rows, problem.I)
+    if saved.layout.full:
+        return gradient
+    dx = np.zeros((problem.T * problem.B, problem.I), problem.real)
+    dx[saved.layout.flat_rows] = gradient
+    return dx

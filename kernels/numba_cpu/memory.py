@@ -6,9 +6,9 @@ and dropped at every call, that costs as much as the arithmetic done in them.
 
 from __future__ import annotations
 
-import ctypes
-import weakref
 from collections import defaultdict
+from collections.abc import Sequence
+from itertools import accumulate
 from threading import RLock
 from typing import Any
 
@@ -16,13 +16,16 @@ import numpy as np
 
 from rnn_gpu.problem import Array
 
-__all__ = ["empty", "release", "zeros"]
+__all__ = ["empty", "release", "split", "zeros"]
 
 SMALLEST = 1 << 16
 """Bytes below which the C library's own free lists do."""
 
 MOST_KEPT = 1 << 28
 """Bytes kept for later at most."""
+
+CACHE_LINE = 64
+"""Bytes; vectors that straddle two lines are read twice."""
 
 _lock = RLock()
 _free: dict[int, list[np.ndarray[Any, Any]]] = defaultdict(list)
@@ -41,12 +44,21 @@ def empty(count: int, dtype: np.dtype[Any]) -> Array:
         block = blocks.pop() if blocks else None
         _kept -= size if block is not None else 0
     if block is None:
-        block = np.empty(size, np.uint8)
-    # A view of an array refers to the array itself, a view of a ctypes buffer to the buffer: its end can be seen.
-    buffer = (ctypes.c_char * n_bytes).from_buffer(block.data)
-    weakref.finalize(buffer, _give_back, block).atexit = False
-    array: Array = np.frombuffer(memoryview(buffer), dtype)
+        room = np.empty(size + CACHE_LINE, np.uint8)
+        start = -room.ctypes.data % CACHE_LINE
+        block = room[start : start + size].view(_Block)
+    lent = block.view(_Lent)
+    lent.block = block
+    array: Array = lent.view(np.ndarray)[:n_bytes].view(dtype)
     return array
+
+
+def split(counts: Sequence[int], dtype: np.dtype[Any]) -> list[Array]:
+    """Arrays of so many elements in one piece of memory, each at the beginning of a cache line."""
+    line = CACHE_LINE // dtype.itemsize
+    ends = list(accumulate(-(-count // line) * line for count in counts))
+    block = empty(ends[-1], dtype)
+    return [block[end - -(-count // line) * line :][:count] for count, end in zip(counts, ends, strict=True)]
 
 
 def zeros(count: int, dtype: np.dtype[Any]) -> Array:
@@ -64,12 +76,23 @@ def release() -> None:
         _kept = 0
 
 
-def _give_back(block: np.ndarray[Any, Any]) -> None:
-    global _kept  # noqa: PLW0603
-    with _lock:
-        if _kept + block.size <= MOST_KEPT:
-            _free[block.size].append(block)
-            _kept += block.size
+class _Block(np.ndarray[Any, Any]):
+    """A block. A view of an array refers to that one's own base if it is of the view's class: so this has one."""
+
+
+class _Lent(np.ndarray[Any, Any]):
+    """A block in use. Its end, which is that of the last view of it, gives the block back."""
+
+    block: np.ndarray[Any, Any] | None = None
+
+    def __del__(self) -> None:
+        global _kept  # noqa: PLW0603
+        block = self.block
+        if block is not None:
+            with _lock:
+                if _kept + block.size <= MOST_KEPT:
+                    _free[block.size].append(block)
+                    _kept += block.size
 
 
 def _rounded(n_bytes: int) -> int:

@@ -1,69 +1,87 @@
-"""Weights as the compiled drivers take them: packed into panels, biases and vectors padded, all in the working type."""
+"""Weights as the compiled kernels take them: the caller's arrays, flat, and room for them packed in panels."""
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from rnn_gpu.compiler.cell import Cell
-from rnn_gpu.kernels.numba_cpu import memory, product
-from rnn_gpu.kernels.numba_cpu.host import TRAITS
-from rnn_gpu.kernels.numba_cpu.jit import BUILD
-from rnn_gpu.kernels.numba_cpu.pool import run_all
+from rnn_gpu.compiler.graph import Stage
+from rnn_gpu.kernels.numba_cpu import memory
 from rnn_gpu.problem import Array, Problem
-from rnn_gpu.threads import get_threads
 from rnn_gpu.weights.core import Weights
 
-__all__ = [
-    "Sizes",
-    "flat",
-    "forward_weights",
-    "input_weights_back",
-    "padded_vectors",
-    "recurrent_weights_back",
-    "sizes_of",
-]
-
-WORTH_A_THREAD = 1 << 17
-"""Elements of weights that are packed faster by several threads than by one."""
+__all__ = ["Blocks", "PreparedWeights", "Sizes", "blocks_of", "flat", "nothing", "prepared_weights"]
 
 
-@dataclass(frozen=True)
-class Sizes:
+class Sizes(NamedTuple):
     """lanes: numbers in a vector; H_p: H padded to whole vectors; panel: columns of a panel."""
 
     lanes: int
     H_p: int
     panel: int
 
-    def panels(self, columns: int) -> int:
-        """Panels that `columns` columns take."""
-        return -(-columns // self.panel)
-
     def padded(self, columns: int) -> int:
         """`columns` padded to whole panels."""
-        return self.panels(columns) * self.panel
+        return -(-columns // self.panel) * self.panel
 
 
-@dataclass(frozen=True)
-class ForwardWeights:
-    """W, U packed; b_ih, bias (b_hh, stage after stage) padded with zeros, or zeros; V the vectors [n_vectors, H_p]."""
+class Blocks(NamedTuple):
+    """Which blocks of the recurrent weights each stage multiplies with.
 
-    W: Array
-    b_ih: Array
-    U: Array
-    bias: Array
-    V: Array
+    gates: blocks, stage after stage, which end at stages[1:]; then the input gates' blocks, 0..G-1.
+    back_gates, back_stages: the same, in the order of backward's stages.
+    in_order: whether the stages take the blocks as they lie.
+    """
+
+    gates: Array
+    stages: Array
+    back_gates: Array
+    back_stages: Array
+    in_order: bool
 
 
-def sizes_of(problem: Problem) -> Sizes:
-    lanes = TRAITS.lanes(problem.real.itemsize)
-    return Sizes(lanes, -(-problem.H // lanes) * lanes, TRAITS.panel(problem.real.itemsize))
+@dataclass
+class PreparedWeights:
+    """raw: w_ih, w_hh, b_ih, b_hh, vectors, flat, empty where there is none; packed: W, b_ih, U, bias, V.
+
+    done: whether `packed` is filled; `reused`: whether it is kept for the next call.
+    """
+
+    raw: tuple[Array, ...]
+    packed: tuple[Array, ...]
+    done: bool
+    reused: bool
+
+
+@lru_cache(maxsize=64)
+def blocks_of(cell: Cell) -> Blocks:
+    """The blocks of a cell."""
+    place = {gate: k for k, gate in enumerate(cell.recurrent_gates)}
+
+    def table(stages: list[tuple[int, ...]]) -> tuple[Array, Array]:
+        gates = [gate for stage in stages for gate in stage] + list(range(len(cell.input_gates)))
+        return np.array(gates, np.int64), np.cumsum([0, *map(len, stages)], dtype=np.int64)
+
+    forward = [tuple(place[gate] for gate in stage) for stage in cell.stages]
+    back = [_places(stage, place) for stage in cell.program.backward_stages]
+    flattened = [gate for stage in forward for gate in stage]
+    return Blocks(*table(forward), *table(back), in_order=flattened == sorted(flattened))
+
+
+def _places(stage: Stage, place: dict[str, int]) -> tuple[int, ...]:
+    return tuple(place[gate] for gate in stage.gates)
+
+
+@lru_cache(maxsize=16)
+def nothing(real: np.dtype[Any]) -> Array:
+    """An empty array."""
+    return np.empty(0, real)
 
 
 def flat(array: Array, real: np.dtype[Any]) -> Array:
@@ -72,6 +90,9 @@ def flat(array: Array, real: np.dtype[Any]) -> Array:
     Compiled code has one form for arrays that may be written and another for those that may not. It writes to none of
     its inputs; a read-only array is handed to it as a writable view, so that one form serves for both.
     """
+    if array.dtype == real and array.flags.c_contiguous and array.flags.writeable:
+        plain: Array = array.reshape(-1)
+        return plain
     contiguous = np.ascontiguousarray(array, dtype=real).reshape(-1)
     if contiguous.flags.writeable or contiguous.size == 0:
         return contiguous if contiguous.flags.writeable else np.empty(0, real)
@@ -81,104 +102,24 @@ def flat(array: Array, real: np.dtype[Any]) -> Array:
     return view
 
 
-def forward_weights(problem: Problem, weights: Weights, sizes: Sizes) -> ForwardWeights:
-    """What the forward pass reads; of frozen weights, as packed the first time."""
+def prepared_weights(problem: Problem, weights: Weights, room: Sequence[int]) -> PreparedWeights:
+    """The weights of a call, `room` elements for each that is packed; of frozen weights, as made the first time."""
     if weights.prepared is None:
-        return _forward_weights(problem, weights, sizes)
+        return _prepare(problem, weights, room, reused=False)
     key = ("numba_cpu", problem.cell, problem.real.name)
     if key not in weights.prepared:
-        weights.prepared[key] = _forward_weights(problem, weights, sizes)
-    found: ForwardWeights = weights.prepared[key]
+        weights.prepared[key] = _prepare(problem, weights, room, reused=True)
+    found: PreparedWeights = weights.prepared[key]
     return found
 
 
-def _forward_weights(problem: Problem, weights: Weights, sizes: Sizes) -> ForwardWeights:
-    cell, real, hidden = problem.cell, problem.real, problem.H
-    n_gates = len(cell.input_gates)
-    W = np.empty(0, real)
-    if weights.w_ih is not None:
-        W = _packed_rows(weights.w_ih, [tuple(range(n_gates))], problem, sizes)
-    stages = _stage_blocks(cell)
-    U = np.empty(0, real) if weights.w_hh is None else _packed_rows(weights.w_hh, stages, problem, sizes)
-    b_ih = _padded_bias(weights.b_ih, [tuple(range(n_gates))], hidden, sizes, real)
-    bias = _padded_bias(weights.b_hh, stages, hidden, sizes, real)
-    return ForwardWeights(W, b_ih, U, bias, padded_vectors(problem, weights, sizes))
-
-
-def padded_vectors(problem: Problem, weights: Weights, sizes: Sizes) -> Array:
-    """The per-unit vectors, [n_vectors, H_p], flat."""
-    V = np.zeros((len(problem.cell.vectors), sizes.H_p), problem.real)
-    for k, name in enumerate(problem.cell.vectors):
-        V[k, : problem.H] = weights.vectors[name]
-    return V.reshape(-1)
-
-
-def recurrent_weights_back(problem: Problem, weights: Weights, sizes: Sizes) -> Array:
-    """The recurrent weights packed for the transposed products, in the order in which backward does them."""
-    cell = problem.cell
-    if weights.w_hh is None:
-        return np.empty(0, problem.real)
-    place = {gate: k for k, gate in enumerate(cell.recurrent_gates)}
-    stages = [tuple(place[gate] for gate in stage.gates) for stage in cell.program.backward_stages]
-    return _packed_columns(weights.w_hh, stages, problem, sizes)
-
-
-def input_weights_back(problem: Problem, weights: Weights, sizes: Sizes) -> Array:
-    """The input weights packed for dx = dP W."""
-    return _packed_columns(weights.w_ih, [tuple(range(len(problem.cell.input_gates)))], problem, sizes)
-
-
-def _stage_blocks(cell: Cell) -> list[tuple[int, ...]]:
-    place = {gate: k for k, gate in enumerate(cell.recurrent_gates)}
-    return [tuple(place[gate] for gate in gates) for gates in cell.stages]
-
-
-def _padded_bias(
-    bias: Array | None, groups: Sequence[tuple[int, ...]], hidden: int, sizes: Sizes, real: np.dtype[Any]
-) -> Array:
-    """Each group's blocks padded to H_p, each group to whole panels; zeros where there is no bias."""
-    padded = []
-    for blocks in groups:
-        row = np.zeros(sizes.padded(len(blocks) * sizes.H_p), real)
-        if bias is not None:
-            row[: len(blocks) * sizes.H_p].reshape(-1, sizes.H_p)[:, :hidden] = bias.reshape(-1, hidden)[list(blocks)]
-        padded.append(row)
-    return np.concatenate(padded) if padded else np.zeros(0, real)
-
-
-def _packed_rows(w: Array, groups: Sequence[tuple[int, ...]], problem: Problem, sizes: Sizes) -> Array:
-    depth = w.shape[1]
-    widths = [sizes.padded(len(blocks) * sizes.H_p) for blocks in groups]
-    return _packed(product.pack_rows, w, groups, [width * depth for width in widths], widths, problem, sizes)
-
-
-def _packed_columns(w: Array, groups: Sequence[tuple[int, ...]], problem: Problem, sizes: Sizes) -> Array:
-    width = sizes.padded(w.shape[1])
-    counts = [width * len(blocks) * sizes.H_p for blocks in groups]
-    return _packed(product.pack_columns, w, groups, counts, [width] * len(groups), problem, sizes)
-
-
-def _packed(
-    pack: Callable[..., None],
-    w: Array,
-    groups: Sequence[tuple[int, ...]],
-    counts: Sequence[int],
-    widths: Sequence[int],
-    problem: Problem,
-    sizes: Sizes,
-) -> Array:
-    """Pack each group of blocks after the last; the panels are shared out over threads where that pays."""
-    matrix = flat(w, problem.real).reshape(w.shape)
-    packed = memory.empty(sum(counts), problem.real)
-    tasks = []
-    begin = 0
-    for blocks, count, width in zip(groups, counts, widths, strict=True):
-        n_panels = width // sizes.panel
-        parts = min(get_threads(), n_panels) if count >= WORTH_A_THREAD else 1
-        cuts = [n_panels * part // max(parts, 1) for part in range(parts + 1)]
-        target = packed[begin : begin + count]
-        for a, b in pairwise(cuts):
-            tasks.append((pack, (BUILD, matrix, np.array(blocks, np.int64), problem.H, sizes.H_p, target, a, b)))
-        begin += count
-    run_all(tasks, get_threads() if len(tasks) > len(groups) else 1)
-    return packed
+def _prepare(problem: Problem, weights: Weights, room: Sequence[int], reused: bool) -> PreparedWeights:
+    real, cell = problem.real, problem.cell
+    none = nothing(real)
+    named = (weights.w_ih, weights.w_hh, weights.b_ih, weights.b_hh)
+    raw = [none if array is None else flat(array, real) for array in named]
+    vectors = none
+    if cell.vectors:
+        vectors = np.concatenate([flat(weights.vectors[name], real) for name in cell.vectors])
+    packed = tuple(memory.split(room, real))
+    return PreparedWeights((*raw, vectors), packed, done=False, reused=reused)

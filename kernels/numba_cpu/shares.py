@@ -1,89 +1,140 @@
-"""How a call's work is shared out over threads: by rows of the batch, or, for very few rows, by hidden units."""
+"""How a call's work is shared out over threads, and the memory that each needs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
-from rnn_gpu.kernels.numba_cpu import memory
+import numpy as np
+
+from rnn_gpu.kernels.numba_cpu.host import BLOCK_ROWS, DEPTH_OVER_ROWS, TILE_ROWS
 from rnn_gpu.kernels.numba_cpu.layout import Layout
-from rnn_gpu.kernels.numba_cpu.packing import Sizes
-from rnn_gpu.kernels.numba_cpu.pool import Task, run_all, run_together
-from rnn_gpu.kernels.numba_cpu.team import abandon, new_team
-from rnn_gpu.problem import Array, Problem
+from rnn_gpu.kernels.numba_cpu.plan import Plan
+from rnn_gpu.problem import Array
 from rnn_gpu.threads import get_threads
 
-__all__ = ["backward_work", "forward_work", "run_shares", "threads_for"]
+__all__ = ["Share", "backward_shares", "forward_shares", "gradient_shares", "members_for"]
 
-WORTH_A_THREAD = 2e7
+WORTH_A_THREAD = 4e6
 """Floating-point operations that are done faster by several threads than by one."""
 
 WORTH_A_TEAM = 1 << 19
-"""Bytes of recurrent weights from which on reading half of them costs less, each step, than all, and a meeting."""
+"""Bytes of recurrent weights from which on reading some of them costs less, each step, than all, and a meeting."""
+
+FEW_ROWS = 12
+"""Rows of a thread's own below which it is the weights' way to the processor that takes the time."""
 
 
-def threads_for(problem: Problem, layout: Layout) -> int:
+class Share(NamedTuple):
+    """What each member of a team owns.
+
+    cuts [members + 1]: member m's rows are cuts[m]..cuts[m + 1]; or, if by_units, all rows, and some units of each.
+    offsets [members, n_buffers + 1]: where each member's buffers begin, in `work` elements in all.
+    """
+
+    cuts: Array
+    by_units: bool
+    offsets: Array
+    work: int
+
+
+def members_for(plan: Plan, layout: Layout) -> int:
     """Threads that the call is worth."""
-    cell = problem.cell
-    multiplied = problem.I * len(cell.input_gates) + problem.H * len(cell.recurrent_gates)
+    problem = plan.problem
+    multiplied = problem.I * plan.n_gates + problem.H * plan.n_recurrent
     work = 2.0 * layout.n_rows * problem.H * (multiplied + 50)  # 50: about what a cell's arithmetic costs a unit
     return max(1, min(get_threads(), int(work / WORTH_A_THREAD)))
 
 
-def run_shares(problem: Problem, layout: Layout, sizes: Sizes, task: Callable[[int], Task]) -> None:
-    """Run a driver over all rows and units.
-
-    task: from the number of rows of a share to the driver and its arguments, less the last: team, member, rows, units.
-    """
-    threads = threads_for(problem, layout)
-    members = _members(problem, sizes, threads)
-    if members > 1:
-        function, arguments = task(problem.B)
-        team = new_team(members)
-        units = sizes.H_p // members
-        together = [(function, (*arguments, team, m, 0, problem.B, m * units, (m + 1) * units)) for m in range(members)]
-        if run_together(together, lambda: abandon(team)):
-            return
-    alone = new_team(1)
-    tasks = []
-    for first, last in layout.slices(min(threads, max(problem.B, 1))):
-        function, arguments = task(last - first)
-        tasks.append((function, (*arguments, alone, 0, first, last, 0, sizes.H_p)))
-    run_all(tasks, threads)
+def forward_shares(plan: Plan, layout: Layout, members: int) -> Share:
+    """Of the forward kernel: the buffers X, P, R, C, Q, S, N."""
+    return _kept(plan, layout, members, _forward)
 
 
-def forward_work(problem: Problem, sizes: Sizes, scratch: int, rows: int, limit: int) -> tuple[Array, ...]:
-    """Buffers for `rows` rows a step, `limit` of them projected at a time: X, P, R, C, Q, S, N."""
-    cell, H_p = problem.cell, sizes.H_p
-    p_row = sizes.padded(len(cell.input_gates) * H_p)
-    r_row = sum(sizes.padded(len(gates) * H_p) for gates in cell.stages)
-    states = len(cell.states) * rows * H_p
-    allocate = memory.zeros if problem.projected else memory.empty  # what is not written is read, as padding
-    projected = allocate(p_row * limit, problem.real)
-    counts = (r_row * rows, scratch * rows * H_p, len(cell.saved) * rows * H_p, states, states)
-    rest = (memory.empty(count, problem.real) for count in counts)
-    return memory.empty(problem.I * limit, problem.real), projected, *rest
+def backward_shares(plan: Plan, layout: Layout, members: int) -> Share:
+    """Of the backward kernel: S, C, T, D, E, and, to recompute, Q, X, P, R, C, S, N."""
+    return _kept(plan, layout, members, _backward)
 
 
-def backward_work(
-    problem: Problem, sizes: Sizes, scratch: int, rows: int, limit: int, values: Array
-) -> tuple[Array, ...]:
-    """Buffers for `rows` rows a step: S, C, T, D, E; Q; and what it takes to recompute Q, X, P, R, C, S, N.
-
-    values: the saved Q, empty if it is to be recomputed.
-    """
-    states = len(problem.cell.states) * rows * sizes.H_p
-    transposed = len(problem.cell.stages) * rows * sizes.padded(sizes.H_p)
-    counts = (states, scratch * rows * sizes.H_p, transposed, states, states)
-    S, C, T, D, E = (memory.empty(count, problem.real) for count in counts)
-    rebuilt = limit if problem.recompute else 0
-    X, P, R, C_block, Q, S_block, N_block = forward_work(problem, sizes, scratch, rebuilt, rebuilt)
-    return S, C, T, D, E, Q if problem.recompute else values, X, P, R, C_block, S_block, N_block
+def gradient_shares(plan: Plan, layout: Layout, members: int) -> Share:
+    """Of the gradient kernel, which cuts its rows itself: a block of dx, packed A, packed B."""
+    return _kept(plan, layout, members, _gradients)
 
 
-def _members(problem: Problem, sizes: Sizes, threads: int) -> int:
-    """Threads that share the units of every row, each some whole panels of every gate; 1 if that does not pay."""
-    recurrent = len(problem.cell.recurrent_gates) * problem.H * problem.H * problem.real.itemsize
-    if threads <= problem.B or problem.B == 0 or recurrent < WORTH_A_TEAM or sizes.H_p % sizes.panel:
+def _kept(plan: Plan, layout: Layout, members: int, make: Callable[[Plan, Layout, int], Share]) -> Share:
+    if not layout.full:
+        return make(plan, layout, members)
+    share: Share | None = plan.shares.get((make, members))
+    if share is None:
+        share = plan.shares[make, members] = make(plan, layout, members)
+    return share
+
+
+def _forward(plan: Plan, layout: Layout, members: int) -> Share:
+    cuts, by_units, units = _owners(plan, layout, members)
+    counts = [_forward_counts(plan, rows, max(BLOCK_ROWS, rows)) for rows in _rows(cuts, by_units, units)]
+    return Share(cuts, by_units, *_offsets(counts, by_units))
+
+
+def _backward(plan: Plan, layout: Layout, members: int) -> Share:
+    cuts, by_units, units = _owners(plan, layout, members)
+    counts = []
+    for rows in _rows(cuts, by_units, units):
+        states = plan.n_states * rows * plan.sizes.H_p
+        transposed = plan.n_stages * rows * plan.sizes.padded(plan.sizes.H_p)
+        block = max(BLOCK_ROWS, rows) if plan.problem.recompute else 0
+        X, P, R, C, Q, S, N = _forward_counts(plan, block, block)
+        scratch = plan.kernel.scratch * rows * plan.sizes.H_p
+        counts.append((states, scratch, transposed, states, states, Q, X, P, R, C, S, N))
+    return Share(cuts, by_units, *_offsets(counts, by_units))
+
+
+def _gradients(plan: Plan, layout: Layout, members: int) -> Share:
+    sizes = plan.sizes
+    columns = -(-max(plan.n_gates, plan.n_recurrent) * sizes.H_p // members) + sizes.lanes + TILE_ROWS
+    block = BLOCK_ROWS * sizes.padded(plan.problem.I)
+    counts = (block, columns * DEPTH_OVER_ROWS, sizes.panel * DEPTH_OVER_ROWS)
+    return Share(np.zeros(0, np.int64), False, *_offsets([counts] * members, together=False))
+
+
+def _forward_counts(plan: Plan, rows: int, limit: int) -> tuple[int, ...]:
+    """Elements of X, P, R, C, Q, S, N for `rows` rows a step, `limit` of them projected at a time."""
+    units = rows * plan.sizes.H_p
+    states, scratch, saved = plan.n_states * units, plan.kernel.scratch * units, plan.n_saved * units
+    return plan.problem.I * limit, plan.p_row * limit, plan.r_row * rows, scratch, saved, states, states
+
+
+def _owners(plan: Plan, layout: Layout, members: int) -> tuple[Array, bool, int]:
+    """cuts, by_units, and how many members there are."""
+    units = _members_by_units(plan, members)
+    if units > 1:
+        return np.array([0, plan.problem.B], np.int64), True, units
+    cuts = layout.cuts(min(members, max(plan.problem.B, 1)))
+    return cuts, False, cuts.size - 1
+
+
+def _members_by_units(plan: Plan, members: int) -> int:
+    """Members that share the units of every row, each some whole panels of every gate; 1 if that does not pay."""
+    problem, sizes = plan.problem, plan.sizes
+    recurrent = plan.n_recurrent * problem.H * problem.H * problem.real.itemsize
+    if problem.B == 0 or FEW_ROWS * members <= problem.B or recurrent < WORTH_A_TEAM or sizes.H_p % sizes.panel:
         return 1
     panels = sizes.H_p // sizes.panel
-    return max(members for members in range(1, min(threads, panels) + 1) if panels % members == 0)
+    return max(count for count in range(1, min(members, panels) + 1) if panels % count == 0)
+
+
+def _rows(cuts: Array, by_units: bool, members: int) -> list[int]:
+    """Rows of each member."""
+    return [int(cuts[-1])] * members if by_units else np.diff(cuts).tolist()
+
+
+def _offsets(counts: Sequence[Sequence[int]], together: bool) -> tuple[Array, int]:
+    """Where buffers of so many elements begin and end, in lines of the cache; one set for all members if `together`."""
+    line = 16
+    sizes = -(-np.array(counts, np.int64) // line) * line
+    ends = np.cumsum(sizes, axis=1)
+    begins = np.zeros((len(counts), 1), np.int64)
+    if not together:
+        begins[1:, 0] = np.cumsum(ends[:, -1])[:-1]
+    offsets = np.concatenate([begins, begins + ends], axis=1)
+    return offsets, int(offsets[-1, -1])

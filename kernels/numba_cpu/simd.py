@@ -17,15 +17,17 @@ from numba.core import cgutils
 from numba.core.datamodel.models import PrimitiveModel
 from numba.extending import intrinsic, lower_builtin, register_model, type_callable
 
-from rnn_gpu.kernels.numba_cpu.host import TRAITS
+from rnn_gpu.kernels.numba_cpu.host import TILE_ROWS, TRAITS
 
 __all__ = [
     "Mask",
     "Vector",
     "add_wide",
     "call_llvm",
+    "clear_vector",
     "element_pointer",
     "load",
+    "move_tile_row",
     "scale_by_power_of_two",
     "select",
     "splat32",
@@ -126,6 +128,40 @@ def store(typing: Any, array: Any, offset: Any, vector: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(array, types.intp, vector), generate
+
+
+@intrinsic
+def clear_vector(typing: Any, array: Any, offset: Any) -> Any:
+    """Zero a vector of `array` from element `offset` on."""
+    kind, alignment = vector_type(_vector_of(array)), array.dtype.bitwidth // 8
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        pointer = element_pointer(context, builder, signature.args[0], *arguments)
+        stored = builder.store(ir.Constant(kind, None), builder.bitcast(pointer, kind.as_pointer()))
+        stored.align = alignment
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), generate
+
+
+@intrinsic
+def move_tile_row(typing: Any, to: Any, to_start: Any, source: Any, source_start: Any) -> Any:
+    """Copy TILE_ROWS elements at once."""
+    kind = ir.VectorType(vector_type(_vector_of(to)).element, TILE_ROWS)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        target, origin = (
+            builder.bitcast(
+                element_pointer(context, builder, signature.args[k], *arguments[k : k + 2]), kind.as_pointer()
+            )
+            for k in (0, 2)
+        )
+        moved = builder.load(origin)
+        stored = builder.store(moved, target)
+        moved.align = stored.align = to.dtype.bitwidth // 8
+        return context.get_dummy_value()
+
+    return types.void(to, types.intp, source, types.intp), generate
 
 
 @intrinsic

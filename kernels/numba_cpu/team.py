@@ -1,13 +1,14 @@
-"""Threads that work on the same rows, each on some of the hidden units, and meet between a cell's stages.
+"""Threads that work on one call, and meet where each needs what the others have made.
 
-For batches with fewer rows than threads. A team's memory is a small int64 array, which holds who has arrived, the
-count of meetings, and whether the team is abandoned. Whoever arrives last opens the next meeting; the others watch the
-count, and give up their processor now and then.
+A team's memory is a small int64 array, which holds who has arrived, the count of meetings, and whether the team is
+abandoned. Whoever arrives last opens the next meeting; the others watch the count, and give up their processor now and
+then. A call begins by ringing a bell, an int64 array too, which `crew.py`'s threads listen to.
 """
 
 from __future__ import annotations
 
 import os
+import platform
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,10 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from rnn_gpu.kernels.numba_cpu.jit import jit
+from rnn_gpu.kernels.numba_cpu.jit import cached_jit, jit
 from rnn_gpu.kernels.numba_cpu.simd import element_pointer
 
-__all__ = ["abandon", "meet", "new_team", "team_size"]
+__all__ = ["ALONE", "abandon", "listen", "meet", "new_team", "ring"]
 
 ARRIVED, MEETINGS, ABANDONED, MEMBERS = 0, 1, 2, 16
 """Places in a team's memory: what is written to is a cache line away from what is only read."""
@@ -33,6 +34,10 @@ def new_team(members: int) -> np.ndarray[Any, np.dtype[np.int64]]:
     team = np.zeros(MEMBERS + 1, np.int64)
     team[MEMBERS] = members
     return team
+
+
+ALONE = new_team(1)
+"""The team of one, who waits for nobody."""
 
 
 def abandon(team: np.ndarray[Any, np.dtype[np.int64]]) -> None:
@@ -75,11 +80,38 @@ def _give_way(typing: Any) -> Any:
     return types.void(), generate
 
 
+@intrinsic
+def _pause(typing: Any) -> Any:
+    """Tell the processor, where it can be told, that this thread only watches."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        if platform.machine().lower() in ("x86_64", "amd64"):
+            pause = cgutils.get_or_insert_function(
+                builder.module, ir.FunctionType(ir.VoidType(), []), "llvm.x86.sse2.pause"
+            )
+            builder.call(pause, [])
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
 @jit
-def team_size(team: Any) -> int:
-    """Members of the team."""
-    members: int = team[MEMBERS]
-    return members
+def ring(bell: Any, member: int) -> None:
+    """Member 0 lets the others begin: in compiled code, as they need the interpreter's lock to take their part."""
+    if member == 0:
+        _increment(bell, 0)
+
+
+@cached_jit
+def listen(build: Any, bell: Any, heard: int, looks: int) -> bool:
+    """Watch until the bell has rung more than `heard` times, or for `looks` looks; whether it has rung."""
+    for look in range(looks):
+        if _look(bell, 0) != heard:
+            return True
+        _pause()
+        if look % WATCH == WATCH - 1:
+            _give_way()
+    return False
 
 
 @jit
@@ -95,6 +127,7 @@ def meet(team: Any) -> None:
     looks = 0
     while _look(team, MEETINGS) == meeting and not _look(team, ABANDONED):
         looks += 1
+        _pause()
         if looks == WATCH:
             looks = 0
             _give_way()

@@ -1,10 +1,10 @@
 """The heart of every product: a tile of sums held in registers while it runs down the K axis.
 
-    C[r, v] = start[r, v] + sum_k A[r, k] B[k, v]      r < rows, v < tile_vectors * lanes
+    C[r, v] = start[r, v] + sum_k A[r, k] B[k, v]      r < rows, v < vectors * lanes
 
-B is a packed panel, [K, panel]. Each sum is one chain of fused multiply-adds in the order of k, whatever the tile's
-height, so that a row's result does not depend on which rows are computed with it. The scheme is that of Goto & van de
-Geijn (2008), Anatomy of high-performance matrix multiplication.
+B is a packed panel, [K, panel], or some vectors of its rows. Each sum is one chain of fused multiply-adds in
+the order of k, whatever the tile's height and width, so that a row's result does not depend on which rows are computed
+with it. The scheme is that of Goto & van de Geijn (2008), Anatomy of high-performance matrix multiplication.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from numba.extending import intrinsic
 from rnn_gpu.kernels.numba_cpu.host import TILE_ROWS, TRAITS
 from rnn_gpu.kernels.numba_cpu.simd import broadcast, call_llvm, element_pointer
 
-__all__ = ["TILES"]
+__all__ = ["NARROW_TILES", "TILES"]
 
 _INDEX = ir.IntType(64)
 
 
-def _tile(rows: int) -> Any:
+def _tile(rows: int, vectors: int) -> Any:
     @intrinsic
     def tile(
         typing: Any,
@@ -51,7 +51,9 @@ def _tile(rows: int) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             lanes = TRAITS.lanes(c.dtype.bitwidth // 8)
             element = ir.FloatType() if c.dtype == types.float32 else ir.DoubleType()
-            return _Generator(context, builder, signature, arguments, rows, ir.VectorType(element, lanes)).run()
+            return _Generator(
+                context, builder, signature, arguments, rows, vectors, ir.VectorType(element, lanes)
+            ).run()
 
         return signature, generate
 
@@ -60,9 +62,16 @@ def _tile(rows: int) -> Any:
 
 class _Generator:
     def __init__(
-        self, context: Any, builder: Any, signature: Any, arguments: Any, rows: int, vector: ir.VectorType
+        self,
+        context: Any,
+        builder: Any,
+        signature: Any,
+        arguments: Any,
+        rows: int,
+        vectors: int,
+        vector: ir.VectorType,
     ) -> None:
-        self.context, self.builder, self.rows, self.vector = context, builder, rows, vector
+        self.context, self.builder, self.rows, self.vectors, self.vector = context, builder, rows, vectors, vector
         self.alignment = 4 if isinstance(vector.element, ir.FloatType) else 8
         pointers = (element_pointer(context, builder, signature.args[k], *arguments[k : k + 2]) for k in (0, 3, 7, 10))
         self.c, self.a, self.panel, self.start = pointers
@@ -70,7 +79,7 @@ class _Generator:
 
     def run(self) -> Any:
         builder = self.builder
-        tile = [(r, v) for r in range(self.rows) for v in range(TRAITS.tile_vectors)]
+        tile = [(r, v) for r in range(self.rows) for v in range(self.vectors)]
         first = [self._load(self.start, self._offset(r, self.start_row, v)) for r, v in tile]
         a_rows = [builder.gep(self.a, [self._offset(r, self.a_row, 0)]) for r in range(self.rows)]
         before = builder.block
@@ -82,7 +91,7 @@ class _Generator:
         k = builder.phi(_INDEX)
         sums = [builder.phi(self.vector) for _ in tile]
         panel_row = builder.mul(k, ir.Constant(_INDEX, TRAITS.tile_vectors * self.vector.count))
-        b = [self._load(self.panel, self._shifted(panel_row, v)) for v in range(TRAITS.tile_vectors)]
+        b = [self._load(self.panel, self._shifted(panel_row, v)) for v in range(self.vectors)]
         a_offset = builder.mul(k, self.a_step)
         a = [broadcast(builder, builder.load(builder.gep(row, [a_offset])), self.vector) for row in a_rows]
         added = [call_llvm(builder, "fmuladd", a[r], b[v], total) for (r, v), total in zip(tile, sums, strict=True)]
@@ -97,7 +106,7 @@ class _Generator:
             result = builder.phi(self.vector)
             result.add_incoming(initial, before)
             result.add_incoming(total, loop)
-            first[r * TRAITS.tile_vectors + v] = result
+            first[r * self.vectors + v] = result
         for (r, v), result in zip(tile, first, strict=True):
             pointer = builder.gep(self.c, [self._offset(r, self.c_row, v)])
             builder.store(result, builder.bitcast(pointer, self.vector.as_pointer())).align = self.alignment
@@ -116,5 +125,8 @@ class _Generator:
         return value
 
 
-TILES = tuple(_tile(rows) for rows in range(1, TILE_ROWS + 1))
-"""`TILES[n - 1]` computes a tile of n rows."""
+TILES = tuple(_tile(rows, TRAITS.tile_vectors) for rows in range(1, TILE_ROWS + 1))
+"""`TILES[n - 1]` computes a tile of n rows and a panel's columns."""
+
+NARROW_TILES = tuple(_tile(rows, 1) for rows in range(1, TILE_ROWS + 1))
+"""`NARROW_TILES[n - 1]` computes a tile of n rows and one vector of columns."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import subprocess
 import sys
@@ -11,13 +10,10 @@ import numpy as np
 import pytest
 
 import rnn_gpu
-from rnn_gpu import cells
+from rnn_gpu import cells, problem
 from rnn_gpu.compiler.language import cell, tanh
 from rnn_gpu.kernels.numba_cpu import shares
 from rnn_gpu.kernels.numba_cpu.host import TRAITS
-from rnn_gpu.kernels.numba_cpu.jit import jit
-from rnn_gpu.kernels.numba_cpu.pool import run_together
-from rnn_gpu.kernels.numba_cpu.team import abandon, meet, new_team
 from rnn_gpu.threads import get_threads, set_threads
 
 BACKEND = "numba_cpu"
@@ -29,11 +25,13 @@ def _threads(monkeypatch):
     """Let even small calls be shared out, and put the number of threads back."""
     monkeypatch.setattr(shares, "WORTH_A_THREAD", 1.0)
     monkeypatch.setattr(shares, "WORTH_A_TEAM", 1)
+    problem.forget()
     yield
+    problem.forget()
     set_threads(None)
 
 
-def problem(cell, *, T=9, B=7, I=5, H=19, seed=0):
+def drawn(cell, *, T=9, B=7, I=5, H=19, seed=0):
     rng = np.random.default_rng(seed)
     weights = rnn_gpu.init_weights(cell, I, H, seed=seed)
     x, dy = (rng.standard_normal((T, B, n)).astype(np.float32) for n in (I, H))
@@ -54,7 +52,7 @@ def assert_same_bits(a, b):
 
 @pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.name)
 def test_threads_do_not_change_a_bit(cell):
-    x, weights, dy, options = problem(cell)
+    x, weights, dy, options = drawn(cell)
     for chosen in ({}, options):
         set_threads(1)
         alone = results(cell, x, weights, dy, **chosen)
@@ -68,7 +66,7 @@ def test_threads_do_not_change_a_bit(cell):
 def test_a_team_over_the_hidden_units_does_not_change_a_bit(cell, recompute):
     H = 2 * TRAITS.panel(4) - 3  # two panels: each member of a team of two has one
     for rows in (1, 2):
-        x, weights, dy, options = problem(cell, T=70, B=rows, H=H)
+        x, weights, dy, options = drawn(cell, T=70, B=rows, H=H)
         for chosen in ({}, options, {"reverse": True, **options}):
             set_threads(1)
             alone = results(cell, x, weights, dy, recompute=recompute, **chosen)
@@ -83,7 +81,7 @@ def operand_of_its_own(Wx, U, h, v):
 
 def test_a_team_does_not_overtake_itself():
     """One stage whose operand is not a state: the next step's lies where this step's is still being read."""
-    x, weights, dy, _ = problem(operand_of_its_own, T=400, B=1, H=512)
+    x, weights, dy, _ = drawn(operand_of_its_own, T=400, B=1, H=512)
     set_threads(1)
     alone = results(operand_of_its_own, x, weights, dy)
     set_threads(2)
@@ -91,26 +89,9 @@ def test_a_team_does_not_overtake_itself():
         assert_same_bits(alone, results(operand_of_its_own, x, weights, dy))
 
 
-def test_a_team_whose_member_fails_does_not_wait_for_it():
-    @jit
-    def wait_for_the_other(team):
-        meet(team)
-
-    def fail():
-        raise MemoryError("planted")
-
-    wait_for_the_other(new_team(1))
-    for failing in (0, 1):
-        team = new_team(2)
-        tasks = [(wait_for_the_other, (team,))]
-        tasks.insert(failing, (fail, ()))
-        with pytest.raises(MemoryError, match="planted"):
-            run_together(tasks, functools.partial(abandon, team))
-
-
 @pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.name)
 def test_recomputing_does_not_change_a_bit_and_keeps_a_third(cell):
-    x, weights, dy, options = problem(cell)
+    x, weights, dy, options = drawn(cell)
     for chosen in ({}, options, {"reverse": True, **options}):
         assert_same_bits(
             results(cell, x, weights, dy, **chosen), results(cell, x, weights, dy, recompute=True, **chosen)
@@ -124,7 +105,7 @@ def test_recomputing_does_not_change_a_bit_and_keeps_a_third(cell):
 
 @pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.name)
 def test_a_row_does_not_depend_on_the_others(cell):
-    x, weights, dy, options = problem(cell, B=8)
+    x, weights, dy, options = drawn(cell, B=8)
     whole = results(cell, x, weights, dy, **options)
     for row in range(8):
         rows = slice(row, row + 1)
@@ -139,7 +120,7 @@ def test_a_row_does_not_depend_on_the_others(cell):
 
 @pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.name)
 def test_frozen_weights_and_single_steps_do_not_change_a_bit(cell):
-    x, weights, _, _ = problem(cell)
+    x, weights, _, _ = drawn(cell)
     y, last, _ = rnn_gpu.forward(cell, x, weights, backend=BACKEND)
     for chosen in (weights, weights.frozen()):
         state = None
@@ -150,7 +131,7 @@ def test_frozen_weights_and_single_steps_do_not_change_a_bit(cell):
 
 
 def test_frozen_weights_are_a_copy_that_cannot_change():
-    _, weights, _, _ = problem(cells.lstm)
+    _, weights, _, _ = drawn(cells.lstm)
     frozen = weights.frozen()
     before = frozen.w_hh.copy()
     weights.w_hh[:] = 0
@@ -160,7 +141,7 @@ def test_frozen_weights_are_a_copy_that_cannot_change():
 
 
 def test_frozen_weights_are_still_checked_against_each_call():
-    x, weights, _, _ = problem(cells.lstm)
+    x, weights, _, _ = drawn(cells.lstm)
     frozen = weights.frozen()
     rnn_gpu.step(cells.lstm, x[0], frozen, backend=BACKEND)
     with pytest.raises(rnn_gpu.errors.ArgumentError, match="w_ih"):

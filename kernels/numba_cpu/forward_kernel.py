@@ -1,0 +1,109 @@
+"""Forward, compiled: what each thread of a team does from the caller's arrays to the last step.
+
+What one thread owns: a slice of the rows, from the first step to the last, with its states and scratch in cache, and no
+barrier between threads; or, where a slice would be few rows beside much weight, a slice of the hidden units of all
+rows, whose recurrent weights stay in its cache, with a meeting of the team before each product.
+All arrays are flat; `layout.py` tells where the values of row b at step t lie.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rnn_gpu.kernels.numba_cpu.cells import forward_step
+from rnn_gpu.kernels.numba_cpu.host import BLOCK_ROWS
+from rnn_gpu.kernels.numba_cpu.jit import cached_jit
+from rnn_gpu.kernels.numba_cpu.panels import pack_forward
+from rnn_gpu.kernels.numba_cpu.product import clear, copy, integer, padded, panel_of, product_of_units
+from rnn_gpu.kernels.numba_cpu.steps import block_end, buffer, own, project, running
+from rnn_gpu.kernels.numba_cpu.team import meet, ring
+
+__all__ = ["forward"]
+
+
+@cached_jit
+def forward(
+    cell: Any, raw: Any, packed: Any, gates: Any, stages: Any, pack: bool, x: Any, projected: bool,
+    order: Any, active: Any, start: Any, reverse: bool, resets: Any, initial: Any,
+    y: Any, last_states: Any, after: Any, values: Any, work: Any, offsets: Any, cuts: Any, by_units: bool,
+    keep_states: bool, keep_saved: bool, n_states: int, n_saved: int, n_gates: int, I: int, H: int, H_p: int,
+    alone: Any, team: Any, bell: Any, member: int,
+) -> None:  # fmt: skip
+    """Run a member's share of the batch through all steps.
+
+    raw, packed, gates, stages: as `pack_forward` has them, which is called if `pack`.
+    x [T, B, I]; order, active, start: the layout; resets [T, B] or empty.
+    initial, last_states [n_states, B, H_p] in our order; y [T, B, H] in the caller's order.
+    after [n_rows, n_states, H_p] if keep_states; values [n_rows, n_saved, H_p] if keep_saved.
+    work, offsets: of each member X [limit, I], P [limit, p_row], limit the larger of BLOCK_ROWS and its rows, and R, C,
+    Q, S, N as `forward_step` has them, the same for the whole team if by_units.
+    cuts, by_units: as `own` has them. alone: the team of one.
+    """
+    ring(bell, member)
+    W, b_ih, U, bias, V = packed
+    members = offsets.shape[0]
+    if pack:
+        pack_forward(raw, packed, gates, stages, n_gates, I, H, H_p, member, members, True)
+        meet(team)
+    first, last, u0, u1 = own(cuts, by_units, member, members, H_p)
+    partners, mine = (team, member) if by_units else (alone, 0)
+    members, limit = members if by_units else 1, max(BLOCK_ROWS, last - first)
+    X, P, R = buffer(work, offsets, member, 0), buffer(work, offsets, member, 1), buffer(work, offsets, member, 2)
+    C, S, N = buffer(work, offsets, member, 3), buffer(work, offsets, member, 5), buffer(work, offsets, member, 6)
+    Q = values if keep_saved else buffer(work, offsets, member, 4)
+    n_steps, n_batch, rows = active.size, order.size, last - first
+    s_slot, q_row, a_row, r_row = rows * H_p, n_saved * H_p, n_states * H_p, bias.size
+    p_row = padded(n_gates * H_p, panel_of(V))
+    units, own_y = u1 - u0, min(H, u1) - u0
+    for k in range(n_states):
+        for row in range(rows):
+            source = (k * n_batch + first + row) * H_p + u0
+            copy(S, k * s_slot + row * H_p + u0, initial, source, units)
+            copy(N, k * s_slot + row * H_p + u0, initial, source, units)
+    s0, zero = integer(0), integer(0)
+    while s0 < n_steps:
+        s1 = block_end(active, s0, reverse, first, last, limit)
+        meet(partners)
+        block = integer(0)
+        for s in range(s0, s1):
+            t = n_steps - 1 - s if reverse else s
+            n = running(active, t, first, last)
+            if s % members == mine:
+                project(P, block * p_row, p_row, X, x, t, order, b_ih, projected, n, first, n_gates, I, H, H_p)
+            block += n
+        meet(partners)
+        if not projected:
+            product_of_units(
+                P, zero, p_row, X, zero, I, W, zero, b_ih, zero, block, n_gates, H_p, u0, u1, I
+            )  # fmt: skip
+        p0 = 0
+        for s in range(s0, s1):
+            t = n_steps - 1 - s if reverse else s
+            n = running(active, t, first, last)
+            if n == 0:
+                continue
+            if resets.size > 0:
+                for row in range(n):
+                    if resets[t * n_batch + order[first + row]]:
+                        for k in range(n_states):
+                            clear(S, k * s_slot + row * H_p + u0, units)
+            q0 = (start[t] + first) * q_row if keep_saved else 0
+            forward_step(
+                cell, P, p0, p_row, R, r_row, S, N, s_slot, Q, q0, q_row, C, V, U, bias, n, H, H_p, partners, u0, u1
+            )
+            p0 += n * p_row
+            for row in range(n):
+                if keep_states:
+                    for k in range(n_states):
+                        to, source = (start[t] + first + row) * a_row + k * H_p, k * s_slot + row * H_p
+                        copy(after, to + u0, N, source + u0, units)
+                copy(y, (t * n_batch + order[first + row]) * H + u0, N, row * H_p + u0, own_y)
+            S, N = N, S
+            following = running(active, t - 1 if reverse else t + 1, first, last)
+            for k in range(n_states):
+                for row in range(following, n):
+                    to, source = (k * n_batch + first + row) * H_p, k * s_slot + row * H_p
+                    copy(last_states, to + u0, S, source + u0, units)
+        s0 = s1
+
+    meet(team)

@@ -1,0 +1,123 @@
+"""Weights into panels: what every product reads, made of the caller's arrays by all members of a team, each a share.
+
+A matrix B [K, N] is packed as [n_panels, K, panel], padded with zeros; gate blocks of H units are padded to H_p.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rnn_gpu.kernels.numba_cpu.jit import jit
+from rnn_gpu.kernels.numba_cpu.product import clear, copy, lanes_of, padded, panel_of
+from rnn_gpu.kernels.numba_cpu.simd import transpose
+
+__all__ = ["pack_backward", "pack_columns", "pack_forward", "without_padding"]
+
+
+@jit
+def pack_forward(
+    raw: Any, packed: Any, gates: Any, stages: Any, n_gates: int, I: int, H: int, H_p: int,
+    member: int, members: int, products: bool,
+) -> None:  # fmt: skip
+    """Fill V and, if `products`, W, b_ih, U, bias, with what forward reads; biases and vectors are padded.
+
+    raw: w_ih [G*H, I], w_hh [S*H, H], b_ih [G*H], b_hh [S*H], vectors [n_vectors, H], flat, empty where there is none.
+    gates: blocks of w_hh, stage after stage, which end at stages[1:]; then 0..G-1.
+    """
+    w_ih, w_hh, b_ih, b_hh, vectors = raw
+    W, padded_b_ih, U, bias, V = packed
+    panel = panel_of(U)
+    if member == 0:
+        for k in range(vectors.size // H):
+            copy(V, k * H_p, vectors, k * H, H)
+            clear(V, k * H_p + H, H_p - H)
+    if not products:
+        return
+    in_order = stages[stages.size - 1]
+    if w_ih.size > 0:
+        n_panels = padded(n_gates * H_p, panel) // panel
+        share, following = n_panels * member // members, n_panels * (member + 1) // members
+        _pack_rows(w_ih, I, gates, in_order, n_gates, H, H_p, W, 0, share, following)
+    if member == 0:
+        _pad_bias(b_ih, gates, in_order, n_gates, H, H_p, padded_b_ih, 0)
+    column = 0
+    for s in range(stages.size - 1):
+        g0, n = stages[s], stages[s + 1] - stages[s]
+        n_panels = padded(n * H_p, panel) // panel
+        share, following = n_panels * member // members, n_panels * (member + 1) // members
+        _pack_rows(w_hh, H, gates, g0, n, H, H_p, U, column * H, share, following)
+        if member == 0:
+            _pad_bias(b_hh, gates, g0, n, H, H_p, bias, column)
+        column += n_panels * panel
+
+
+@jit
+def pack_backward(
+    w_hh: Any, U_t: Any, gates: Any, stages: Any, H: int, H_p: int, member: int, members: int
+) -> None:  # fmt: skip
+    """Fill U_t with what the transposed recurrent products read.
+
+    w_hh [S*H, H]; gates: its blocks, stage after stage in backward's order, which end at stages[1:].
+    """
+    at, width = 0, padded(H, panel_of(U_t))
+    for s in range(stages.size - 1):
+        g0, n = stages[s], stages[s + 1] - stages[s]
+        pack_columns(w_hh, H, gates, g0, n, H, H_p, U_t, at, member, members)
+        at += width * n * H_p
+
+
+@jit
+def without_padding(
+    to: Any, source: Any, gates: Any, g0: int, n: int, columns: int, source_row: int, H: int, H_p: int,
+    member: int, members: int,
+) -> None:  # fmt: skip
+    """to[(gates[g0 + g], j), k] = source[(g, j), k] for g < n, j < H, k < columns: each member a share."""
+    for row in range(n * H * member // members, n * H * (member + 1) // members):
+        g, j = divmod(row, H)
+        copy(to, (gates[g0 + g] * H + j) * columns, source, (g * H_p + j) * source_row, columns)
+
+
+@jit
+def _pack_rows(
+    w: Any, depth: int, gates: Any, g0: int, n: int, H: int, H_p: int, packed: Any, at: int, first: int, last: int
+) -> None:  # fmt: skip
+    """Pack panels first..last of B[k, (g, j)] = w[gates[g0 + g] * H + j, k], g < n, from `at` on; w [., depth]."""
+    panel, lanes = panel_of(packed), lanes_of(packed)
+    whole = depth // lanes * lanes
+    for p in range(first, last):
+        base = at + p * panel * depth
+        for c0 in range(0, panel, lanes):  # H_p is whole vectors: these columns are of one gate
+            g, j = divmod(p * panel + c0, H_p)
+            used = max(0, min(lanes, H - j)) if g < n else 0
+            row = gates[g0 + g] * H + j if used > 0 else 0
+            if used == lanes:
+                for k in range(0, whole, lanes):
+                    transpose(w, row * depth + k, depth, packed, base + k * panel + c0, panel)
+            for k in range(whole if used == lanes else 0, depth):
+                for column in range(used):
+                    packed[base + k * panel + c0 + column] = w[(row + column) * depth + k]
+                clear(packed, base + k * panel + c0 + used, lanes - used)
+
+
+@jit
+def pack_columns(
+    w: Any, columns: int, gates: Any, g0: int, n: int, H: int, H_p: int, packed: Any, at: int,
+    member: int, members: int,
+) -> None:  # fmt: skip
+    """Pack a share of B[(g, i), k] = w[gates[g0 + g] * H + i, k], g < n, from `at` on; w [., columns]."""
+    panel, depth = panel_of(packed), n * H_p
+    for k in range(depth * member // members, depth * (member + 1) // members):
+        g, i = divmod(k, H_p)
+        for p in range(padded(columns, panel) // panel):
+            to, used = at + (p * depth + k) * panel, min(panel, columns - p * panel) if i < H else 0
+            copy(packed, to, w, (gates[g0 + g] * H + i) * columns + p * panel, used)
+            clear(packed, to + used, panel - used)
+
+
+@jit
+def _pad_bias(b: Any, gates: Any, g0: int, n: int, H: int, H_p: int, to: Any, at: int) -> None:
+    """b's blocks gates[g0..g0 + n], each padded to H_p, all to whole panels, from `at` on; zeros for an empty b."""
+    clear(to, at, padded(n * H_p, panel_of(to)))
+    if b.size > 0:
+        for g in range(n):
+            copy(to, at + g * H_p, b, gates[g0 + g] * H, H)

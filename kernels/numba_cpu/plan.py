@@ -1,0 +1,44 @@
+"""What follows from a problem alone, found once: sizes, the compiled cell, the room that its arrays take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rnn_gpu.kernels.numba_cpu.cells import compiled
+from rnn_gpu.kernels.numba_cpu.host import TRAITS
+from rnn_gpu.kernels.numba_cpu.packing import Sizes, blocks_of
+from rnn_gpu.problem import Problem
+
+__all__ = ["Plan", "plan_of"]
+
+
+class Plan:
+    """A problem as the kernels see it.
+
+    kernel: the compiled cell; sizes, blocks: see `packing.py`; room: elements of W, b_ih, U, bias and V, packed.
+    n_gates, n_recurrent, n_stages, n_states, n_saved: what the cell has of each.
+    shares: what `shares.py` has found out for calls without lengths.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        cell, itemsize = problem.cell, problem.real.itemsize
+        lanes = TRAITS.lanes(itemsize)
+        self.problem = problem
+        self.kernel, self.blocks = compiled(cell), blocks_of(cell)
+        self.sizes = sizes = Sizes(lanes, -(-problem.H // lanes) * lanes, TRAITS.panel(itemsize))
+        self.n_gates, self.n_recurrent = len(cell.input_gates), len(cell.recurrent_gates)
+        self.n_stages, self.n_states, self.n_saved = len(cell.stages), len(cell.states), len(cell.saved)
+        self.p_row = sizes.padded(self.n_gates * sizes.H_p)
+        self.r_row = sum(sizes.padded(len(gates) * sizes.H_p) for gates in cell.stages)
+        inputs = 0 if problem.projected else problem.I
+        vectors = len(cell.vectors) * sizes.H_p
+        self.room = (self.p_row * inputs, self.p_row, self.r_row * problem.H, self.r_row, vectors)
+        self.shares: dict[Any, Any] = {}
+
+
+def plan_of(problem: Problem) -> Plan:
+    """The plan of a problem."""
+    plan: Plan | None = problem.memo.get("numba_cpu")
+    if plan is None:
+        plan = problem.memo["numba_cpu"] = Plan(problem)
+    return plan
