@@ -40,17 +40,18 @@ def run(problem: Problem, inputs: Inputs, saved: Saved, dy: Array | None, dlast:
     DP = DR if plan.kernel.shared else DP
     members = members_for(plan, layout)
 
-    def prepare_through_time(members: int) -> tuple[crew.Function, tuple[Any, ...]]:
+    def prepare_through_time(members: int) -> crew.Task:
         share = backward_shares(plan, layout, members)
         work = (memory.zeros if problem.projected else memory.empty)(share.work, real)
-        return backward_kernel.backward, (
-            plan.kernel, weights.raw, weights.packed, blocks.gates, blocks.stages, U_t, blocks.back_gates,
+        arguments = (
+            BUILD, plan.backward_code, weights.raw, weights.packed, blocks.gates, blocks.stages, U_t, blocks.back_gates,
             blocks.back_stages, x, problem.projected, layout.order, layout.active, layout.start, problem.reverse,
             flat_resets(inputs), saved.initial, saved.after, saved.values, problem.recompute,
             none if dy is None else flat(dy, real), d_states, d_vectors.reshape(-1), DR, dr_row, DP, dp_row, O,
             work, share.offsets, share.cuts, share.by_units, plan.n_states, plan.n_saved, plan.n_gates, plan.n_stages,
             problem.I, problem.H, H_p, ALONE,
         )  # fmt: skip
+        return backward_kernel.backward, arguments, len(share.offsets)
 
     crew.run(members, prepare_through_time)
 
@@ -61,14 +62,16 @@ def run(problem: Problem, inputs: Inputs, saved: Saved, dy: Array | None, dlast:
     sums_u = sums_w if together else np.zeros(plan.n_recurrent * H_p)
     dx = none if problem.projected else (memory.empty if layout.full else memory.zeros)(x.size, real)
 
-    def prepare_gradients(members: int) -> tuple[crew.Function, tuple[Any, ...]]:
+    def prepare_gradients(members: int) -> crew.Task:
         share = gradient_shares(plan, layout, members)
-        return gradient_kernel.gradients, (
-            BUILD, weights.raw[0], W_t, blocks.gates, blocks.stages, x, problem.I, layout.flat_rows, layout.n_rows,
+        arguments = (
+            BUILD, plan.gradients_code, weights.raw[0], W_t, blocks.gates, blocks.stages,
+            x, problem.I, layout.flat_rows, layout.n_rows,
             DP, dp_row, DR, dr_row, O, together, dx, d_w.padded, d_w.stride, d_u.padded, d_u.stride, d_w.copied,
             d_u.copied, sums_w, sums_u, plan.n_gates, plan.n_stages, problem.H, H_p,
             memory.empty(share.work, real), share.offsets,
         )  # fmt: skip
+        return gradient_kernel.gradients, arguments, len(share.offsets)
 
     crew.run(members, prepare_gradients)
 

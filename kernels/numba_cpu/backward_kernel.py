@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
+from rnn_gpu.kernels.numba_cpu.board import together
 from rnn_gpu.kernels.numba_cpu.cells import backward_step, forward_step
 from rnn_gpu.kernels.numba_cpu.host import BLOCK_ROWS
 from rnn_gpu.kernels.numba_cpu.jit import cached_jit, jit
+from rnn_gpu.kernels.numba_cpu.marshal import ROOM, address_of, reader, write
 from rnn_gpu.kernels.numba_cpu.panels import pack_backward, pack_forward
 from rnn_gpu.kernels.numba_cpu.product import add, clear, copy, integer, padded, panel_of, product_of_units
+from rnn_gpu.kernels.numba_cpu.simd import room_for
 from rnn_gpu.kernels.numba_cpu.steps import block_end, buffer, own, project, running
-from rnn_gpu.kernels.numba_cpu.team import meet, ring
+from rnn_gpu.kernels.numba_cpu.team import meet
 
-__all__ = ["backward"]
+__all__ = ["address_of_backward", "backward"]
 
 
 @jit
@@ -42,25 +43,17 @@ def _states_before(
                 copy(S, to, initial, (k * n_batch + first + row) * H_p + u0, units)
 
 
-@cached_jit
-def backward(
-    cell: Any, raw: Any, packed: Any, gates: Any, stages: Any, U_t: Any, gates_back: Any, stages_back: Any,
-    x: Any, projected: bool, order: Any, active: Any, start: Any, reverse: bool, resets: Any,
-    initial: Any, after: Any, values: Any, recompute: bool, dy: Any, d_states: Any, DV: Any,
-    DR: Any, dr_row: int, DP: Any, dp_row: int, O: Any, work: Any, offsets: Any, cuts: Any, by_units: bool,
-    n_states: int, n_saved: int, n_gates: int, n_stages: int, I: int, H: int, H_p: int,
-    alone: Any, team: Any, bell: Any, member: int,
-) -> None:  # fmt: skip
-    """Run a member's share of the batch back through all steps.
+_KINDS = "ttnnanna?nnn?baaa?aawaiaiaaNn?iiiiiiinn"
 
-    Arguments as `forward` has them; what is rebuilt if `recompute` needs its weights too.
-    U_t, gates_back, stages_back: as `pack_backward` has them. dy [T, B, H] or empty.
-    d_states [n_states, B, H_p]: in, gradients of the last states; out, of the initial ones.
-    DV, DR, DP, O: filled as `backward_step` says, a row for each valid step.
-    work, offsets: of each member S, C, T, D, E as `backward_step` has them; Q; and, if recompute, forward's
-    X, P, R, C, S, N for as many rows as are rebuilt at a time.
-    """
-    ring(bell, member)
+
+@jit
+def _share(cell: Any, like: Any, numbers: Any, member: int) -> None:
+    """What a member does."""
+    (
+        raw, packed, gates, stages, U_t, gates_back, stages_back, x, projected, order, active, start, reverse,
+        resets, initial, after, values, recompute, dy, d_states, DV, DR, dr_row, DP, dp_row, O, work, offsets,
+        cuts, by_units, n_states, n_saved, n_gates, n_stages, I, H, H_p, alone, team,
+    ) = _read(numbers, like)  # fmt: skip
     W, b_ih, U, bias, V = packed
     members = offsets.shape[0]
     pack_backward(raw[1], U_t, gates_back, stages_back, H, H_p, member, members)
@@ -79,7 +72,8 @@ def backward(
     s_slot, q_row, a_row, r_row = rows * H_p, n_saved * H_p, n_states * H_p, bias.size
     p_row, o_row, t_row = padded(n_gates * H_p, panel_of(V)), n_stages * H_p, padded(H_p, panel_of(V))
     units, own_y = u1 - u0, min(H, u1) - u0
-    zeros = np.zeros(t_row, V.dtype)
+    zeros = buffer(work, offsets, member, 12)
+    clear(zeros, 0, t_row)
     for k in range(n_states):
         for row in range(rows):
             source = (k * n_batch + first + row) * H_p + u0
@@ -96,7 +90,9 @@ def backward(
                 t = s if reverse else n_steps - 1 - s
                 n = running(active, t, first, last)
                 if s % members == mine:
-                    project(P, block * p_row, p_row, X, x, t, order, b_ih, projected, n, first, n_gates, I, H, H_p)
+                    project(
+                        P, block * p_row, p_row, X, x, t, order, n_batch, b_ih, projected, n, first, n_gates, I, H, H_p
+                    )
                 _states_before(
                     S_block, limit * H_p, block, t, order, active, start, reverse, resets, initial, after, n, first,
                     n_states, H_p, u0, u1,
@@ -143,4 +139,40 @@ def backward(
                     copy(d_states, to + u0, D, source + u0, units)
         s0 = s1
 
-    meet(team)
+
+_read, _address = reader(_KINDS), address_of(_share)
+
+
+@cached_jit
+def address_of_backward(cell: Any, like: Any) -> int:
+    """Where the code of a member's share is, for arrays of the type of `like`."""
+    where: int = _address(cell, like)
+    return where
+
+
+@cached_jit
+def backward(
+    build: Any, code: int, raw: Any, packed: Any, gates: Any, stages: Any, U_t: Any, gates_back: Any, stages_back: Any,
+    x: Any, projected: bool, order: Any, active: Any, start: Any, reverse: bool, resets: Any,
+    initial: Any, after: Any, values: Any, recompute: bool, dy: Any, d_states: Any, DV: Any,
+    DR: Any, dr_row: int, DP: Any, dp_row: int, O: Any, work: Any, offsets: Any, cuts: Any, by_units: bool,
+    n_states: int, n_saved: int, n_gates: int, n_stages: int, I: int, H: int, H_p: int,
+    alone: Any, team: Any, board: Any,
+) -> None:  # fmt: skip
+    """Run the batch back through all steps, each member of the team a share; code: `address_of_backward`.
+
+    Arguments as `forward` has them; what is rebuilt if `recompute` needs its weights too.
+    U_t, gates_back, stages_back: as `pack_backward` has them. dy [T, B, H] or empty.
+    d_states [n_states, B, H_p]: in, gradients of the last states; out, of the initial ones.
+    DV, DR, DP, O: filled as `backward_step` says, a row for each valid step.
+    work, offsets: of each member S, C, T, D, E as `backward_step` has them; Q; and, if recompute, forward's
+    X, P, R, C, S, N for as many rows as are rebuilt at a time; zeros [t_row].
+    """
+    arguments = (
+        raw, packed, gates, stages, U_t, gates_back, stages_back, x, projected, order, active, start, reverse,
+        resets, initial, after, values, recompute, dy, d_states, DV, DR, dr_row, DP, dp_row, O, work, offsets,
+        cuts, by_units, n_states, n_saved, n_gates, n_stages, I, H, H_p, alone, team,
+    )  # fmt: skip
+    numbers = room_for(team, ROOM)
+    write(numbers, arguments)
+    together(board, code, numbers, offsets.shape[0])

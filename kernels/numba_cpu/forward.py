@@ -9,6 +9,7 @@ import numpy as np
 
 from rnn_gpu.dispatch import Result
 from rnn_gpu.kernels.numba_cpu import crew, forward_kernel, memory
+from rnn_gpu.kernels.numba_cpu.jit import BUILD
 from rnn_gpu.kernels.numba_cpu.layout import Layout, layout_of
 from rnn_gpu.kernels.numba_cpu.packing import flat, prepared_weights
 from rnn_gpu.kernels.numba_cpu.plan import plan_of
@@ -44,16 +45,17 @@ def run(problem: Problem, inputs: Inputs) -> Result:
     after, values = memory.split((n_after, layout.n_rows * plan.n_saved * H_p if keep_saved else 0), real)
     y = (memory.empty if layout.full else memory.zeros)(problem.T * problem.B * problem.H, real)
 
-    def prepare(members: int) -> tuple[crew.Function, tuple[Any, ...]]:
+    def prepare(members: int) -> crew.Task:
         share = forward_shares(plan, layout, members)
         # Where x is W x already, the padding of P is read, and nothing is written there.
         work = (memory.zeros if problem.projected else memory.empty)(share.work, real)
-        return forward_kernel.forward, (
-            plan.kernel, weights.raw, weights.packed, blocks.gates, blocks.stages, not weights.done,
+        arguments = (
+            BUILD, plan.forward_code, weights.raw, weights.packed, blocks.gates, blocks.stages, not weights.done,
             flat(inputs.x, real), problem.projected, layout.order, layout.active, layout.start, problem.reverse,
             flat_resets(inputs), initial, y, last, after, values, work, share.offsets, share.cuts, share.by_units,
             problem.save, keep_saved, plan.n_states, plan.n_saved, plan.n_gates, problem.I, problem.H, H_p, ALONE,
         )  # fmt: skip
+        return forward_kernel.forward, arguments, len(share.offsets)
 
     crew.run(members_for(plan, layout), prepare)
     weights.done = weights.reused

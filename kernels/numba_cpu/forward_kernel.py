@@ -10,36 +10,31 @@ from __future__ import annotations
 
 from typing import Any
 
+from rnn_gpu.kernels.numba_cpu.board import together
 from rnn_gpu.kernels.numba_cpu.cells import forward_step
 from rnn_gpu.kernels.numba_cpu.host import BLOCK_ROWS
-from rnn_gpu.kernels.numba_cpu.jit import cached_jit
+from rnn_gpu.kernels.numba_cpu.jit import cached_jit, jit
+from rnn_gpu.kernels.numba_cpu.marshal import ROOM, address_of, reader, write
 from rnn_gpu.kernels.numba_cpu.panels import pack_forward
 from rnn_gpu.kernels.numba_cpu.product import clear, copy, integer, padded, panel_of, product_of_units
+from rnn_gpu.kernels.numba_cpu.simd import room_for
 from rnn_gpu.kernels.numba_cpu.steps import block_end, buffer, own, project, running
-from rnn_gpu.kernels.numba_cpu.team import meet, ring
+from rnn_gpu.kernels.numba_cpu.team import meet
 
-__all__ = ["forward"]
+__all__ = ["address_of_forward", "forward"]
 
 
-@cached_jit
-def forward(
-    cell: Any, raw: Any, packed: Any, gates: Any, stages: Any, pack: bool, x: Any, projected: bool,
-    order: Any, active: Any, start: Any, reverse: bool, resets: Any, initial: Any,
-    y: Any, last_states: Any, after: Any, values: Any, work: Any, offsets: Any, cuts: Any, by_units: bool,
-    keep_states: bool, keep_saved: bool, n_states: int, n_saved: int, n_gates: int, I: int, H: int, H_p: int,
-    alone: Any, team: Any, bell: Any, member: int,
-) -> None:  # fmt: skip
-    """Run a member's share of the batch through all steps.
+_KINDS = "ttnn?a?nnn?baaaaaaNn???iiiiiinn"
 
-    raw, packed, gates, stages: as `pack_forward` has them, which is called if `pack`.
-    x [T, B, I]; order, active, start: the layout; resets [T, B] or empty.
-    initial, last_states [n_states, B, H_p] in our order; y [T, B, H] in the caller's order.
-    after [n_rows, n_states, H_p] if keep_states; values [n_rows, n_saved, H_p] if keep_saved.
-    work, offsets: of each member X [limit, I], P [limit, p_row], limit the larger of BLOCK_ROWS and its rows, and R, C,
-    Q, S, N as `forward_step` has them, the same for the whole team if by_units.
-    cuts, by_units: as `own` has them. alone: the team of one.
-    """
-    ring(bell, member)
+
+@jit
+def _share(cell: Any, like: Any, numbers: Any, member: int) -> None:
+    """What a member does."""
+    (
+        raw, packed, gates, stages, pack, x, projected, order, active, start, reverse, resets, initial, y,
+        last_states, after, values, work, offsets, cuts, by_units, keep_states, keep_saved, n_states, n_saved,
+        n_gates, I, H, H_p, alone, team,
+    ) = _read(numbers, like)  # fmt: skip
     W, b_ih, U, bias, V = packed
     members = offsets.shape[0]
     if pack:
@@ -69,7 +64,7 @@ def forward(
             t = n_steps - 1 - s if reverse else s
             n = running(active, t, first, last)
             if s % members == mine:
-                project(P, block * p_row, p_row, X, x, t, order, b_ih, projected, n, first, n_gates, I, H, H_p)
+                project(P, block * p_row, p_row, X, x, t, order, n_batch, b_ih, projected, n, first, n_gates, I, H, H_p)
             block += n
         meet(partners)
         if not projected:
@@ -106,4 +101,40 @@ def forward(
                     copy(last_states, to + u0, S, source + u0, units)
         s0 = s1
 
-    meet(team)
+
+_read, _address = reader(_KINDS), address_of(_share)
+
+
+@cached_jit
+def address_of_forward(cell: Any, like: Any) -> int:
+    """Where the code of a member's share is, for arrays of the type of `like`."""
+    where: int = _address(cell, like)
+    return where
+
+
+@cached_jit
+def forward(
+    build: Any, code: int, raw: Any, packed: Any, gates: Any, stages: Any, pack: bool, x: Any, projected: bool,
+    order: Any, active: Any, start: Any, reverse: bool, resets: Any, initial: Any,
+    y: Any, last_states: Any, after: Any, values: Any, work: Any, offsets: Any, cuts: Any, by_units: bool,
+    keep_states: bool, keep_saved: bool, n_states: int, n_saved: int, n_gates: int, I: int, H: int, H_p: int,
+    alone: Any, team: Any, board: Any,
+) -> None:  # fmt: skip
+    """Run the batch through all steps, each member of the team a share; code: `address_of_forward` of the cell.
+
+    raw, packed, gates, stages: as `pack_forward` has them, which is called if `pack`.
+    x [T, B, I]; order, active, start: the layout; resets [T, B] or empty.
+    initial, last_states [n_states, B, H_p] in our order; y [T, B, H] in the caller's order.
+    after [n_rows, n_states, H_p] if keep_states; values [n_rows, n_saved, H_p] if keep_saved.
+    work, offsets: of each member X [limit, I], P [limit, p_row], limit the larger of BLOCK_ROWS and its rows, and R, C,
+    Q, S, N as `forward_step` has them, the same for the whole team if by_units.
+    cuts, by_units: as `own` has them. alone: the team of one.
+    """
+    arguments = (
+        raw, packed, gates, stages, pack, x, projected, order, active, start, reverse, resets, initial, y,
+        last_states, after, values, work, offsets, cuts, by_units, keep_states, keep_saved, n_states, n_saved,
+        n_gates, I, H, H_p, alone, team,
+    )  # fmt: skip
+    numbers = room_for(team, ROOM)
+    write(numbers, arguments)
+    together(board, code, numbers, offsets.shape[0])

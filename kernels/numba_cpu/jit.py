@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -18,29 +19,43 @@ from numba.extending import NativeValue, models, register_model, typeof_impl, un
 
 from rnn_gpu.kernels.numba_cpu.host import TRAITS
 
-__all__ = ["BUILD", "EmptyType", "cached_jit", "digest_of", "jit"]
+__all__ = ["BUILD", "EmptyType", "cached_jit", "digest_of", "jit", "kept_where_possible"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def jit(function: Function) -> Function:
-    """Compile when first called, without the interpreter lock. For functions that compiled code calls."""
-    return cast(Function, numba.njit(nogil=True)(function))
+    """Compile when first called, without the interpreter lock. For functions that compiled code calls.
+
+    They count no references to arrays, which takes longer to compile than all the rest, and cannot make any: who calls
+    from Python holds the arrays.
+    """
+    return cast(Function, numba.njit(nogil=True, _nrt=False)(function))
 
 
 def cached_jit(function: Function) -> Function:
     """The same, kept on disk. For functions that Python calls, at the top of a module; they take a build or a cell."""
-    try:
-        return cast(Function, numba.njit(nogil=True, cache=True)(function))
-    except RuntimeError as error:  # there is no folder that Numba could keep it in
-        if "no locator available" not in str(error):
-            raise
-        return jit(function)
+    return cast(Function, kept_where_possible(numba.njit, nogil=True, _nrt=False)(function))
+
+
+def kept_where_possible(decorator: Callable[..., Any], *arguments: Any, **options: Any) -> Callable[[Any], Any]:
+    """One of Numba's decorators with these arguments; what it compiles is kept on disk if there is a place."""
+
+    def decorate(function: Any) -> Any:
+        try:
+            return decorator(*arguments, cache=True, **options)(function)
+        except RuntimeError as error:  # there is no folder that Numba could keep it in
+            if "no locator available" not in str(error):
+                raise
+            return decorator(*arguments, **options)(function)
+
+    return decorate
 
 
 _SOURCES = "".join(path.read_text("utf-8") for path in sorted(Path(__file__).parent.glob("*.py")))
 
 
+@cache
 def digest_of(*texts: str) -> str:
     """A digest of the texts, of this backend's source and of the kind of processor it writes for."""
     return hashlib.sha256("\0".join([_SOURCES, TRAITS.kind, *texts]).encode()).hexdigest()[:24]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
+from rnn_gpu.kernels.numba_cpu import backward_kernel, forward_kernel, gradient_kernel
 from rnn_gpu.kernels.numba_cpu.cells import compiled
+from rnn_gpu.kernels.numba_cpu.external import provide
 from rnn_gpu.kernels.numba_cpu.host import TRAITS
-from rnn_gpu.kernels.numba_cpu.packing import Sizes, blocks_of
+from rnn_gpu.kernels.numba_cpu.jit import BUILD
+from rnn_gpu.kernels.numba_cpu.packing import Sizes, blocks_of, nothing
 from rnn_gpu.problem import Problem
 
 __all__ = ["Plan", "plan_of"]
@@ -22,6 +26,7 @@ class Plan:
 
     def __init__(self, problem: Problem) -> None:
         cell, itemsize = problem.cell, problem.real.itemsize
+        provide(problem.real, backward=False)
         lanes = TRAITS.lanes(itemsize)
         self.problem = problem
         self.kernel, self.blocks = compiled(cell), blocks_of(cell)
@@ -33,7 +38,25 @@ class Plan:
         inputs = 0 if problem.projected else problem.I
         vectors = len(cell.vectors) * sizes.H_p
         self.room = (self.p_row * inputs, self.p_row, self.r_row * problem.H, self.r_row, vectors)
+        self._like = nothing(problem.real)
         self.shares: dict[Any, Any] = {}
+
+    @cached_property
+    def forward_code(self) -> int:
+        """The address of the cell's forward kernel."""
+        return forward_kernel.address_of_forward(self.kernel, self._like)
+
+    @cached_property
+    def backward_code(self) -> int:
+        """The address of the cell's backward kernel."""
+        provide(self.problem.real, backward=True)
+        return backward_kernel.address_of_backward(self.kernel, self._like)
+
+    @cached_property
+    def gradients_code(self) -> int:
+        """The address of the kernel of the gradients' products."""
+        provide(self.problem.real, backward=True)
+        return gradient_kernel.address_of_gradients(BUILD, self._like)
 
 
 def plan_of(problem: Problem) -> Plan:

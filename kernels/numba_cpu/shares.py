@@ -52,12 +52,12 @@ def forward_shares(plan: Plan, layout: Layout, members: int) -> Share:
 
 
 def backward_shares(plan: Plan, layout: Layout, members: int) -> Share:
-    """Of the backward kernel: S, C, T, D, E, and, to recompute, Q, X, P, R, C, S, N."""
+    """Of the backward kernel: S, C, T, D, E, and, to recompute, Q, X, P, R, C, S, N; and zeros."""
     return _kept(plan, layout, members, _backward)
 
 
 def gradient_shares(plan: Plan, layout: Layout, members: int) -> Share:
-    """Of the gradient kernel, which cuts its rows itself: a block of dx, packed A, packed B."""
+    """Of the gradient kernel, which cuts its rows itself: a block of dx, packed A, packed B, zeros."""
     return _kept(plan, layout, members, _gradients)
 
 
@@ -81,19 +81,25 @@ def _backward(plan: Plan, layout: Layout, members: int) -> Share:
     counts = []
     for rows in _rows(cuts, by_units, units):
         states = plan.n_states * rows * plan.sizes.H_p
-        transposed = plan.n_stages * rows * plan.sizes.padded(plan.sizes.H_p)
+        width = plan.sizes.padded(plan.sizes.H_p)
+        transposed = plan.n_stages * rows * width
         block = max(BLOCK_ROWS, rows) if plan.problem.recompute else 0
         X, P, R, C, Q, S, N = _forward_counts(plan, block, block)
         scratch = plan.kernel.scratch * rows * plan.sizes.H_p
-        counts.append((states, scratch, transposed, states, states, Q, X, P, R, C, S, N))
+        counts.append((states, scratch, transposed, states, states, Q, X, P, R, C, S, N, width))
     return Share(cuts, by_units, *_offsets(counts, by_units))
 
 
 def _gradients(plan: Plan, layout: Layout, members: int) -> Share:
     sizes = plan.sizes
     columns = -(-max(plan.n_gates, plan.n_recurrent) * sizes.H_p // members) + sizes.lanes + TILE_ROWS
-    block = BLOCK_ROWS * sizes.padded(plan.problem.I)
-    counts = (block, columns * DEPTH_OVER_ROWS, sizes.panel * DEPTH_OVER_ROWS)
+    zeros = max(sizes.panel, sizes.padded(plan.problem.I))
+    counts = (
+        BLOCK_ROWS * sizes.padded(plan.problem.I),
+        columns * DEPTH_OVER_ROWS,
+        sizes.panel * DEPTH_OVER_ROWS,
+        zeros,
+    )
     return Share(np.zeros(0, np.int64), False, *_offsets([counts] * members, together=False))
 
 

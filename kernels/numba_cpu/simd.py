@@ -15,7 +15,9 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.datamodel.models import PrimitiveModel
+from numba.core.errors import RequireLiteralValue
 from numba.extending import intrinsic, lower_builtin, register_model, type_callable
+from numba.np.arrayobj import make_array, populate_array
 
 from rnn_gpu.kernels.numba_cpu.host import TILE_ROWS, TRAITS
 
@@ -23,11 +25,13 @@ __all__ = [
     "Mask",
     "Vector",
     "add_wide",
+    "array_at",
     "call_llvm",
     "clear_vector",
     "element_pointer",
     "load",
     "move_tile_row",
+    "room_for",
     "scale_by_power_of_two",
     "select",
     "splat32",
@@ -82,6 +86,17 @@ def element_pointer(context: Any, builder: Any, array_type: Any, array: Any, off
     """Pointer to element `offset` of a contiguous array."""
     data = cgutils.create_struct_proxy(array_type)(context, builder, array).data
     return builder.gep(data, [offset])
+
+
+def array_at(context: Any, builder: Any, array_type: Any, data: Any, *shape: Any) -> Any:
+    """A contiguous array of that shape whose elements lie at `data` and are kept by somebody else."""
+    array = make_array(array_type)(context, builder)
+    item = ir.Constant(_INDEX, context.get_abi_sizeof(context.get_data_type(array_type.dtype)))
+    strides = [item]
+    for size in shape[:0:-1]:
+        strides.insert(0, builder.mul(strides[0], size))
+    populate_array(array, data=data, shape=shape, strides=strides, itemsize=item, meminfo=None)
+    return array._getvalue()
 
 
 def call_llvm(builder: Any, name: str, *arguments: Any) -> Any:
@@ -142,6 +157,20 @@ def clear_vector(typing: Any, array: Any, offset: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(array, types.intp), generate
+
+
+@intrinsic
+def room_for(typing: Any, like: Any, count: Any) -> Any:
+    """An array of the type of `like` on the stack, of `count` elements, a number known when it is compiled."""
+    if not isinstance(count, types.IntegerLiteral):
+        raise RequireLiteralValue("count")
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        element = context.get_data_type(like.dtype)
+        data = cgutils.alloca_once(builder, element, size=ir.Constant(_INDEX, count.literal_value))
+        return array_at(context, builder, like, data, ir.Constant(_INDEX, count.literal_value))
+
+    return like(like, count), generate
 
 
 @intrinsic

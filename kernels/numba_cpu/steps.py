@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from rnn_gpu.kernels.numba_cpu.external import array_of, external
 from rnn_gpu.kernels.numba_cpu.jit import jit
 from rnn_gpu.kernels.numba_cpu.product import add, copy
+from rnn_gpu.kernels.numba_cpu.simd import array_at, element_pointer
 
 __all__ = ["block_end", "buffer", "own", "project", "running"]
 
@@ -16,22 +23,27 @@ def running(active: Any, t: int, first: int, last: int) -> int:
     return max(0, min(last, active[t]) - first) if 0 <= t < active.size else 0
 
 
-@jit
-def project(
-    P: Any, p0: int, p_row: int, X: Any, x: Any, t: int, order: Any, b_ih: Any, projected: bool,
-    rows: int, first: int, n_gates: int, I: int, H: int, H_p: int,
-) -> None:  # fmt: skip
+@external("project", "aiiaainiaiiiiiii")
+def project(digest: str) -> Any:
     """Gather the rows of step t: into X [row, I], or, if x is W x already, into P at p0 with the bias added."""
-    n_batch = order.size
-    for row in range(rows):
-        source = (t * n_batch + order[first + row]) * I
-        if projected:
-            for g in range(n_gates):
-                to = p0 + row * p_row + g * H_p
-                copy(P, to, x, source + g * H, H)
-                add(P, to, b_ih, g * H_p, H)
-        else:
-            copy(X, (p0 // p_row + row) * I, x, source, I)
+
+    def function(
+        P: Any, p0: int, p_row: int, X: Any, x: Any, t: int, order: Any, n_batch: int, b_ih: Any, projected: int,
+        rows: int, first: int, n_gates: int, I: int, H: int, H_p: int,
+    ) -> None:  # fmt: skip
+        digest  # noqa: B018
+        P, X, x, order, b_ih = array_of(P), array_of(X), array_of(x), array_of(order), array_of(b_ih)
+        for row in range(rows):
+            source = (t * n_batch + order[first + row]) * I
+            if projected:
+                for g in range(n_gates):
+                    to = p0 + row * p_row + g * H_p
+                    copy(P, to, x, source + g * H, H)
+                    add(P, to, b_ih, g * H_p, H)
+            else:
+                copy(X, (p0 // p_row + row) * I, x, source, I)
+
+    return function
 
 
 @jit
@@ -55,7 +67,16 @@ def own(cuts: Any, by_units: bool, member: int, members: int, H_p: int) -> tuple
     return cuts[member], cuts[member + 1], 0, H_p
 
 
-@jit
-def buffer(work: Any, offsets: Any, member: int, k: int) -> Any:
-    """The k-th buffer of a member: offsets [members, n_buffers + 1] tell where each begins and the last ends."""
-    return work[offsets[member, k] : offsets[member, k + 1]]
+@intrinsic
+def buffer(typing: Any, work: Any, offsets: Any, member: Any, k: Any) -> Any:
+    """The k-th buffer of a member, part of `work`: offsets [members, n_buffers + 1] tell where each begins and ends."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        table = cgutils.create_struct_proxy(offsets)(context, builder, arguments[1])
+        width = cgutils.unpack_tuple(builder, table.shape)[1]
+        place = builder.gep(table.data, [builder.add(builder.mul(arguments[2], width), arguments[3])])
+        begin = builder.load(place)
+        size = builder.sub(builder.load(builder.gep(place, [ir.Constant(ir.IntType(64), 1)])), begin)
+        return array_at(context, builder, work, element_pointer(context, builder, work, arguments[0], begin), size)
+
+    return work(work, offsets, types.intp, types.intp), generate

@@ -44,10 +44,10 @@ from numba.core import caching
 for kind in (caching.CacheImpl, caching.CompileResultCacheImpl):
     kind._locator_classes = []
 import rnn_gpu
-from rnn_gpu.kernels.numba_cpu import drivers
+from rnn_gpu.kernels.numba_cpu import forward_kernel
 weights = rnn_gpu.init_weights(rnn_gpu.cells.rnn, 3, 4)
 y = rnn_gpu.forward(rnn_gpu.cells.rnn, np.ones((2, 1, 3), np.float32), weights, backend="numba_cpu").y
-print(np.isfinite(y).all(), type(drivers.forward_rows._cache).__name__)
+print(np.isfinite(y).all(), type(forward_kernel.forward._cache).__name__)
 """
 
 

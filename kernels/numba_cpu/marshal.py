@@ -1,0 +1,134 @@
+"""A kernel's many arguments as one array of integers: addresses, sizes and numbers.
+
+A function of fifty arrays and numbers takes Numba long to compile, and each cell has its own kernels. So what Python
+calls is compiled once, and writes its arguments down; what a cell's kernel takes is where they are.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import typeof, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from rnn_gpu.kernels.numba_cpu.simd import array_at
+
+__all__ = ["ROOM", "address", "address_of", "reader", "write"]
+
+ROOM = 128
+"""Integers that a kernel's arguments take at most."""
+
+_INTEGER = ir.IntType(64)
+
+
+@intrinsic
+def address(typing: Any, array: Any) -> Any:
+    """Where an array's elements lie."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return builder.ptrtoint(cgutils.create_struct_proxy(array)(context, builder, values[0]).data, _INTEGER)
+
+    return types.int64(array), generate
+
+
+@intrinsic
+def write(typing: Any, to: Any, arguments: Any) -> Any:
+    """Write a tuple of arrays, numbers, flags and tuples of arrays down."""
+
+    def integers(context: Any, builder: Any, kind: Any, value: Any) -> list[Any]:
+        if isinstance(kind, types.BaseTuple):
+            parts = zip(kind.types, cgutils.unpack_tuple(builder, value), strict=True)
+            return [number for part in parts for number in integers(context, builder, *part)]
+        if isinstance(kind, types.Array):
+            array = cgutils.create_struct_proxy(kind)(context, builder, value)
+            return [builder.ptrtoint(array.data, _INTEGER), *cgutils.unpack_tuple(builder, array.shape)]
+        return [context.cast(builder, value, kind, types.int64)]
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        data = cgutils.create_struct_proxy(to)(context, builder, values[0]).data
+        numbers = integers(context, builder, arguments, values[1])
+        if len(numbers) > ROOM:
+            raise ValueError(f"{len(numbers)} numbers are more than {ROOM}")
+        for place, number in enumerate(numbers):
+            builder.store(number, builder.gep(data, [ir.Constant(_INTEGER, place)]))
+        return context.get_dummy_value()
+
+    return types.void(to, arguments), generate
+
+
+def reader(kinds: str) -> Any:
+    """Return compiled `read(numbers, like)`: the tuple that was written, of which `kinds` has a letter for each part.
+
+    a: an array of the type of `like`; t: five of these; n: an array of int64, N: one of two axes; w: one of float64;
+    b: one of bool; i: an int64; ?: a bool.
+    """
+
+    @intrinsic
+    def read(typing: Any, numbers: Any, like: Any) -> Any:
+        arrays = {"a": like, "n": _array(types.int64), "N": types.Array(types.int64, 2, "C")}
+        arrays |= {"w": _array(types.float64), "b": _array(types.boolean)}
+        plain = {"i": types.int64, "?": types.boolean, "t": types.UniTuple(like, FIVE)}
+        parts = types.Tuple([(arrays | plain)[letter] for letter in kinds])
+
+        def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            data = cgutils.create_struct_proxy(numbers)(context, builder, values[0]).data
+            places = iter(range(ROOM))
+
+            def number() -> Any:
+                return builder.load(builder.gep(data, [ir.Constant(_INTEGER, next(places))]))
+
+            def value(kind: Any) -> Any:
+                if isinstance(kind, types.BaseTuple):
+                    return context.make_tuple(builder, kind, [value(part) for part in kind.types])
+                if not isinstance(kind, types.Array):
+                    return context.cast(builder, number(), types.int64, kind)
+                at = builder.inttoptr(number(), context.get_data_type(kind.dtype).as_pointer())
+                return array_at(context, builder, kind, at, *(number() for _ in range(kind.ndim)))
+
+            return context.make_tuple(builder, parts, [value(kind) for kind in parts.types])
+
+        return parts(numbers, like), generate
+
+    return read
+
+
+FIVE = 5
+"""Arrays in a tuple of arrays: the weights, raw and packed."""
+
+
+def address_of(function: Any) -> Any:
+    """Return compiled `address(cell, like)` of a C function of (numbers, member) that calls
+    `function(cell, like, numbers, member)`, whose array `numbers` is of no size.
+    """
+
+    @intrinsic
+    def address(typing: Any, cell: Any, like: Any) -> Any:
+        numbers = _array(types.int64)
+        call = typeof(function).get_call_type(typing, (cell, like, numbers, types.intp), {})
+
+        def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            compiled = function.get_compile_result(call)
+            context.active_code_library.add_linking_library(compiled.library)
+            description = compiled.fndesc
+            kind = ir.FunctionType(ir.VoidType(), [_INTEGER.as_pointer(), _INTEGER])
+            share = ir.Function(builder.module, kind, name=f"share_of_{description.mangled_name}")
+            share.linkage = "internal"
+            inside = ir.IRBuilder(share.append_basic_block("entry"))
+            given = array_at(context, inside, numbers, share.args[0], ir.Constant(_INTEGER, 0))
+            nothing = [context.get_constant_null(kind) for kind in (cell, like)]
+            callee = context.declare_function(builder.module, description)
+            context.call_conv.call_function(
+                inside, callee, description.restype, description.argtypes, [*nothing, given, share.args[1]]
+            )
+            inside.ret_void()
+            return builder.ptrtoint(share, _INTEGER)
+
+        return types.int64(cell, like), generate
+
+    return address
+
+
+def _array(dtype: Any) -> Any:
+    return types.Array(dtype, 1, "C")
