@@ -9,7 +9,7 @@ from typing import Any
 
 from rnn_gpu.kernels.numba_cpu.external import array_of, external
 from rnn_gpu.kernels.numba_cpu.jit import jit
-from rnn_gpu.kernels.numba_cpu.product import clear, copy, lanes_of, padded, panel_of
+from rnn_gpu.kernels.numba_cpu.product import clear, copy, integer, lanes_of, padded, panel_of
 from rnn_gpu.kernels.numba_cpu.simd import transpose
 
 __all__ = ["pack_backward", "pack_columns", "pack_forward", "without_padding"]
@@ -57,10 +57,10 @@ def _pack_forward_by_symbol(digest: str) -> Any:
         if has_w_ih:
             n_panels = padded(n_gates * H_p, panel) // panel
             share, following = n_panels * member // members, n_panels * (member + 1) // members
-            _pack_rows(w_ih, I, gates, in_order, n_gates, H, H_p, W, 0, share, following)
+            _pack_rows(w_ih, I, gates, in_order, n_gates, H, H_p, W, integer(0), share, following)
         if member == 0:
-            _pad_bias(b_ih, has_b_ih, gates, in_order, n_gates, H, H_p, padded_b_ih, 0)
-        column = 0
+            _pad_bias(b_ih, has_b_ih, gates, in_order, n_gates, H, H_p, padded_b_ih, integer(0))
+        column = integer(0)
         for s in range(n_stages):
             g0, n = stages[s], stages[s + 1] - stages[s]
             n_panels = padded(n * H_p, panel) // panel
