@@ -6,7 +6,7 @@ No library but NumPy is imported here: an array's library has been imported by w
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -15,7 +15,17 @@ import numpy as np
 
 from rnn_gpu.errors import ArgumentTypeError
 
-__all__ = ["DTYPES", "ArrayLibrary", "cast_like", "dtype_name", "dtype_named", "library_of", "name_of"]
+__all__ = [
+    "DTYPES",
+    "ArrayLibrary",
+    "cast_like",
+    "dtype_name",
+    "dtype_named",
+    "joined",
+    "library_of",
+    "name_of",
+    "zeros",
+]
 
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 """Names of the dtypes that x and the weights may have."""
@@ -87,6 +97,24 @@ def dtype_named(name: Any) -> np.dtype[Any]:
 def cast_like(array: Any, other: Any) -> Any:
     """`array`, of any library, with the dtype of `other`."""
     return array.to(other.dtype) if hasattr(array, "to") else array.astype(other.dtype, copy=False)
+
+
+def joined(arrays: Sequence[Any]) -> Any:
+    """Arrays of one library, one beside the other along their last axis; a single one as it is."""
+    if len(arrays) == 1:
+        return arrays[0]
+    module = sys.modules[_root(arrays[0])]
+    return module.cat(arrays, -1) if hasattr(module, "cat") else module.concatenate(arrays, axis=-1)
+
+
+def zeros(library: ArrayLibrary, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+    """An array of zeros of that library and device."""
+    if library.device == "cpu":
+        return library.back(np.zeros(shape, dtype))
+    module = sys.modules[library.name]
+    if library.name == "torch":
+        return module.zeros(shape, dtype=getattr(module, dtype.name), device=library.device)
+    return module.zeros(shape, dtype=dtype)
 
 
 def _root(array: object) -> str:

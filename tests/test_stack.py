@@ -34,7 +34,7 @@ def test_is_one_layer_after_the_other(name):
     cell, rng = cells.ALL[name], np.random.default_rng(0)
     x, layers, start = rng.normal(size=(T, B, I)), make(cell), random_states(cell, rng)
     lengths = np.array([5, 0, 3])
-    y, last, _ = stack.forward(cell, x, layers, start, lengths=lengths)
+    y, last, *_ = stack.forward(cell, x, layers, start, lengths=lengths)
     y0, last0, _ = rnn_gpu.forward(cell, x, layers[0], start[0], lengths=lengths)
     y1, last1, _ = rnn_gpu.forward(cell, y0, layers[1], start[1], lengths=lengths)
     assert np.array_equal(y, y1)
@@ -51,7 +51,7 @@ def test_gradients_match_finite_differences_through_dropout():
         return stack.forward(cell, x, layers, start, dropout=0.4, rng=np.random.default_rng(7), save=save)
 
     def objective():
-        y, last, _ = run(save=False)
+        y, last, *_ = run(save=False)
         pairs = zip(last, dlast, strict=True)
         return np.sum(y * dy) + sum(np.sum(a * b) for p, q in pairs for a, b in zip(p, q, strict=True))
 
@@ -79,7 +79,7 @@ def test_dropout_is_only_between_layers():
     plain, dropped = (stack.forward(cell, x, layers, dropout=p, rng=np.random.default_rng(0))[1] for p in (0.0, 0.5))
     assert np.array_equal(plain[0][0], dropped[0][0])
     assert not np.array_equal(plain[1][0], dropped[1][0])
-    y, _, _ = stack.forward(cell, x, layers[:1], dropout=0.5, rng=np.random.default_rng(0))
+    y, *_ = stack.forward(cell, x, layers[:1], dropout=0.5, rng=np.random.default_rng(0))
     assert np.array_equal(y, stack.forward(cell, x, layers[:1])[0])
 
 
@@ -93,7 +93,7 @@ def test_the_mask_drops_its_share_and_keeps_the_mean():
 def test_steps_are_the_forward_pass():
     cell, rng = cells.lstm, np.random.default_rng(3)
     x, layers = rng.normal(size=(T, B, I)), make(cell, layers=3)
-    y, last, _ = stack.forward(cell, x, layers, save=False)
+    y, last, *_ = stack.forward(cell, x, layers, save=False)
     states = None
     for t in range(T):
         states = stack.step(cell, x[t], layers, states)
@@ -121,7 +121,7 @@ def test_bad_calls_name_the_argument():
 def test_steps_of_16_bit_layers():
     layers = [rnn_gpu.init_weights(cells.lstm, 4, 4, dtype="float16", seed=k) for k in range(2)]
     x = np.random.default_rng(0).standard_normal((3, 2, 4)).astype(np.float16)
-    y, last, _ = stack.forward(cells.lstm, x, layers, backend="numpy_cpu")
+    y, last, *_ = stack.forward(cells.lstm, x, layers, backend="numpy_cpu")
     states = None
     for x_t in x:
         states = stack.step(cells.lstm, x_t, layers, states, backend="numpy_cpu")
@@ -132,7 +132,7 @@ def test_steps_of_16_bit_layers():
 def test_no_gradient_for_the_top_layer_is_one_of_zeros():
     layers = [rnn_gpu.init_weights(cells.rnn, 3, 3, dtype="float64", seed=k) for k in range(2)]
     x = np.random.default_rng(0).standard_normal((4, 2, 3))
-    _, last, tape = stack.forward(cells.rnn, x, layers, backend="numpy_cpu")
+    _, last, tape, _ = stack.forward(cells.rnn, x, layers, backend="numpy_cpu")
     dlast = [tuple(map(np.ones_like, last[0])), None]
     gradients = stack.backward(tape, None, dlast)
     alone = rnn_gpu.backward(rnn_gpu.forward(cells.rnn, x, layers[0], backend="numpy_cpu").tape, None, dlast[0])
