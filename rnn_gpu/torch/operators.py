@@ -158,8 +158,8 @@ def _backward(
     gradients = stack.backward(
         tape,
         dy,
-        None if dlast is None else list(dlast.unbind(1)),
-        None if dstates is None else list(dstates),
+        None if dlast is None else [states.unbind(0) for states in dlast.unbind(1)],
+        None if dstates is None else [states.unbind(0) for states in dstates.unbind(0)],
     )
     d_weights = [gradient for layer in gradients.layers for _, gradient in layer.items()]
     d_initial = [torch.stack(states).to(x.dtype) for states in zip(*gradients.initial, strict=True)] if initial else []
