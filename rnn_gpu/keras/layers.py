@@ -9,7 +9,7 @@ import inspect
 from typing import Any
 
 import keras
-from keras import ops
+from keras import backend, ops
 
 from rnn_gpu import cells
 from rnn_gpu.compiler.cell import Cell
@@ -29,6 +29,8 @@ class _Layer:
         super().__init__(*arguments, **options)
         if getattr(self, "use_cudnn", None) is True:
             raise ArgumentError("use_cudnn", "'auto' or False, as this layer has kernels of its own", "True")
+        if backend.backend() == "tensorflow":
+            self.supports_jit = False  # XLA compiles no callbacks
         self._base()
 
     def __init_subclass__(cls, **options: Any) -> None:
