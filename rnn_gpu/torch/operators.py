@@ -149,6 +149,7 @@ def _backward(
     call: Call,
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
     """The gradients of x, of each of the weights and of each of the initial states."""
+    dstates = dstates if call.all_states else None
     kept = _tokens.get(token.data_ptr()) if token.device.type == "cpu" else None
     tape = _run(x, weights, initial, lengths, resets, masks, call).tape if kept is None else kept.tape
     if dy is None and dlast is None and dstates is None:

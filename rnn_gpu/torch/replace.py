@@ -78,10 +78,10 @@ def replace(model: nn.Module) -> Replacement:
 def _reason(module: nn.Module) -> str | None:
     """Why a module is left as it is, or None."""
     kind = type(module)
-    if kind not in _LAYERS and kind not in _CELLS:
-        return f"{kind.__module__}.{kind.__qualname__} is a class of its own, whose behaviour may be another"
     if hasattr(module, "parametrizations"):
         return "its weights are parametrised"
+    if kind not in _LAYERS and kind not in _CELLS:
+        return f"{kind.__module__}.{kind.__qualname__} is a class of its own, whose behaviour may be another"
     if any(getattr(module, hooks, None) for hooks in _HOOKS):
         return "it has hooks, which may rely on what it is"
     return None
