@@ -31,5 +31,3 @@ def cell_for(base: Cell, activation: str, recurrent_activation: str | None = Non
 def masked(cell: Cell, each: bool) -> Cell:
     """The cell whose recurrent products multiply their operands by masks: one for all, or one for each gate."""
     return with_masked_products(cell, tuple((g, f"mask_{g}" if each else "mask") for g in cell.recurrent_gates))
-
-

@@ -51,7 +51,7 @@ class Recurrent(nn.RNNBase):
         if not isinstance(recompute, bool):
             raise ArgumentTypeError("recompute", "a bool", repr(recompute))
         chosen = own if cell is None else cell
-        if len(chosen.states) > 1 and type(self)._one_state or len(chosen.states) == 1 and type(self)._two_states:
+        if (len(chosen.states) > 1 and type(self)._one_state) or (len(chosen.states) == 1 and type(self)._two_states):
             expected = "one state" if type(self)._one_state else "two states or more"
             raise ArgumentError("cell", f"a cell with {expected}", f"{chosen!r}")
         # torch makes its own parameters, or for another cell only checks the arguments: "meta" takes neither memory
@@ -187,7 +187,9 @@ class Recurrent(nn.RNNBase):
         rows = len(self._all_weights)
         sizes = [self.proj_size or self.hidden_size, *[self.hidden_size] * (len(names) - 1)]
         for k, (state, size) in enumerate(zip(states, sizes, strict=True)):
-            message = "Expected hidden size {}, got {}" if len(states) == 1 else f"Expected hidden[{k}] size {{}}, got {{}}"
+            message = (
+                "Expected hidden size {}, got {}" if len(states) == 1 else f"Expected hidden[{k}] size {{}}, got {{}}"
+            )
             self.check_hidden_size(state, (rows, x.shape[1], size), message)  # type: ignore[arg-type]
         if order is not None:
             states = [state.index_select(1, order) for state in states]
@@ -213,7 +215,9 @@ class Recurrent(nn.RNNBase):
         y, last, states = run(x, weights, initial, lengths, resets, masks, call)
         if self.proj_size:
             y = self._cut(y)
-        layers = [tuple(self._cut(s) if self.proj_size and k == 0 else s for k, s in enumerate(layer)) for layer in states]
+        layers = [
+            tuple(self._cut(s) if self.proj_size and k == 0 else s for k, s in enumerate(layer)) for layer in states
+        ]
         return y, last.unbind(0), layers
 
     def _padded(self, weights: list[Tensor]) -> list[Tensor]:

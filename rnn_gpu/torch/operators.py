@@ -339,9 +339,7 @@ def run(
     if _is_traced(x):
         return _forward_operator(x, weights, initial, lengths, resets, masks, *call)[:3]
     if save:
-        found: tuple[Tensor, ...] = _Function.apply(
-            call, len(weights), x, lengths, resets, masks, *weights, *initial
-        )  # type: ignore[no-untyped-call]
+        found: tuple[Tensor, ...] = _Function.apply(call, len(weights), x, lengths, resets, masks, *weights, *initial)  # type: ignore[no-untyped-call]
         return found[0], found[1], found[2]
     with torch.no_grad():
         return _forward(x, weights, initial, lengths, resets, masks, call)[:3]

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from rnn_gpu import cells
-from rnn_gpu.compiler.cell import Cell
-from rnn_gpu.torch.modules import autocast, parameter_shapes
+from rnn_gpu.torch.modules import autocast
 from rnn_gpu.torch.operators import Call, key_of, run
 
 __all__ = ["GRUCell", "LSTMCell", "RNNCell"]

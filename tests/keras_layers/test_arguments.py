@@ -51,7 +51,9 @@ OTHERS = {"stateful", "kwargs"}  # stateful: below
 CASES = [(name, argument, options) for name in NAMES for argument, options in {**SHARED, **OWN[name]}.items()]
 
 
-@pytest.mark.parametrize(("name", "argument", "options"), CASES, ids=[f"{name}-{argument}" for name, argument, _ in CASES])
+@pytest.mark.parametrize(
+    ("name", "argument", "options"), CASES, ids=[f"{name}-{argument}" for name, argument, _ in CASES]
+)
 def test_argument(name, argument, options):
     assert_same(name, options)
 
@@ -63,7 +65,9 @@ def test_every_argument_is_among_them(name):
     assert inspect.signature(getattr(rnn_gpu.keras, name)) == inspect.signature(getattr(keras.layers, name))
 
 
-@pytest.mark.parametrize("options", [{"dropout": 0.2}, {"recurrent_dropout": 0.5}, {"dropout": 0.2, "recurrent_dropout": 0.5}])
+@pytest.mark.parametrize(
+    "options", [{"dropout": 0.2}, {"recurrent_dropout": 0.5}, {"dropout": 0.2, "recurrent_dropout": 0.5}]
+)
 def test_dropout_where_the_reset_comes_before(options):
     assert_same("GRU", {"reset_after": False, **options})
 
@@ -76,7 +80,12 @@ def test_dropout_of_everything(name):
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_activations(name):
     quiet = keras.initializers.RandomNormal(stddev=0.1, seed=1)
-    options = {"activation": name, "return_sequences": True, "kernel_initializer": quiet, "recurrent_initializer": quiet}
+    options = {
+        "activation": name,
+        "return_sequences": True,
+        "kernel_initializer": quiet,
+        "recurrent_initializer": quiet,
+    }
     assert_same("GRU", options)
 
 

@@ -20,7 +20,12 @@ Array = np.ndarray[Any, Any]
 
 
 def forward(
-    cell: Cell, x: Array, names: Sequence[str], weights: Sequence[Array], initial: Sequence[Array], lengths: Array | None
+    cell: Cell,
+    x: Array,
+    names: Sequence[str],
+    weights: Sequence[Array],
+    initial: Sequence[Array],
+    lengths: Array | None,
 ) -> list[Array]:
     """y (T, B, H) and the last states (B, H), all of x's dtype. names: those of the weights, as in `Weights`."""
     found = functional.forward(cell, x, _weights(names, weights), tuple(initial), lengths, save=False)
