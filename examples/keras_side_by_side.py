@@ -2,7 +2,7 @@
 
 python keras_side_by_side.py --epochs 500 --plot keras.png --json keras.json
 
-Both train in this process on the same data from the same initial weights, turn and turn about, so many epochs a turn, so
+Both train in this process on the same data from the same initial weights, turn and turn about, ten epochs a turn, so
 that whatever else the machine does falls on both. The first epoch, which compiles, is timed apart.
 """
 
@@ -77,9 +77,7 @@ if __name__ == "__main__":
     found = main(arguments.epochs)
     for name, each in found.items():
         total = each["first_s"] + each["others_s"]
-        print(
-            f"{name:14} {total:8.1f} s in all, {each['first_s']:6.2f} s of it the first epoch; loss {each['loss'][-1]:.3e}"
-        )
+        print(f"{name:14} {total:8.1f} s, the first epoch {each['first_s']:6.2f} s of it; loss {each['loss'][-1]:.3e}")
     theirs, ours = (each["first_s"] + each["others_s"] for each in found.values())
     print(f"rnn_gpu.keras takes 1/{theirs / ours:.2f} of the time, on Keras' {keras.backend.backend()} backend")
     if arguments.plot:

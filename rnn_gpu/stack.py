@@ -23,6 +23,7 @@ from rnn_gpu.arrays import cast_like, joined, zeros
 from rnn_gpu.compiler.cell import Cell
 from rnn_gpu.compiler.variants import with_output
 from rnn_gpu.errors import ArgumentError, ArgumentTypeError
+from rnn_gpu.problem import Gradients
 from rnn_gpu.weights import Weights
 
 __all__ = ["StackForward", "StackGradients", "StackTape", "States", "backward", "dropout_mask", "forward", "step"]
@@ -177,7 +178,7 @@ def backward(
     n_directions = len(tape.tapes[0])
     dlasts = _for_each("dlast", dlast, [tapes for directions in tape.tapes for tapes in directions])
     of_states = _for_each("dstates", dstates, tape.tapes)
-    gradients: list[functional.Gradients] = []
+    gradients: list[Gradients] = []
     dx = dy
     for number in reversed(range(len(tape.tapes))):
         mask = tape.masks[number]
@@ -214,7 +215,7 @@ def step(
 
 def _backward_of(
     tapes: Sequence[functional.Tape], d_outputs: Sequence[Array | None], dlast: Sequence[Array | None] | None
-) -> functional.Gradients:
+) -> Gradients:
     """The gradients of one layer and direction: the sum over the runs that gave its states."""
     problem = tapes[0].problem
     d_states = [dlast, *[None] * (len(tapes) - 1)]
@@ -228,18 +229,16 @@ def _backward_of(
     return reduce(lambda a, b: _sum(a, b, problem.cell), found)[1]
 
 
-def _sum(
-    a: tuple[Cell, functional.Gradients], b: tuple[Cell, functional.Gradients], cell: Cell
-) -> tuple[Cell, functional.Gradients]:
+def _sum(a: tuple[Cell, Gradients], b: tuple[Cell, Gradients], cell: Cell) -> tuple[Cell, Gradients]:
     """The sum of the gradients of two variants of the cell, whose initial states lie in the order of each."""
     ours, theirs = (dict(g.weights.items()) for _, g in (a, b))
     states, others = (dict(zip(variant.states, g.initial, strict=True)) for variant, g in (a, b))
     weights = Weights.of({name: array + theirs[name] for name, array in ours.items()}, cell.vectors)
     initial = tuple(states[name] + others[name] for name in cell.states)
-    return cell, functional.Gradients(a[1].x + b[1].x, weights, initial)
+    return cell, Gradients(a[1].x + b[1].x, weights, initial)
 
 
-def _in_order(states: Sequence[Array] | None, cell: Cell, variant: Cell) -> Sequence[Array] | None:
+def _in_order(states: Any, cell: Cell, variant: Cell) -> Any:
     """An array for each of the cell's states, in the variant's order of them; as they are where they are not that."""
     if variant is cell or not isinstance(states, tuple | list) or len(states) != len(cell.states):
         return states

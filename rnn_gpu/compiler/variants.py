@@ -86,7 +86,7 @@ class _Masked:
         return lambda operand: getattr(self._products, gate)(self._masks[gate] * operand)
 
 
-def _disguised(base: Cell, text: FunctionType, name: str, states: Sequence[str]) -> FunctionType:
+def _disguised(base: Cell, text: Text, name: str, states: Sequence[str]) -> Text:
     """The function under another name, with the signature that a cell of these states has."""
     names = ["Wx", "U", *states, *(["v"] if base.vectors else [])]
     parameters = [inspect.Parameter(each, inspect.Parameter.POSITIONAL_OR_KEYWORD) for each in names]

@@ -37,7 +37,7 @@ class _Layer:
         """Show Keras' own signature and description of the arguments."""
         super().__init_subclass__(**options)
         theirs = cls.__mro__[2]
-        cls.__signature__ = inspect.signature(theirs)
+        cls.__signature__ = inspect.signature(theirs)  # type: ignore[attr-defined]
         cls.__doc__ = f"{cls.__doc__}\n\n{inspect.cleandoc(theirs.__doc__ or '')}"
 
     def _base(self) -> Cell:
@@ -107,7 +107,7 @@ class _Layer:
 
 
 def _applies(rate: float, at_one: bool) -> bool:
-    """Whether Keras' cells apply dropout of this rate: SimpleRNN also drops everything, the others then drop nothing."""
+    """Whether Keras' cells apply dropout of this rate: at 1, SimpleRNN drops everything, the others nothing."""
     return 0.0 < rate < 1.0 or (at_one and rate == 1.0)
 
 

@@ -1,7 +1,8 @@
 """Drop-in recurrent modules for PyTorch, on this package's kernels.
 
-`RNN`, `LSTM`, `GRU`, `RNNCell`, `LSTMCell`, `GRUCell` have the constructors, state dicts, call signatures and results of
-torch.nn's, and more: lengths, resets, any cell, all states, recomputation. `replace` swaps those inside a model.
+`RNN`, `LSTM`, `GRU`, `RNNCell`, `LSTMCell` and `GRUCell` have the constructors, state dicts, call signatures and
+results of torch.nn's, and more: lengths, resets, any cell, all states, recomputation. `replace` swaps the modules
+inside a model.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ def padded(layer: list[Tensor], hidden: int, inputs: int, n_below: int) -> list[
     """
     w_ih, w_hh, *biases, w_hr = layer
     if n_below:
-        parts = w_ih.split(inputs // n_below, dim=1)
+        parts = torch.split(w_ih, inputs // n_below, dim=1)
         w_ih = torch.cat([padding_of(part, hidden) for part in parts], dim=1)
     projection = torch.nn.functional.pad(w_hr, (0, 0, 0, hidden - w_hr.shape[0]))
     b_hh = [torch.cat([biases[1], biases[1].new_zeros(hidden)])] if biases else []

@@ -57,7 +57,8 @@ def replace(model: nn.Module) -> Replacement:
     replaced: dict[str, str] = {}
     left: dict[str, str] = {}
     top = model
-    for name, module in list(model.named_modules(remove_duplicate=False)):
+    modules: list[tuple[str, nn.Module]] = list(model.named_modules(remove_duplicate=False))
+    for name, module in modules:
         if not isinstance(module, (*_LAYERS, *_CELLS)) or type(module) in (*_LAYERS.values(), *_CELLS.values()):
             continue
         reason = _reason(module)

@@ -7,8 +7,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from rnn_gpu import cells
-from rnn_gpu.torch.modules import autocast
-from rnn_gpu.torch.operators import Call, key_of, run
+from rnn_gpu.torch.execution import Call, key_of
+from rnn_gpu.torch.operators import run
+from rnn_gpu.torch.parameters import autocast
 
 __all__ = ["GRUCell", "LSTMCell", "RNNCell"]
 

@@ -1,4 +1,4 @@
-"""Keras' other backends, in processes of their own, as Keras has one a process. They are not among the tests' packages."""
+"""Keras' other backends, in processes of their own. They are not among the packages that the tests install."""
 
 from __future__ import annotations
 

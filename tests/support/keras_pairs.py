@@ -1,4 +1,4 @@
-"""A model with one of Keras' layers, and the same model with ours: their outputs, and their weights after some steps."""
+"""A model with one of Keras' layers, and the same with ours: their outputs, and their weights after some steps."""
 
 from __future__ import annotations
 

@@ -212,7 +212,7 @@ def test_bad_calls_name_the_argument():
 
 @pytest.mark.parametrize("package", [nn, ours], ids=["torch", "ours"])
 def test_errors_that_are_torchs(package):
-    with pytest.raises(RuntimeError, match="input.size"):
+    with pytest.raises(RuntimeError, match=r"input\.size"):
         package.LSTM(I, H)(torch.randn(T, B, I + 1))
     with pytest.raises(ValueError, match="does not match weight dtype"):
         package.GRU(I, H)(torch.randn(T, B, I, dtype=torch.float64))

@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 import rnn_gpu.torch as ours
 from rnn_gpu import cells, functional
-from rnn_gpu.torch import operators
+from rnn_gpu.torch import execution
 
 T, B, I, H = 4, 3, 2, 3
 
@@ -29,7 +29,7 @@ def example(all_states=True):
     module = ours.LSTM(I, H, 2, bidirectional=True, dtype=torch.float64)
     resets = torch.zeros(T, B, dtype=torch.bool)
     resets[2, 0] = True
-    call = operators.Call(module._key, module._names, H, True, False, all_states, False, "", True)
+    call = execution.Call(module._key, module._names, H, True, False, all_states, False, "", True)
     x = drawn(T, B, I).requires_grad_()
     initial = [drawn(4, B, H).requires_grad_() for _ in range(2)]
     masks = (torch.rand(1, T, B, 2 * H, dtype=torch.float64) < 0.5) * 2.0
@@ -145,7 +145,7 @@ def test_weights_changed_before_backward_are_noticed():
 
 def tapes():
     gc.collect()
-    return len(operators._tokens)
+    return len(execution._tokens)
 
 
 def test_what_is_kept_is_let_go():
@@ -170,7 +170,7 @@ def test_checkpoints_and_copied_tokens_run_forward_again(monkeypatch):
     expected = results(module, x)
     calls = counted(monkeypatch)
     y = checkpoint(lambda x: module(x)[0], x, use_reentrant=False)
-    assert not len(operators._tokens)
+    assert not len(execution._tokens)
     torch.testing.assert_close(torch.autograd.grad((y * y).sum(), x)[0].shape, x.shape)
     assert len(calls) == 2
     calls.clear()

@@ -82,5 +82,5 @@ def test_a_module_that_is_the_model():
     assert report.model.weight_ih_l0 is model.weight_ih_l0
     assert str(report) == "replaced the model itself: torch.nn.LSTM"
     assert str(ours.replace(nn.Linear(1, 1))).startswith("the model has no torch.nn.RNN")
-    with pytest.raises(ArgumentTypeError, match="model: expected a torch.nn.Module, got int"):
+    with pytest.raises(ArgumentTypeError, match=r"model: expected a torch\.nn\.Module, got int"):
         ours.replace(3)

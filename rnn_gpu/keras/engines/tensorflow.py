@@ -22,9 +22,9 @@ def run(cell: Cell, x: Any, weights: dict[str, Any], initial: list[Any], lengths
         """The function of `host`, its results as tensors."""
 
         def call(ends: Any, *arrays: Any) -> Any:
-            x, *arrays = arrays
-            given, initial = arrays[:n_weights], arrays[n_weights : n_weights + len(cell.states)]
-            after = arrays[n_weights + len(cell.states) :]
+            x, *others = arrays
+            given, initial = others[:n_weights], others[n_weights : n_weights + len(cell.states)]
+            after = others[n_weights + len(cell.states) :]
             more = (after[0], after[1:]) if after else ()
             return function(cell, x, names, given, initial, None if no_lengths else ends, *more)
 
