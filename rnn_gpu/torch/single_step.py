@@ -30,13 +30,16 @@ def _step(module: Any, key: str, input: Tensor, states: tuple[Tensor, ...]) -> t
     weights += [module.bias_ih, module.bias_hh] if module.bias else []
     x, weights, initial = autocast(x, weights, [state.reshape(1, *x.shape[1:2], -1) for state in states])
     names = "w_ih w_hh b_ih b_hh" if module.bias else "w_ih w_hh"
-    call = Call(key, names, module.hidden_size, False, False, False, False, "", False)
+    call = Call(key, names, module.hidden_size, False, False, False, False, module.backend or "", False)
     _, last, _ = run(x, weights, initial, None, None, None, call)
     return tuple(state.reshape(shape) for state in last.unbind(0))
 
 
 class RNNCell(nn.RNNCell):
     """torch.nn.RNNCell: h' = tanh(W_ih x + b_ih + W_hh h + b_hh), or relu. x (B, I) or (I,), h (B, H) or (H,)."""
+
+    backend: str | None = None
+    """The backend's name; else RNN_GPU_BACKEND, else the first that can run the call."""
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         """Return the new state. None stands for zeros."""
@@ -49,6 +52,9 @@ class RNNCell(nn.RNNCell):
 class LSTMCell(nn.LSTMCell):
     """torch.nn.LSTMCell: x (B, I) or (I,) and the states (h, c), (B, H) or (H,) each, to the new (h, c)."""
 
+    backend: str | None = None
+    """The backend's name; else RNN_GPU_BACKEND, else the first that can run the call."""
+
     def forward(self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """Return the new states. None stands for zeros."""
         h, c = _step(self, key_of(cells.lstm), input, () if hx is None else tuple(hx))
@@ -57,6 +63,9 @@ class LSTMCell(nn.LSTMCell):
 
 class GRUCell(nn.GRUCell):
     """torch.nn.GRUCell: x (B, I) or (I,) and the state h, (B, H) or (H,), to the new h."""
+
+    backend: str | None = None
+    """The backend's name; else RNN_GPU_BACKEND, else the first that can run the call."""
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         """Return the new state. None stands for zeros."""
