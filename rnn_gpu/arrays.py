@@ -6,7 +6,7 @@ No library but NumPy is imported here: an array's library has been imported by w
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -15,17 +15,7 @@ import numpy as np
 
 from rnn_gpu.errors import ArgumentTypeError
 
-__all__ = [
-    "DTYPES",
-    "ArrayLibrary",
-    "cast_like",
-    "dtype_name",
-    "dtype_named",
-    "joined",
-    "library_of",
-    "name_of",
-    "zeros",
-]
+__all__ = ["DTYPES", "ArrayLibrary", "cast_like", "dtype_name", "dtype_named", "library_of", "name_of"]
 
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 """Names of the dtypes that x and the weights may have."""
@@ -99,24 +89,6 @@ def cast_like(array: Any, other: Any) -> Any:
     return array.to(other.dtype) if hasattr(array, "to") else array.astype(other.dtype, copy=False)
 
 
-def joined(arrays: Sequence[Any]) -> Any:
-    """Arrays of one library, one beside the other along their last axis; a single one as it is."""
-    if len(arrays) == 1:
-        return arrays[0]
-    module = sys.modules[_root(arrays[0])]
-    return module.cat(arrays, -1) if hasattr(module, "cat") else module.concatenate(arrays, axis=-1)
-
-
-def zeros(library: ArrayLibrary, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
-    """An array of zeros of that library and device."""
-    if library.device == "cpu":
-        return library.back(np.zeros(shape, dtype))
-    module = sys.modules[library.name]
-    if library.name == "torch":
-        return module.zeros(shape, dtype=getattr(module, dtype.name), device=library.device)
-    return module.zeros(shape, dtype=dtype)
-
-
 def _root(array: object) -> str:
     return "numpy" if isinstance(array, np.ndarray | np.generic) else type(array).__module__.partition(".")[0]
 
@@ -143,15 +115,16 @@ _NUMPY = ArrayLibrary("numpy", "cpu", _numpy_view, lambda a: a)
 
 
 def _torch_view(tensor: Any) -> np.ndarray[Any, Any]:
-    detached = tensor.detach()
-    if str(tensor.dtype) == "torch.bfloat16":  # NumPy's DLPack does not know it: hand over the bits
-        integers = np.from_dlpack(detached.view(sys.modules["torch"].int16))
+    detached, torch = tensor.detach(), sys.modules["torch"]
+    if tensor.dtype is torch.bfloat16:  # NumPy has no such type: hand over the bits
+        integers: np.ndarray[Any, Any] = detached.view(torch.int16).numpy()
         return integers.view(dtype_named("bfloat16"))
-    return np.from_dlpack(detached)
+    array: np.ndarray[Any, Any] = detached.numpy()
+    return array
 
 
 def _torch_back(array: np.ndarray[Any, Any]) -> Any:
     torch = sys.modules["torch"]
-    if array.dtype.name == "bfloat16":
+    if array.dtype.kind == "V":  # bfloat16, of the types there are
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(array)

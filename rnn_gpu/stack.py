@@ -11,6 +11,7 @@ layer 0 backward, layer 1 forward ...; index layer * D + direction.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -19,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rnn_gpu import functional
-from rnn_gpu.arrays import cast_like, joined, zeros
+from rnn_gpu.arrays import cast_like
 from rnn_gpu.compiler.cell import Cell
 from rnn_gpu.compiler.variants import with_output
 from rnn_gpu.errors import ArgumentError, ArgumentTypeError
@@ -149,10 +150,10 @@ def forward(
                 resets_back = _from_behind(resets) if bidirectional else None
         tapes.append(tuple(tuple(run.tape for run in runs) for runs in of_layer))
         if all_states:
-            states.append(tuple(joined([run.y for run in both]) for both in zip(*of_layer, strict=True)))
+            states.append(tuple(_joined([run.y for run in both]) for both in zip(*of_layer, strict=True)))
             y = states[-1][0]
         else:
-            y = joined([runs[0].y for runs in of_layer])
+            y = _joined([runs[0].y for runs in of_layer])
         mask = None
         if number < n_layers - 1:
             if masks is not None:
@@ -220,7 +221,8 @@ def _backward_of(
     problem = tapes[0].problem
     d_states = [dlast, *[None] * (len(tapes) - 1)]
     if all(d is None for d in d_outputs) and all(state is None for state in dlast or ()):
-        d_outputs = [zeros(problem.library, (problem.T, problem.B, problem.H), problem.dtype), *d_outputs[1:]]
+        zeros = problem.library.back(np.zeros((problem.T, problem.B, problem.H), problem.dtype))
+        d_outputs = [zeros, *d_outputs[1:]]
     found = [
         (tape.problem.cell, functional.backward(tape, d_output, None if states is None else tuple(states)))
         for tape, d_output, states in zip(tapes, d_outputs, d_states, strict=True)
@@ -252,6 +254,14 @@ def _part(gradient: Array | None, direction: int, n_directions: int) -> Array | 
         return gradient
     hidden = gradient.shape[-1] // n_directions
     return gradient[..., direction * hidden : (direction + 1) * hidden]
+
+
+def _joined(arrays: Sequence[Array]) -> Array:
+    """Arrays of one library side by side along their last axis; a single one as it is."""
+    if len(arrays) == 1:
+        return arrays[0]
+    module = sys.modules[type(arrays[0]).__module__.partition(".")[0]]
+    return module.cat(arrays, -1) if hasattr(module, "cat") else module.concatenate(arrays, axis=-1)
 
 
 def _from_behind(resets: np.ndarray[Any, Any] | None) -> np.ndarray[Any, Any] | None:

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from rnn_gpu import cells, stack
-from rnn_gpu.arrays import zeros
 from rnn_gpu.compiler.cell import Cell
 from rnn_gpu.torch.projection import lstm_projection
 from rnn_gpu.weights import Weights
@@ -94,7 +93,8 @@ def forward(
     lengths (B,), resets (T, B), masks (L-1, T, B, D*H).
     """
     result = _run(x, weights, initial, lengths, resets, masks, call)
-    last = torch.stack([torch.stack(states) for states in zip(*result.last, strict=True)]).to(x.dtype)
+    of_states = [state for states in zip(*result.last, strict=True) for state in states]
+    last = torch.stack(of_states).view(-1, len(result.last), *of_states[0].shape).to(x.dtype)
     states = torch.stack([torch.stack(layer) for layer in result.states]) if call.all_states else x.new_empty(0)
     token = _token(result.tape) if call.save else torch.zeros(1, dtype=torch.uint8)
     return result.y, last, states, token
@@ -149,10 +149,6 @@ def backward(
     dstates = dstates if call.all_states else None
     kept = _tokens.get(token.data_ptr()) if token.device.type == "cpu" else None
     tape = _run(x, weights, initial, lengths, resets, masks, call).tape if kept is None else kept.tape
-    if dy is None and dlast is None and dstates is None:
-        problem = tape.tapes[-1][0][0].problem
-        width = problem.H * len(tape.tapes[-1])
-        dy = zeros(problem.library, (problem.T, problem.B, width), problem.dtype)
     gradients = stack.backward(
         tape,
         dy,
