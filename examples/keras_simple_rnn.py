@@ -20,7 +20,7 @@ def main(epochs=500, verbose="auto"):
     y = x.sum(axis=1) / 10
 
     model = Sequential()
-    model.add(SimpleRNN(50, return_sequences=True, input_shape=(10, 1)))
+    model.add(SimpleRNN(50, return_sequences=True))
     model.add(SimpleRNN(1))
     model.compile(optimizer="rmsprop", loss="mse")
     history = model.fit(x, y, epochs=epochs, verbose=verbose)

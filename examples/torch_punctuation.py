@@ -26,7 +26,7 @@ def sentences():
     for first, second in zip(pieces[::2], pieces[1::2], strict=False):
         found = [(re.sub(r"[^a-z']", "", word.lower()), word[-1]) for word in (*first, *second)]
         found = [(word, TAGS.index(last) if last in TAGS else 0) for word, last in found if word]
-        if 8 <= len(found) <= 60:
+        if 8 <= len(found) <= 50:
             rows.append(tuple(zip(*found, strict=True)))
     return rows
 
@@ -56,7 +56,7 @@ def batch(rows, vocabulary):
     return words, tags, lengths
 
 
-def main(updates=300, rows_a_batch=32):
+def main(updates=200, rows_a_batch=16):
     """Train; return the losses, and on rows not seen the share of marks found, and the share that frequency gives."""
     torch.manual_seed(0)
     rows = sentences()

@@ -138,3 +138,70 @@ def test_no_gradient_for_the_top_layer_is_one_of_zeros():
     alone = rnn_gpu.backward(rnn_gpu.forward(cells.rnn, x, layers[0], backend="numpy_cpu").tape, None, dlast[0])
     np.testing.assert_array_equal(gradients.x, alone.x)
     assert not any(array.any() for _, array in gradients.layers[1].items())
+
+
+def both_ways(cell, layers=2, seed=0):
+    return [
+        rnn_gpu.init_weights(cell, I if place < 2 else 2 * H, H, dtype="float64", seed=seed + place)
+        for place in range(2 * layers)
+    ]
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru_2014", "lstm_peephole"])
+def test_both_directions_and_all_states_have_right_gradients(name):
+    cell, rng = cells.ALL[name], np.random.default_rng(5)
+    x, layers, start = rng.normal(size=(T, B, I)), both_ways(cell), random_states(cell, rng, 4)
+    lengths, resets = np.array([5, 0, 3]), rng.random((T, B)) < 0.3
+    masks = [(rng.random((T, B, 2 * H)) < 0.5) * 2.0]
+
+    def run():
+        return stack.forward(cell, x, layers, start, lengths, resets, bidirectional=True, masks=masks, all_states=True)
+
+    found = run()
+    assert np.array_equal(found.states[1][0], found.y)
+    dy, dlast = rng.normal(size=found.y.shape), random_states(cell, rng, 4)
+    dstates = [[rng.normal(size=state.shape) for state in layer] for layer in found.states]
+
+    def objective():
+        now = run()
+        pairs = [(now.y, dy)]
+        pairs += [pair for a, b in zip(now.last, dlast, strict=True) for pair in zip(a, b, strict=True)]
+        pairs += [pair for a, b in zip(now.states, dstates, strict=True) for pair in zip(a, b, strict=True)]
+        return sum(np.sum(a * b) for a, b in pairs)
+
+    grads = stack.backward(found.tape, dy, dlast, dstates)
+    checked = [(x, grads.x)]
+    for place, layer in enumerate(layers):
+        of_layer = dict(grads.layers[place].items())
+        checked += [(array, of_layer[key]) for key, array in layer.items()]
+        checked += list(zip(start[place], grads.initial[place], strict=True))
+    for array, gradient in checked:
+        for index in map(tuple, rng.integers(0, array.shape, size=(3, array.ndim))):
+            kept = array[index]
+            array[index] = kept + 1e-5
+            above = objective()
+            array[index] = kept - 1e-5
+            below = objective()
+            array[index] = kept
+            np.testing.assert_allclose(gradient[index], (above - below) / 2e-5, rtol=1e-6, atol=1e-8)
+
+
+def test_resets_cut_both_directions_at_one_place():
+    cell, rng = cells.gru, np.random.default_rng(6)
+    x, layers = rng.normal(size=(T, 1, I)), both_ways(cell)
+    resets = np.zeros((T, 1), bool)
+    resets[[2, 3]] = True
+    whole = stack.forward(cell, x, layers, resets=resets, bidirectional=True).y
+    pieces = [stack.forward(cell, part, layers, bidirectional=True).y for part in np.split(x, [2, 3])]
+    np.testing.assert_allclose(whole, np.concatenate(pieces), rtol=1e-12, atol=1e-14)
+
+
+def test_bad_calls_of_both_directions():
+    cell, rng = cells.rnn, np.random.default_rng(7)
+    x, layers = rng.normal(size=(T, B, I)), both_ways(cell)
+    with pytest.raises(ArgumentError, match="layers: expected two Weights for each bidirectional layer, got 3"):
+        stack.forward(cell, x, layers[:3], bidirectional=True)
+    with pytest.raises(ArgumentError, match="reverse: expected False, as a bidirectional stack runs both ways"):
+        stack.forward(cell, x, layers, reverse=True, bidirectional=True)
+    with pytest.raises(ArgumentError, match="masks: expected 1 arrays, one between two layers, got 2"):
+        stack.forward(cell, x, layers, bidirectional=True, masks=[x, x])
