@@ -115,15 +115,16 @@ _NUMPY = ArrayLibrary("numpy", "cpu", _numpy_view, lambda a: a)
 
 
 def _torch_view(tensor: Any) -> np.ndarray[Any, Any]:
-    detached = tensor.detach()
-    if str(tensor.dtype) == "torch.bfloat16":  # NumPy's DLPack does not know it: hand over the bits
-        integers = np.from_dlpack(detached.view(sys.modules["torch"].int16))
+    detached, torch = tensor.detach(), sys.modules["torch"]
+    if tensor.dtype is torch.bfloat16:  # NumPy has no such type: hand over the bits
+        integers: np.ndarray[Any, Any] = detached.view(torch.int16).numpy()
         return integers.view(dtype_named("bfloat16"))
-    return np.from_dlpack(detached)
+    array: np.ndarray[Any, Any] = detached.numpy()
+    return array
 
 
 def _torch_back(array: np.ndarray[Any, Any]) -> Any:
     torch = sys.modules["torch"]
-    if array.dtype.name == "bfloat16":
+    if array.dtype.kind == "V":  # bfloat16, of the types there are
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(array)

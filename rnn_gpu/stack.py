@@ -1,44 +1,69 @@
-"""Several recurrent layers, one on top of the other, with dropout between them.
+"""Several recurrent layers, one on top of the other, in one direction or both, with dropout between them.
 
-Each layer is one call of `rnn_gpu.forward`; its output y (T, B, H) is the next layer's x. Dropout acts on these
-connections only, never on the recurrent ones (Zaremba, Sutskever & Vinyals 2014), and is inverted: what is kept is
-divided by the probability of being kept, so that nothing needs scaling later.
+Each layer and direction is one call of `rnn_gpu.forward`; a layer's output y (T, B, H), or that of both its directions
+side by side (T, B, 2*H), is the next layer's x. Dropout acts on these connections only, never on the recurrent ones
+(Zaremba, Sutskever & Vinyals 2014), and is inverted: what is kept is divided by the probability of being kept, so that
+nothing needs scaling later.
+
+L layers, D directions (1 or 2). Whatever is there for each layer and direction lies in torch's order: layer 0 forward,
+layer 0 backward, layer 1 forward ...; index layer * D + direction.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import reduce
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from rnn_gpu import functional
 from rnn_gpu.arrays import cast_like
 from rnn_gpu.compiler.cell import Cell
+from rnn_gpu.compiler.variants import with_output
 from rnn_gpu.errors import ArgumentError, ArgumentTypeError
+from rnn_gpu.problem import Gradients
 from rnn_gpu.weights import Weights
 
-__all__ = ["StackGradients", "StackTape", "States", "backward", "dropout_mask", "forward", "step"]
+__all__ = ["StackForward", "StackGradients", "StackTape", "States", "backward", "dropout_mask", "forward", "step"]
 
 Array = Any
 """An array of any supported library."""
 
 States = tuple[tuple[Array, ...], ...]
-"""For each layer, from the bottom, a tuple of (B, H) arrays, one a state of the cell."""
+"""For each layer and direction, from the bottom, a tuple of (B, H) arrays, one a state of the cell."""
 
 
 @dataclass(frozen=True, eq=False)
 class StackTape:
-    """What `backward` needs of one `forward`: a tape for each layer, and the dropout mask, or None, above each."""
+    """What `backward` needs of one `forward`.
 
-    tapes: tuple[Any, ...]
+    tapes: for each layer, direction, and state whose every step was asked for, the tape of a call.
+    masks: the dropout mask, or None, above each layer.
+    """
+
+    tapes: tuple[tuple[tuple[functional.Tape, ...], ...], ...]
     masks: tuple[Array | None, ...]
+
+
+class StackForward(NamedTuple):
+    """y (T, B, D*H) of the top layer; the last states; the tape; and the states after each step.
+
+    states: for each layer a (T, B, D*H) for each state of the cell, the first of which is that layer's output before
+    dropout; empty unless asked for.
+    """
+
+    y: Array
+    last: States
+    tape: StackTape
+    states: States
 
 
 @dataclass(frozen=True, eq=False)
 class StackGradients:
-    """x (T, B, I); layers, a Weights for each layer; initial, shaped as `States`."""
+    """x (T, B, I); layers, a Weights for each layer and direction; initial, shaped as `States`."""
 
     x: Array
     layers: tuple[Weights, ...]
@@ -63,81 +88,192 @@ def forward(
     resets: Array | None = None,
     reverse: bool = False,
     *,
+    bidirectional: bool = False,
     dropout: float = 0.0,
     rng: Any = None,
+    masks: Sequence[Array] | None = None,
+    all_states: bool = False,
+    recompute: bool = False,
     backend: str | None = None,
     save: bool = True,
-) -> tuple[Array, States, StackTape]:
-    """Run `cell` over x (T, B, I) in every layer: y (T, B, H) of the top one, the last states, and a tape.
+) -> StackForward:
+    """Run `cell` over x (T, B, I) in every layer.
 
-    initial: for each layer a tuple of (B, H) states, or None for zeros. lengths (B,), resets (T, B) and reverse
-    apply to every layer, as in `rnn_gpu.forward`. dropout: the probability, in [0, 1), of dropping a value between
-    two layers; above 0 it needs `rng` (see `dropout_mask`). save=False keeps nothing for `backward`.
+    layers: the Weights of each layer and direction. initial: for each a tuple of (B, H) states, or None for zeros.
+    lengths (B,), resets (T, B) and reverse apply to every layer, as in `rnn_gpu.forward`. With both directions a reset
+    before step t cuts the sequence between t-1 and t for either, so that pieces come out as if run apart.
+    dropout: the probability, in [0, 1), of dropping a value between two layers; above 0 it needs `rng` (see
+    `dropout_mask`). masks: in place of both, L-1 arrays (T, B, D*H) by which the layers' outputs are multiplied.
+    all_states: also return every state after every step; each state but the first costs one more run of the layer.
+    recompute, backend, save: as in `rnn_gpu.forward`.
 
-    Raises ArgumentError, ArgumentTypeError and BackendError, the first for an `initial` of another number of layers.
+    Raises ArgumentError, ArgumentTypeError and BackendError; ArgumentError also for an `initial` or `masks` of another
+    number of layers, and for `reverse` with both directions.
     """
-    starts = _per_layer("initial", initial, layers)
+    n_directions = 2 if bidirectional else 1
+    starts = _for_each("initial", initial, layers)
+    if len(layers) % n_directions:
+        raise ArgumentError("layers", "two Weights for each bidirectional layer", f"{len(layers)}")
+    n_layers = len(layers) // n_directions
+    if bidirectional and reverse:
+        raise ArgumentError("reverse", "False, as a bidirectional stack runs both ways", "True")
     if not 0.0 <= dropout < 1.0:
         raise ArgumentError("dropout", "a probability in [0, 1)", repr(dropout))
-    if dropout > 0.0 and rng is None:
+    if dropout > 0.0 and rng is None and masks is None:
         raise ArgumentTypeError("rng", "a random generator, since dropout is above 0", "None")
+    if masks is not None and len(masks) != n_layers - 1:
+        raise ArgumentError("masks", f"{n_layers - 1} arrays, one between two layers", str(len(masks)))
 
-    tapes, masks, last = [], [], []
+    variants = (cell, *(with_output(cell, state) for state in cell.states[1:] if all_states))
+    resets_back = None
+    tapes, used, last, states = [], [], [], []
     y = x
-    for number, (weights, start) in enumerate(zip(layers, starts, strict=True)):
-        y, states, tape = functional.forward(
-            cell, y, weights, start, lengths=lengths, resets=resets, reverse=reverse, backend=backend, save=save
-        )
+    for number in range(n_layers):
+        of_layer = []
+        for direction in range(n_directions):
+            place = number * n_directions + direction
+            runs = [
+                functional.forward(
+                    variant, y, layers[place], _in_order(starts[place], cell, variant), lengths=lengths,
+                    resets=resets_back if direction else resets, reverse=reverse or direction == 1,
+                    save=save, recompute=recompute, backend=backend,
+                )
+                for variant in variants
+            ]  # fmt: skip
+            last.append(runs[0].last)
+            of_layer.append(runs)
+            # What was checked once is not checked again.
+            inputs = runs[0].tape.inputs
+            lengths = inputs.lengths
+            if resets is not None and not direction:
+                resets = inputs.resets
+                resets_back = _from_behind(resets) if bidirectional else None
+        tapes.append(tuple(tuple(run.tape for run in runs) for runs in of_layer))
+        if all_states:
+            states.append(tuple(_joined([run.y for run in both]) for both in zip(*of_layer, strict=True)))
+            y = states[-1][0]
+        else:
+            y = _joined([runs[0].y for runs in of_layer])
         mask = None
-        if dropout > 0.0 and number < len(layers) - 1:
-            mask = dropout_mask(y.shape, y.dtype, dropout, rng)
-            y = y * mask
-        tapes.append(tape)
-        masks.append(mask)
-        last.append(tuple(states))
-    return y, tuple(last), StackTape(tuple(tapes), tuple(masks))
+        if number < n_layers - 1:
+            if masks is not None:
+                mask = masks[number]
+            elif dropout > 0.0:
+                mask = dropout_mask(y.shape, y.dtype, dropout, rng)
+        y = y if mask is None else y * mask
+        used.append(mask)
+    return StackForward(y, tuple(last), StackTape(tuple(tapes), tuple(used)), tuple(states))
 
 
 def backward(
-    tape: StackTape, dy: Array | None = None, dlast: Sequence[Sequence[Array | None] | None] | None = None
+    tape: StackTape,
+    dy: Array | None = None,
+    dlast: Sequence[Sequence[Array | None] | None] | None = None,
+    dstates: Sequence[Sequence[Array | None] | None] | None = None,
 ) -> StackGradients:
-    """Return the gradients of a scalar of which dy (T, B, H) and dlast (as `States`) are the gradients.
+    """Return the gradients of a scalar of which dy, dlast and dstates are the gradients.
 
-    None, for dy, dlast, a layer of it or a state of a layer, stands for zeros.
+    dy (T, B, D*H); dlast as `States`; dstates, where all states were asked for, as `StackForward.states`.
+    None, for any of them, a layer or a state of it, stands for zeros.
     """
-    dlasts = _per_layer("dlast", dlast, tape.tapes)
-    gradients = []
+    n_directions = len(tape.tapes[0])
+    dlasts = _for_each("dlast", dlast, [tapes for directions in tape.tapes for tapes in directions])
+    of_states = _for_each("dstates", dstates, tape.tapes)
+    gradients: list[Gradients] = []
     dx = dy
-    for layer, mask, dstates in zip(reversed(tape.tapes), reversed(tape.masks), reversed(dlasts), strict=True):
-        if mask is not None:
-            dx = dx * mask
-        if dx is None and all(state is None for state in dstates or ()):
-            dx = _zeros_like_y(layer)
-        result = functional.backward(layer, dx, dstates)
-        dx = result.x
-        gradients.append(result)
-    gradients.reverse()
+    for number in reversed(range(len(tape.tapes))):
+        mask = tape.masks[number]
+        dx = dx if mask is None or dx is None else dx * mask
+        n_states = len(tape.tapes[number][0])
+        d_outputs = [dx, *[None] * (n_states - 1)]
+        for k, gradient in enumerate(of_states[number] or ()):
+            if gradient is not None:
+                d_outputs[k] = gradient if d_outputs[k] is None else d_outputs[k] + gradient
+        of_layer = [
+            _backward_of(tapes, [_part(d, direction, n_directions) for d in d_outputs], dlasts[place])
+            for direction, tapes in enumerate(tape.tapes[number])
+            for place in (number * n_directions + direction,)
+        ]
+        dx = of_layer[0].x if n_directions == 1 else of_layer[0].x + of_layer[1].x
+        gradients[:0] = of_layer
     return StackGradients(dx, tuple(g.weights for g in gradients), tuple(tuple(g.initial) for g in gradients))
-
-
-def _zeros_like_y(tape: functional.Tape) -> Array:
-    problem = tape.problem
-    return problem.library.back(np.zeros((problem.T, problem.B, problem.H), problem.dtype))
 
 
 def step(
     cell: Cell, x: Array, layers: Sequence[Weights], states: States | None = None, *, backend: str | None = None
 ) -> States:
-    """Take one time step: x (B, I) and the states, None for zeros, to the new states. The output is `result[-1][0]`."""
+    """Take one time step, in one direction: x (B, I) and the states, None for zeros, to the new states.
+
+    The output is `result[-1][0]`.
+    """
     new = []
-    for weights, state in zip(layers, _per_layer("states", states, layers), strict=True):
+    for weights, state in zip(layers, _for_each("states", states, layers), strict=True):
         stepped = tuple(functional.step(cell, x, weights, state, backend=backend))
         x = cast_like(stepped[0], x)  # the states of 16-bit layers have 32 bits
         new.append(stepped)
     return tuple(new)
 
 
-def _per_layer(argument: str, values: Iterable[Any] | None, layers: Sequence[Any]) -> list[Any]:
+def _backward_of(
+    tapes: Sequence[functional.Tape], d_outputs: Sequence[Array | None], dlast: Sequence[Array | None] | None
+) -> Gradients:
+    """The gradients of one layer and direction: the sum over the runs that gave its states."""
+    problem = tapes[0].problem
+    d_states = [dlast, *[None] * (len(tapes) - 1)]
+    if all(d is None for d in d_outputs) and all(state is None for state in dlast or ()):
+        zeros = problem.library.back(np.zeros((problem.T, problem.B, problem.H), problem.dtype))
+        d_outputs = [zeros, *d_outputs[1:]]
+    found = [
+        (tape.problem.cell, functional.backward(tape, d_output, None if states is None else tuple(states)))
+        for tape, d_output, states in zip(tapes, d_outputs, d_states, strict=True)
+        if d_output is not None or any(state is not None for state in states or ())
+    ]
+    return reduce(lambda a, b: _sum(a, b, problem.cell), found)[1]
+
+
+def _sum(a: tuple[Cell, Gradients], b: tuple[Cell, Gradients], cell: Cell) -> tuple[Cell, Gradients]:
+    """The sum of the gradients of two variants of the cell, whose initial states lie in the order of each."""
+    ours, theirs = (dict(g.weights.items()) for _, g in (a, b))
+    states, others = (dict(zip(variant.states, g.initial, strict=True)) for variant, g in (a, b))
+    weights = Weights.of({name: array + theirs[name] for name, array in ours.items()}, cell.vectors)
+    initial = tuple(states[name] + others[name] for name in cell.states)
+    return cell, Gradients(a[1].x + b[1].x, weights, initial)
+
+
+def _in_order(states: Any, cell: Cell, variant: Cell) -> Any:
+    """An array for each of the cell's states, in the variant's order of them; as they are where they are not that."""
+    if variant is cell or not isinstance(states, tuple | list) or len(states) != len(cell.states):
+        return states
+    named = dict(zip(cell.states, states, strict=True))
+    return tuple(named[state] for state in variant.states)
+
+
+def _part(gradient: Array | None, direction: int, n_directions: int) -> Array | None:
+    """One direction's part of a (T, B, D*H) gradient."""
+    if gradient is None or n_directions == 1:
+        return gradient
+    hidden = gradient.shape[-1] // n_directions
+    return gradient[..., direction * hidden : (direction + 1) * hidden]
+
+
+def _joined(arrays: Sequence[Array]) -> Array:
+    """Arrays of one library side by side along their last axis; a single one as it is."""
+    if len(arrays) == 1:
+        return arrays[0]
+    module = sys.modules[type(arrays[0]).__module__.partition(".")[0]]
+    return module.cat(arrays, -1) if hasattr(module, "cat") else module.concatenate(arrays, axis=-1)
+
+
+def _from_behind(resets: np.ndarray[Any, Any] | None) -> np.ndarray[Any, Any] | None:
+    """Resets (T, B) that cut a sequence where these do, for the way back: there, step t-1 comes after step t."""
+    if resets is None:
+        return None
+    shifted = np.zeros_like(resets)
+    shifted[:-1] = resets[1:]
+    return shifted
+
+
+def _for_each(argument: str, values: Iterable[Any] | None, layers: Sequence[Any]) -> list[Any]:
     """Return one value for each layer, None where there are none."""
     if not layers:
         raise ArgumentError("layers", "at least one layer", "none")

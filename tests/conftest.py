@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+
 import pytest
 from hypothesis import settings
+
+# Read when Keras is imported; it writes a file to its folder.
+os.environ["KERAS_BACKEND"] = "torch"
+os.environ.setdefault("KERAS_HOME", tempfile.mkdtemp(prefix="keras-"))
 
 pytest.register_assert_rewrite("support")
 

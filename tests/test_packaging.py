@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 IMPORT_SECONDS = 0.3
-LAZY = {"cupy", "matplotlib", "numba", "rich", "safetensors", "torch"}
+LAZY = {"cupy", "jax", "keras", "matplotlib", "numba", "rich", "safetensors", "tensorflow", "torch"}
 
 
 def python(code: str, *options: str, cwd: Path) -> str:

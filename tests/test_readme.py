@@ -60,7 +60,7 @@ def test_python_runs(document, monkeypatch):
 
 def test_the_documents_have_code():
     assert {"README.md", "CONTRIBUTING.md", "docs/cells.md", "docs/semantics.md"} <= set(DOCUMENTS)
-    assert len(blocks("README.md", "python")) == 4
+    assert len(blocks("README.md", "python")) == 5
     assert len(commands()) >= 9
 
 

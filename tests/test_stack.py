@@ -34,7 +34,7 @@ def test_is_one_layer_after_the_other(name):
     cell, rng = cells.ALL[name], np.random.default_rng(0)
     x, layers, start = rng.normal(size=(T, B, I)), make(cell), random_states(cell, rng)
     lengths = np.array([5, 0, 3])
-    y, last, _ = stack.forward(cell, x, layers, start, lengths=lengths)
+    y, last, *_ = stack.forward(cell, x, layers, start, lengths=lengths)
     y0, last0, _ = rnn_gpu.forward(cell, x, layers[0], start[0], lengths=lengths)
     y1, last1, _ = rnn_gpu.forward(cell, y0, layers[1], start[1], lengths=lengths)
     assert np.array_equal(y, y1)
@@ -51,7 +51,7 @@ def test_gradients_match_finite_differences_through_dropout():
         return stack.forward(cell, x, layers, start, dropout=0.4, rng=np.random.default_rng(7), save=save)
 
     def objective():
-        y, last, _ = run(save=False)
+        y, last, *_ = run(save=False)
         pairs = zip(last, dlast, strict=True)
         return np.sum(y * dy) + sum(np.sum(a * b) for p, q in pairs for a, b in zip(p, q, strict=True))
 
@@ -79,7 +79,7 @@ def test_dropout_is_only_between_layers():
     plain, dropped = (stack.forward(cell, x, layers, dropout=p, rng=np.random.default_rng(0))[1] for p in (0.0, 0.5))
     assert np.array_equal(plain[0][0], dropped[0][0])
     assert not np.array_equal(plain[1][0], dropped[1][0])
-    y, _, _ = stack.forward(cell, x, layers[:1], dropout=0.5, rng=np.random.default_rng(0))
+    y, *_ = stack.forward(cell, x, layers[:1], dropout=0.5, rng=np.random.default_rng(0))
     assert np.array_equal(y, stack.forward(cell, x, layers[:1])[0])
 
 
@@ -93,7 +93,7 @@ def test_the_mask_drops_its_share_and_keeps_the_mean():
 def test_steps_are_the_forward_pass():
     cell, rng = cells.lstm, np.random.default_rng(3)
     x, layers = rng.normal(size=(T, B, I)), make(cell, layers=3)
-    y, last, _ = stack.forward(cell, x, layers, save=False)
+    y, last, *_ = stack.forward(cell, x, layers, save=False)
     states = None
     for t in range(T):
         states = stack.step(cell, x[t], layers, states)
@@ -121,7 +121,7 @@ def test_bad_calls_name_the_argument():
 def test_steps_of_16_bit_layers():
     layers = [rnn_gpu.init_weights(cells.lstm, 4, 4, dtype="float16", seed=k) for k in range(2)]
     x = np.random.default_rng(0).standard_normal((3, 2, 4)).astype(np.float16)
-    y, last, _ = stack.forward(cells.lstm, x, layers, backend="numpy_cpu")
+    y, last, *_ = stack.forward(cells.lstm, x, layers, backend="numpy_cpu")
     states = None
     for x_t in x:
         states = stack.step(cells.lstm, x_t, layers, states, backend="numpy_cpu")
@@ -132,9 +132,76 @@ def test_steps_of_16_bit_layers():
 def test_no_gradient_for_the_top_layer_is_one_of_zeros():
     layers = [rnn_gpu.init_weights(cells.rnn, 3, 3, dtype="float64", seed=k) for k in range(2)]
     x = np.random.default_rng(0).standard_normal((4, 2, 3))
-    _, last, tape = stack.forward(cells.rnn, x, layers, backend="numpy_cpu")
+    _, last, tape, _ = stack.forward(cells.rnn, x, layers, backend="numpy_cpu")
     dlast = [tuple(map(np.ones_like, last[0])), None]
     gradients = stack.backward(tape, None, dlast)
     alone = rnn_gpu.backward(rnn_gpu.forward(cells.rnn, x, layers[0], backend="numpy_cpu").tape, None, dlast[0])
     np.testing.assert_array_equal(gradients.x, alone.x)
     assert not any(array.any() for _, array in gradients.layers[1].items())
+
+
+def both_ways(cell, layers=2, seed=0):
+    return [
+        rnn_gpu.init_weights(cell, I if place < 2 else 2 * H, H, dtype="float64", seed=seed + place)
+        for place in range(2 * layers)
+    ]
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru_2014", "lstm_peephole"])
+def test_both_directions_and_all_states_have_right_gradients(name):
+    cell, rng = cells.ALL[name], np.random.default_rng(5)
+    x, layers, start = rng.normal(size=(T, B, I)), both_ways(cell), random_states(cell, rng, 4)
+    lengths, resets = np.array([5, 0, 3]), rng.random((T, B)) < 0.3
+    masks = [(rng.random((T, B, 2 * H)) < 0.5) * 2.0]
+
+    def run():
+        return stack.forward(cell, x, layers, start, lengths, resets, bidirectional=True, masks=masks, all_states=True)
+
+    found = run()
+    assert np.array_equal(found.states[1][0], found.y)
+    dy, dlast = rng.normal(size=found.y.shape), random_states(cell, rng, 4)
+    dstates = [[rng.normal(size=state.shape) for state in layer] for layer in found.states]
+
+    def objective():
+        now = run()
+        pairs = [(now.y, dy)]
+        pairs += [pair for a, b in zip(now.last, dlast, strict=True) for pair in zip(a, b, strict=True)]
+        pairs += [pair for a, b in zip(now.states, dstates, strict=True) for pair in zip(a, b, strict=True)]
+        return sum(np.sum(a * b) for a, b in pairs)
+
+    grads = stack.backward(found.tape, dy, dlast, dstates)
+    checked = [(x, grads.x)]
+    for place, layer in enumerate(layers):
+        of_layer = dict(grads.layers[place].items())
+        checked += [(array, of_layer[key]) for key, array in layer.items()]
+        checked += list(zip(start[place], grads.initial[place], strict=True))
+    for array, gradient in checked:
+        for index in map(tuple, rng.integers(0, array.shape, size=(3, array.ndim))):
+            kept = array[index]
+            array[index] = kept + 1e-5
+            above = objective()
+            array[index] = kept - 1e-5
+            below = objective()
+            array[index] = kept
+            np.testing.assert_allclose(gradient[index], (above - below) / 2e-5, rtol=1e-6, atol=1e-8)
+
+
+def test_resets_cut_both_directions_at_one_place():
+    cell, rng = cells.gru, np.random.default_rng(6)
+    x, layers = rng.normal(size=(T, 1, I)), both_ways(cell)
+    resets = np.zeros((T, 1), bool)
+    resets[[2, 3]] = True
+    whole = stack.forward(cell, x, layers, resets=resets, bidirectional=True).y
+    pieces = [stack.forward(cell, part, layers, bidirectional=True).y for part in np.split(x, [2, 3])]
+    np.testing.assert_allclose(whole, np.concatenate(pieces), rtol=1e-12, atol=1e-14)
+
+
+def test_bad_calls_of_both_directions():
+    cell, rng = cells.rnn, np.random.default_rng(7)
+    x, layers = rng.normal(size=(T, B, I)), both_ways(cell)
+    with pytest.raises(ArgumentError, match="layers: expected two Weights for each bidirectional layer, got 3"):
+        stack.forward(cell, x, layers[:3], bidirectional=True)
+    with pytest.raises(ArgumentError, match="reverse: expected False, as a bidirectional stack runs both ways"):
+        stack.forward(cell, x, layers, reverse=True, bidirectional=True)
+    with pytest.raises(ArgumentError, match="masks: expected 1 arrays, one between two layers, got 2"):
+        stack.forward(cell, x, layers, bidirectional=True, masks=[x, x])

@@ -136,7 +136,7 @@ class _Measurement:
 
     def _checked(self, call: Call, reference: Reference) -> tuple[Runner, Distance, float]:
         """Ours for the call, its error and the largest allowed. The first call of a cell in a mode is reported."""
-        mine = ours.runner(call, self._suite.backend)
+        mine = ours.runner(call, self._suite.backend, self._suite.modules)
         key = (call.case.cell.name, call.case.mode)
         start = time.perf_counter()
         ran = mine.run()

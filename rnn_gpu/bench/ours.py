@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 from rnn_gpu.bench.calls import Call
+from rnn_gpu.bench.peers.torch import module_runner
 from rnn_gpu.bench.runner import Results, Runner
 from rnn_gpu.functional import backward, forward, step
 
 __all__ = ["runner"]
 
 
-def runner(call: Call, backend: str) -> Runner:
-    """The call on this backend, by the public functions. Raises BackendError, when run, where it cannot."""
+def runner(call: Call, backend: str, modules: bool = False) -> Runner:
+    """The call on this backend, by the public functions or, with `modules`, by those of rnn_gpu.torch.
+
+    Raises BackendError, when run, where the backend cannot.
+    """
+    if modules:
+        return module_runner(call, importlib.import_module("rnn_gpu.torch"), backend=backend)
     cell, x, weights = call.case.cell, call.x, call.weights
 
     def run_forward() -> Any:

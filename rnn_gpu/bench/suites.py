@@ -31,6 +31,7 @@ class Suite:
     growth: shapes at which time is compared with that of GROWTH times as many steps.
     steps: shapes of streaming; T is the number of calls in a run. step_cells: cells that stream.
     backend: the one of ours that is measured. peers: whom it is compared with, by name.
+    modules: ours are the modules of rnn_gpu.torch, in place of the functions on arrays.
     """
 
     backend: str
@@ -43,6 +44,7 @@ class Suite:
     step_cells: Sequence[Cell]
     peers: Sequence[str]
     plan: Plan
+    modules: bool = False
 
     def groups(self) -> list[list[Case]]:
         """The cases; those of a group differ in the mode alone, and so share their numbers."""
@@ -123,5 +125,9 @@ _CPU_QUICK = replace(
     plan=Plan(seconds=0.1, least=3, turn=0.03),
 )
 
-SUITES: dict[str, tuple[Suite, Suite]] = {"cpu": (_CPU, _CPU_QUICK)}
+_TORCH, _TORCH_QUICK = (
+    replace(suite, peers=("torch",), growth=(), steps=(), modules=True) for suite in (_CPU, _CPU_QUICK)
+)
+
+SUITES: dict[str, tuple[Suite, Suite]] = {"cpu": (_CPU, _CPU_QUICK), "torch": (_TORCH, _TORCH_QUICK)}
 """By name: the whole suite, and the quick one."""

@@ -46,6 +46,7 @@ _EXAMPLES = """examples:
   rnn-gpu bench --quick                                     a first impression, in under a minute
   rnn-gpu bench --json cpu.json --plot cpu.png              the whole suite, a few minutes
   rnn-gpu bench --cells lstm gru --modes train --threads 1  a part of it
+  rnn-gpu bench --suite torch --modes train                 rnn_gpu.torch's modules beside torch.nn's
   rnn-gpu bench --cells mine:my_cell --shapes 64,32,128,256 your own cell, from mine.py in this folder
 
 A ratio is how many times as long the other takes: above 1, ours is faster. Results are compared with a float64
@@ -79,6 +80,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Measure, and print what came of it."""
     suite = _suite(arguments)
     check_backend(suite.backend)
+    if suite.modules and importlib.util.find_spec("torch") is None:
+        raise ArgumentError(
+            "suite", "torch, whose modules it measures (pip install 'rnn_gpu[torch]')", "none installed"
+        )
     peers, notes = _peers(suite, arguments.peers is not None)
     paths = _paths(arguments)
     report = Report(

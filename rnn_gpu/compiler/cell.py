@@ -7,6 +7,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from types import FunctionType
 
 from rnn_gpu.compiler import emit_cuda, emit_python, program
 from rnn_gpu.compiler.graph import Traced
@@ -25,6 +26,7 @@ class Cell:
     name, doc: of the function that was decorated.
     forget: the gate whose bias starts at 1 in Keras' initialisation, if any.
     vector_ranges: for each per-unit vector the range it is initialised in, or None for the scheme's own.
+    text: the function itself, for variants of the cell.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Cell:
     traced: Traced
     forget: str | None
     vector_ranges: Mapping[str, tuple[float, float] | None]
+    text: FunctionType
 
     @property
     def gates(self) -> tuple[str, ...]:

@@ -73,7 +73,7 @@ def cell(
         traced = tracer.trace(tracer.labels("gates", gates), tracer.labels("states", states), tuple(ranges))
         if forget is not None and forget not in traced.gates:
             tracer.fail(f"forget: expected one of the gates {', '.join(traced.gates)}, got {forget!r}")
-        return Cell(function.__name__, inspect.getdoc(function) or "", traced, forget, ranges)
+        return Cell(function.__name__, inspect.getdoc(function) or "", traced, forget, ranges, function)
 
     return decorate
 

@@ -79,7 +79,7 @@ class LanguageModel:
     def loss(self, chunk: Chunk, states: States | None = None, backend: str | None = None) -> tuple[float, States]:
         """Return the loss of a chunk, in nats, summed over its tokens, and the last states."""
         x = self.embedding[chunk.inputs]
-        y, last, _ = stack.forward(self.cell, x, self.layers, states, backend=backend, save=False)
+        y, last, *_ = stack.forward(self.cell, x, self.layers, states, backend=backend, save=False)
         return softmax.cross_entropy(_rows(y), self.softmax_w, self.softmax_b, chunk.targets.ravel()), last
 
     def gradients(
@@ -99,7 +99,7 @@ class LanguageModel:
         if dropout > 0.0:
             below = stack.dropout_mask(x.shape, x.dtype, dropout, rng)
             x = x * below
-        y, last, tape = stack.forward(
+        y, last, tape, _ = stack.forward(
             self.cell, x, self.layers, states, dropout=dropout, rng=rng, backend=backend, save=True
         )
         if dropout > 0.0:

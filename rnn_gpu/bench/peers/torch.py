@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rnn_gpu import cells
@@ -15,7 +15,7 @@ from rnn_gpu.bench.shapes import Case
 from rnn_gpu.compiler.cell import Cell
 from rnn_gpu.weights.torch import from_torch, to_torch
 
-__all__ = ["PEER"]
+__all__ = ["PEER", "module_runner"]
 
 _MODULES: dict[Cell, tuple[str, dict[str, str]]] = {
     cells.rnn: ("RNN", {}),
@@ -50,14 +50,22 @@ class _Torch:
 
     def runner(self, call: Call, threads: int) -> Runner:
         """forward and step without gradients (torch.no_grad); train through autograd, to x and all weights."""
-        return {"forward": _forward, "train": _train, "step": _step}[call.case.mode](call)
+        return module_runner(call, _torch().nn)
 
 
 PEER = _Torch()
 
 
-def _forward(call: Call) -> Runner:
-    torch, module, x = _torch(), _module(call), _tensor(call.x)
+def module_runner(call: Call, package: Any, **options: Any) -> Runner:
+    """The call by the modules of a package that has torch.nn's, torch.nn itself or rnn_gpu.torch.
+
+    options: attributes that each module is given.
+    """
+    return {"forward": _forward, "train": _train, "step": _step}[call.case.mode](call, package, options)
+
+
+def _forward(call: Call, package: Any, options: Mapping[str, Any]) -> Runner:
+    torch, module, x = _torch(), _module(call, package, options), _tensor(call.x)
 
     def run() -> Any:
         with torch.no_grad():
@@ -66,8 +74,8 @@ def _forward(call: Call) -> Runner:
     return Runner(run, lambda ran: _outputs(call.case.cell, *ran))
 
 
-def _train(call: Call) -> Runner:
-    torch, module, dy = _torch(), _module(call), _tensor(call.dy)
+def _train(call: Call, package: Any, options: Mapping[str, Any]) -> Runner:
+    torch, module, dy = _torch(), _module(call, package, options), _tensor(call.dy)
     x = _tensor(call.x).requires_grad_()
     parameters = dict(module.named_parameters())
     inputs = [x, *parameters.values()]
@@ -85,12 +93,13 @@ def _train(call: Call) -> Runner:
     return Runner(run, results)
 
 
-def _step(call: Call) -> Runner:
+def _step(call: Call, package: Any, options: Mapping[str, Any]) -> Runner:
     cell = call.case.cell
     torch, x = _torch(), _tensor(call.x)
-    name, options = _MODULES[cell]
-    module = getattr(torch.nn, f"{name}Cell")(call.case.shape.I, call.case.shape.H, dtype=x.dtype, **options)
+    name, arguments = _MODULES[cell]
+    module = getattr(package, f"{name}Cell")(call.case.shape.I, call.case.shape.H, dtype=x.dtype, **arguments)
     module.load_state_dict({key.removesuffix("_l0"): value for key, value in _state_dict(call).items()})
+    vars(module).update(options)
 
     def run() -> Any:
         state = None
@@ -107,12 +116,12 @@ def _step(call: Call) -> Runner:
     return Runner(run, results)
 
 
-def _module(call: Call) -> Any:
-    torch = _torch()
-    name, options = _MODULES[call.case.cell]
+def _module(call: Call, package: Any, options: Mapping[str, Any]) -> Any:
+    name, arguments = _MODULES[call.case.cell]
     dtype = _tensor(call.x).dtype
-    module = getattr(torch.nn, name)(call.case.shape.I, call.case.shape.H, dtype=dtype, **options)
+    module = getattr(package, name)(call.case.shape.I, call.case.shape.H, dtype=dtype, **arguments)
     module.load_state_dict(_state_dict(call))
+    vars(module).update(options)
     return module
 
 

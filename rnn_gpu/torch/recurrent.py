@@ -1,0 +1,252 @@
+"""What the modules RNN, LSTM and GRU share: torch.nn's behaviour, in front of `rnn_gpu.stack`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+from rnn_gpu.compiler.cell import Cell
+from rnn_gpu.errors import ArgumentError, ArgumentTypeError
+from rnn_gpu.torch import projection
+from rnn_gpu.torch.execution import Call, cell_of, key_of
+from rnn_gpu.torch.operators import run
+from rnn_gpu.torch.parameters import autocast, parameter_names, parameter_shapes
+
+__all__ = ["Recurrent"]
+
+
+class Recurrent(nn.RNNBase):
+    """What RNN, LSTM and GRU share. Use those; torch's own RNNBase has their common attributes and checks.
+
+    Besides the arguments of torch.nn's module of that name:
+
+    cell: any cell, in place of the module's own; its parameters have torch's names where torch has such, and a per-unit
+        vector v of layer 0 is `v_l0`. The state is one tensor, or a tuple where the cell has several.
+    recompute: keep only the states for the backward pass, which computes the rest once more.
+    backend: the backend's name; else RNN_GPU_BACKEND, else the first that can run the call.
+
+    Initial values are torch's: uniform in +-1/sqrt(hidden_size), and so are those of a cell's vectors unless the cell
+    declares a range. Errors are torch's where torch checks the same; others are `rnn_gpu.errors`.
+    """
+
+    def __init__(
+        self,
+        mode: str,
+        own: Cell,
+        cell: Cell | None,
+        *arguments: Any,
+        recompute: bool = False,
+        backend: str | None = None,
+        device: Any = None,
+        dtype: Any = None,
+        **options: Any,
+    ) -> None:
+        if cell is not None and not isinstance(cell, Cell):
+            raise ArgumentTypeError("cell", "a cell, such as rnn_gpu.cells.lstm", repr(cell))
+        if not isinstance(recompute, bool):
+            raise ArgumentTypeError("recompute", "a bool", repr(recompute))
+        chosen = own if cell is None else cell
+        if (len(chosen.states) > 1 and type(self)._one_state) or (len(chosen.states) == 1 and type(self)._two_states):
+            expected = "one state" if type(self)._one_state else "two states or more"
+            raise ArgumentError("cell", f"a cell with {expected}", f"{chosen!r}")
+        # torch makes its own parameters, or for another cell only checks the arguments: "meta" takes neither memory
+        # nor random numbers.
+        options |= {"device": device if cell is None else "meta", "dtype": dtype}
+        super().__init__(mode, *arguments, **options)
+        if self.proj_size and cell is not None:
+            raise ArgumentError("proj_size", f"0, as cell {cell.name} has no projection", repr(self.proj_size))
+        chosen = projection.lstm_projection if self.proj_size else chosen
+        self.recompute = recompute
+        self.backend = backend
+        self._key = key_of(chosen)
+        self._state_names = chosen.states
+        self._names = " ".join(parameter_shapes(chosen, 1, 1, self.bias))
+        if cell is not None:
+            self._register_parameters(device, dtype)
+            self.reset_parameters()
+
+    _one_state = _two_states = False
+    """Whether the module takes cells with one state only, or with several only."""
+
+    @property
+    def cell(self) -> Cell:
+        """The cell that the module runs."""
+        return cell_of(self._key)
+
+    def _register_parameters(self, device: Any, dtype: Any) -> None:
+        """The cell's parameters in place of torch's."""
+        for name in self._flat_weights_names:
+            delattr(self, name)
+        self._flat_weights_names, self._all_weights = [], []
+        n_directions = 2 if self.bidirectional else 1
+        for layer in range(self.num_layers):
+            inputs = self.input_size if layer == 0 else self.hidden_size * n_directions
+            for suffix in ("", "_reverse")[:n_directions]:
+                shapes = parameter_shapes(self.cell, inputs, self.hidden_size, self.bias)
+                names = parameter_names(shapes, f"_l{layer}{suffix}")
+                for name, shape in zip(names, shapes.values(), strict=True):
+                    setattr(self, name, nn.Parameter(torch.empty(shape, device=device, dtype=dtype)))
+                self._flat_weights_names.extend(names)
+                self._all_weights.append(names)
+        self._init_flat_weights()
+
+    def reset_parameters(self) -> None:
+        """Draw all parameters anew."""
+        super().reset_parameters()
+        ranges = self.cell.vector_ranges if hasattr(self, "_key") else {}
+        for name, parameter in self.named_parameters():
+            limits = ranges.get(name.rpartition("_l")[0])
+            if limits is not None:
+                nn.init.uniform_(parameter, *limits)
+
+    def flatten_parameters(self) -> None:
+        """Nothing: the kernels read the parameters where they are."""
+
+    def forward(
+        self,
+        input: Any,
+        hx: Any = None,
+        *,
+        lengths: Any = None,
+        resets: Any = None,
+        return_states: bool = False,
+    ) -> tuple[Any, ...]:
+        """Run the layers. Returns (output, h_n), or (output, (h_n, c_n)) for cells of several states, as torch.nn does.
+
+        input: (T, B, I), (B, T, I) if batch_first, (T, I) for one sequence, or a PackedSequence.
+        hx: a (num_layers * num_directions, B, H) a state, or None for zeros.
+        lengths: (B,) integers from 0 to T in any order: at and after a row's end the output is 0 and the state stays,
+            and the backward direction starts at the row's own end.
+        resets: (T, B) bools, (B, T) if batch_first: the states are zeroed before step t of that row, in both
+            directions as if the pieces were separate sequences.
+        return_states: return a third value, for each layer a tuple with, for each state, its values after all steps,
+            shaped as the output: those of an LSTM are all its h_t and c_t. It costs one more run a further state.
+
+        Raises torch's errors for shapes and dtypes that torch.nn refuses, ArgumentError and BackendError for others.
+        """
+        packed = input if isinstance(input, PackedSequence) else None
+        if packed is not None and (lengths is not None or resets is not None or return_states):
+            raise ArgumentError("input", "a tensor where lengths, resets or return_states are given", "PackedSequence")
+        if packed is not None:
+            self.check_input(packed.data, packed.batch_sizes)
+            x, lengths = pad_packed_sequence(PackedSequence(packed.data, packed.batch_sizes))
+        else:
+            x = input
+            if x.dim() == 2:
+                return self._one_sequence(x, hx, lengths, resets, return_states)
+            self.check_input(x, None)
+        time_first = packed is not None or not self.batch_first
+        x = x if time_first else x.transpose(0, 1)
+        initial = self._initial(x, hx, None if packed is None else packed.sorted_indices)
+        if resets is not None and not time_first:
+            resets = torch.as_tensor(resets).transpose(0, 1)
+        output: Any
+        output, last, states = self._run(x, initial, _tensor(lengths), _tensor(resets), return_states)
+
+        state_sizes = [self.proj_size or self.hidden_size, *[self.hidden_size] * (len(last) - 1)]
+        finals = [state[..., :size] if self.proj_size else state for state, size in zip(last, state_sizes, strict=True)]
+        if packed is not None:
+            data = pack_padded_sequence(output, lengths).data
+            output = PackedSequence(data, packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices)
+            if packed.unsorted_indices is not None:
+                finals = [state.index_select(1, packed.unsorted_indices) for state in finals]
+        elif not time_first:
+            output = output.transpose(0, 1)
+        h_n = finals[0] if len(finals) == 1 else tuple(finals)
+        if not return_states:
+            return output, h_n
+        return output, h_n, tuple(tuple(s if time_first else s.transpose(0, 1) for s in layer) for layer in states)
+
+    def _one_sequence(self, x: Tensor, hx: Any, lengths: Any, resets: Any, return_states: bool) -> tuple[Any, ...]:
+        """A sequence without an axis for the batch."""
+        if lengths is not None or resets is not None:
+            raise ArgumentError("input", "3 axes where lengths or resets are given", f"shape {tuple(x.shape)}")
+        batch = 0 if self.batch_first else 1
+        if hx is not None:
+            states = (hx,) if isinstance(hx, Tensor) else tuple(hx)
+            if any(state.dim() != 2 for state in states):
+                raise RuntimeError("For unbatched 2-D input, hx should also be 2-D, (num_layers * num_directions, H)")
+            hx = tuple(state.unsqueeze(1) for state in states)
+            hx = hx[0] if len(hx) == 1 else hx
+        y, h_n, *states_of = self.forward(x.unsqueeze(batch), hx, return_states=return_states)
+        h_n = h_n.squeeze(1) if isinstance(h_n, Tensor) else tuple(state.squeeze(1) for state in h_n)
+        more = [tuple(tuple(state.squeeze(batch) for state in layer) for layer in each) for each in states_of]
+        return y.squeeze(batch), h_n, *more
+
+    def _initial(self, x: Tensor, hx: Any, order: Tensor | None) -> list[Tensor]:
+        """The initial states as the operator takes them, checked; none for None."""
+        if hx is None:
+            return []
+        names = self._state_names
+        states = [hx] if isinstance(hx, Tensor) else list(hx)
+        if len(states) != len(names):
+            raise ArgumentError("hx", f"{len(names)} tensors ({', '.join(names)})", f"{len(states)}")
+        rows = len(self._all_weights)
+        sizes = [self.proj_size or self.hidden_size, *[self.hidden_size] * (len(names) - 1)]
+        for k, (state, size) in enumerate(zip(states, sizes, strict=True)):
+            message = (
+                "Expected hidden size {}, got {}" if len(states) == 1 else f"Expected hidden[{k}] size {{}}, got {{}}"
+            )
+            self.check_hidden_size(state, (rows, x.shape[1], size), message)
+        if order is not None:
+            states = [state.index_select(1, order) for state in states]
+        return [projection.padding_of(states[0], self.hidden_size), *states[1:]] if self.proj_size else states
+
+    def _run(
+        self, x: Tensor, initial: list[Tensor], lengths: Tensor | None, resets: Tensor | None, all_states: bool
+    ) -> tuple[Tensor, tuple[Tensor, ...], list[tuple[Tensor, ...]]]:
+        weights = [getattr(self, name) for name in self._flat_weights_names]
+        n_directions = 2 if self.bidirectional else 1
+        if self.proj_size:
+            weights = self._padded(weights)
+        x, weights, initial = autocast(x, weights, initial)
+        masks = None
+        if self.training and self.dropout > 0.0 and self.num_layers > 1:
+            shape = (self.num_layers - 1, *x.shape[:2], n_directions * self.hidden_size)
+            kept = 1.0 - self.dropout
+            masks = x.new_empty(shape).bernoulli_(kept).div_(kept) if kept else x.new_zeros(shape)
+        call = Call(
+            self._key, self._names, self.hidden_size, self.bidirectional, False, all_states, self.recompute,
+            self.backend or "", False,
+        )  # fmt: skip
+        y, last, states = run(x, weights, initial, lengths, resets, masks, call)
+        if self.proj_size:
+            y = self._cut(y)
+        layers = [
+            tuple(self._cut(s) if self.proj_size and k == 0 else s for k, s in enumerate(layer)) for layer in states
+        ]
+        return y, last.unbind(0), layers
+
+    def _padded(self, weights: list[Tensor]) -> list[Tensor]:
+        """Parameters of a projected LSTM as its cell takes them."""
+        result = []
+        per_layer = len(self._all_weights[0])
+        for place in range(len(self._all_weights)):
+            layer = weights[place * per_layer : (place + 1) * per_layer]
+            n_directions = 2 if self.bidirectional else 1
+            below = n_directions if place >= n_directions else 0
+            result += projection.padded(layer, self.hidden_size, layer[0].shape[1], below)
+        return result
+
+    def _cut(self, y: Tensor) -> Tensor:
+        """A projected output (T, B, D*H) without its padding, (T, B, D*P)."""
+        if not self.bidirectional:
+            return y[..., : self.proj_size]
+        cut: Tensor = torch.unflatten(y, -1, (2, self.hidden_size))[..., : self.proj_size].flatten(-2)
+        return cut
+
+    def extra_repr(self) -> str:
+        """torch's, and what is not its default."""
+        parts = [super().extra_repr()]
+        if self.cell.name not in ("rnn", "rnn_relu", "lstm", "gru", "lstm_projection"):
+            parts.append(f"cell={self.cell.name}")
+        parts += ["recompute=True"] if self.recompute else []
+        parts += [f"backend={self.backend!r}"] if self.backend else []
+        return ", ".join(parts)
+
+
+def _tensor(values: Any) -> Tensor | None:
+    return values if values is None or isinstance(values, Tensor) else torch.as_tensor(values)
