@@ -37,6 +37,8 @@ class Backend(Protocol):
     description: str
     device_kind: str
     """The kind of device whose arrays it takes: "cpu" or "cuda". Dispatch sees to it that it is given no others."""
+    copies_host_arrays: bool
+    """Whether, where it is asked for by name, it takes host arrays too: copies them to its device, and results back."""
     batch_invariant: bool
     """Whether a row's result is the same bits whichever other rows are in the batch."""
     uses_blas: bool
@@ -87,6 +89,7 @@ class _Backends(Mapping[str, Backend]):
 
 BACKENDS: Mapping[str, Backend] = _Backends(
     {
+        "numba_cuda": "rnn_gpu.kernels.numba_cuda",
         "numba_cpu": "rnn_gpu.kernels.numba_cpu",
         "numpy_cpu": "rnn_gpu.kernels.numpy_cpu",
     }
@@ -126,7 +129,7 @@ class Explanation:
 def explain(problem: Problem, backend: str | None) -> Explanation:
     """Say which backend runs the problem. Raises ArgumentError for a backend that does not exist."""
     asked_for = _asked_for(backend)
-    reasons = {name: _reason(BACKENDS[name], problem) for name in BACKENDS}
+    reasons = {name: _reason(BACKENDS[name], problem, asked_for) for name in BACKENDS}
     candidates = [asked_for] if asked_for else list(BACKENDS)
     chosen = next((name for name in candidates if reasons[name] is None), None)
     plan = None if chosen is None else BACKENDS[chosen].plan(problem)
@@ -143,7 +146,7 @@ def select(problem: Problem, backend: str | None) -> Backend:
     reasons = {}
     for name in [asked_for] if asked_for else BACKENDS:
         candidate = BACKENDS[name]
-        reason = _reason(candidate, problem)
+        reason = _reason(candidate, problem, asked_for)
         if reason is None:
             return candidate
         reasons[name] = reason
@@ -164,8 +167,9 @@ def _asked_for(backend: str | None) -> str | None:
     return backend
 
 
-def _reason(backend: Backend, problem: Problem) -> str | None:
-    if problem.library.kind != backend.device_kind:  # first, as it imports nothing
+def _reason(backend: Backend, problem: Problem, asked_for: str | None) -> str | None:
+    copied = problem.library.kind == "cpu" and backend.copies_host_arrays and asked_for == backend.name
+    if problem.library.kind != backend.device_kind and not copied:  # first, as it imports nothing
         return f"x is a {problem.library}; this backend takes {_TAKES[backend.device_kind]}"
     return backend.unavailable() or backend.refuses(problem)
 

@@ -18,6 +18,7 @@ class Fake:
 
     description = "for these tests"
     device_kind = "cpu"
+    copies_host_arrays = False
     batch_invariant = False
 
     def __init__(self, name, *, unavailable=None, refuses=None):

@@ -22,6 +22,7 @@ class _NumbaBackend:
     name = "numba_cpu"
     description = "compiled by Numba, SIMD and threads: every cell, option and dtype"
     device_kind = "cpu"
+    copies_host_arrays = False
     batch_invariant = True
     uses_blas = False
 

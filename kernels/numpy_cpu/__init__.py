@@ -19,6 +19,7 @@ class _NumpyBackend:
     name = "numpy_cpu"
     description = "vectorised NumPy, the reference: every cell, option and dtype"
     device_kind = "cpu"
+    copies_host_arrays = False
     batch_invariant = False  # BLAS picks its blocking by the number of rows
     uses_blas = True
 

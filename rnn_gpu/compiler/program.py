@@ -57,6 +57,17 @@ class Program:
         return tuple(stage for stage in reversed(self.stages) if stage in self.derived.transposed)
 
     @cached_property
+    def shares_gradient(self) -> bool:
+        """Whether the gradients of the input products are those of the recurrent ones, in the order of the stages.
+
+        So it is where every gate has both products, and their sum is all that the cell reads.
+        """
+        gates = [gate for stage in self.stages for gate in stage.gates]
+        return gates == list(self.traced.leaves("input")) and all(
+            self.derived.d_input.get(gate) is self.derived.d_recurrent.get(gate) for gate in gates
+        )
+
+    @cached_property
     def functions(self) -> tuple[Function, ...]:
         """The functions that have something to compute, in the order in which they run."""
         return tuple(f for f in (*self.forward, *self.backward, self.operands) if f.steps)

@@ -1,0 +1,86 @@
+"""All tuning numbers of this backend: one set for devices, one for the simulator, where every thread costs milliseconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rnn_gpu.kernels.numba_cuda.jit import SIMULATED
+
+__all__ = ["DEVICE", "SIMULATOR", "TRAITS", "Traits"]
+
+
+@dataclass(frozen=True)
+class Traits:
+    """Sizes of tiles and blocks. None of them changes a bit of what belongs to rows, but `chain` and `parts`.
+
+    threads: the most in a block of a sequence kernel; registers are allotted for as many.
+    shared: bytes of shared memory that a block may have; Numba launches with no more than 48 KB.
+    rows: the most batch rows that a thread owns, 1, 2 or 4.
+    chain: terms of a recurrent sum that one thread adds up before the sum is shared out; parts: the most shares, a power
+        of two.
+    chunk: terms of a staged operand in shared memory at a time, a multiple of `parts`.
+    units: the fewest hidden units of a block in the grid strategy; units_stepwise: those of a block in the stepwise
+        strategy where it makes whole sums, and fewer, but no less than `units_shared`, where sums are shared.
+    product_tile, product_depth: a block of a matrix product owns a square of this many sums, and takes this many terms
+        at a time; each thread owns a square of 4 x 4. product_chain: terms of one chain of additions there.
+    product_blocks: blocks that a product over time is cut into where its result is small.
+    wide: threads of a block in kernels that only copy or add up columns.
+    """
+
+    threads: int
+    shared: int
+    rows: int
+    chain: int
+    parts: int
+    chunk: int
+    units: int
+    units_stepwise: int
+    units_shared: int
+    product_tile: int
+    product_depth: int
+    product_chain: int
+    product_blocks: int
+    wide: int
+
+    def __post_init__(self) -> None:
+        assert self.parts & (self.parts - 1) == 0, "parts is a power of two"
+        assert self.chunk % self.parts == 0, "a chunk holds as many terms of each part"
+        assert self.rows in (1, 2, 4), "rows is 1, 2 or 4"
+        assert self.product_tile % 4 == 0, "a thread owns 4 x 4 sums"
+
+
+DEVICE = Traits(
+    threads=512,
+    shared=48 * 1024,
+    rows=4,
+    chain=64,
+    parts=8,
+    chunk=64,
+    units=4,
+    units_stepwise=64,
+    units_shared=16,
+    product_tile=64,
+    product_depth=16,
+    product_chain=512,
+    product_blocks=264,
+    wide=256,
+)
+
+SIMULATOR = Traits(
+    threads=64,
+    shared=48 * 1024,
+    rows=2,
+    chain=16,
+    parts=2,
+    chunk=8,
+    units=4,
+    units_stepwise=8,
+    units_shared=4,
+    product_tile=8,
+    product_depth=4,
+    product_chain=8,
+    product_blocks=2,
+    wide=4,
+)
+
+TRAITS = SIMULATOR if SIMULATED else DEVICE
