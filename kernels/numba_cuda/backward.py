@@ -12,7 +12,7 @@ from rnn_gpu.compiler.graph import Stage
 from rnn_gpu.kernels.numba_cuda import device, product, sequence
 from rnn_gpu.kernels.numba_cuda.cells import compiled_operands
 from rnn_gpu.kernels.numba_cuda.forward import Saved, rebuilt
-from rnn_gpu.kernels.numba_cuda.jit import kernel, launch
+from rnn_gpu.kernels.numba_cuda.jit import kernel
 from rnn_gpu.kernels.numba_cuda.memory import Queue, active
 from rnn_gpu.kernels.numba_cuda.plan import plan
 from rnn_gpu.kernels.numba_cuda.product import Matrix
@@ -69,10 +69,8 @@ def _input_gradient(queue: Queue, saved: Saved, arrays: Backward) -> Array:
     dx = queue.zeros(size) if problem.has_lengths else queue.empty(size)
     if prepared.weights.w_ih is None:
         rows, n_rows = prepared.rows, prepared.n_rows
-        launch(
-            _copy_rows, -(-n_rows * columns // TRAITS.wide), TRAITS.wide, queue.stream, 0,
-            arrays.dP, dx, queue.no_rows if rows is None else rows, int(rows is not None), columns, n_rows * columns,
-        )  # fmt: skip
+        listed = queue.no_rows if rows is None else rows
+        queue.over(n_rows * columns, _copy_rows, arrays.dP, dx, listed, int(rows is not None), columns)
         return dx
     product.multiply(
         queue,
@@ -197,28 +195,29 @@ def _computed_operands(queue: Queue, arrays: Backward, sizes: Sizes) -> Array:
     out = queue.empty(len(cell.stages) * size)
     kept = _Kept(arrays.vectors, arrays.lengths, arrays.resets, arrays.history, arrays.saved, out)
     run = _operands_kernel(compiled_operands(cell, queue.real))
-    launch(run, -(-size // TRAITS.wide), TRAITS.wide, queue.stream, 0, kept, sizes, size)
+    queue.over(size, run, kept, sizes)
     return out
 
 
 @lru_cache(maxsize=256)
 def _operands_kernel(operands: Any) -> Any:
     def every_operand(a: Any, s: Any, size: int) -> None:
-        """A thread a step, row and unit."""
-        i = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
-        if i < size:
+        i = cuda.grid(1)
+        while i < size:
             unit, rest = i % s.H, i // s.H
             row, t = rest % s.B, rest // s.B
             if not s.has_lengths or t < a.lengths[row]:
                 operands(a, s, t, row, unit)
+            i += cuda.gridsize(1)
 
     return kernel(every_operand)
 
 
 @kernel
 def _copy_rows(source: Array, out: Array, rows: Array, has_rows: int, columns: int, size: int) -> None:
-    """out[r] = source[r] for each row r of the list, or for all; a thread an element."""
-    i = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
-    if i < size:
+    """out[r] = source[r] for each row r of the list, or for all."""
+    i = cuda.grid(1)
+    while i < size:
         at = (rows[i // columns] if has_rows else i // columns) * columns + i % columns
         out[at] = source[at]
+        i += cuda.gridsize(1)

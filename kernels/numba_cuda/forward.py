@@ -9,7 +9,7 @@ import numpy as np
 
 from rnn_gpu.dispatch import Result
 from rnn_gpu.kernels.numba_cuda import device, product, sequence
-from rnn_gpu.kernels.numba_cuda.jit import kernel, launch
+from rnn_gpu.kernels.numba_cuda.jit import kernel
 from rnn_gpu.kernels.numba_cuda.memory import Queue, active
 from rnn_gpu.kernels.numba_cuda.packing import DeviceWeights, weights_of
 from rnn_gpu.kernels.numba_cuda.plan import plan, tile_of_step
@@ -91,10 +91,7 @@ def rebuilt(queue: Queue, saved: Saved) -> Array:
     lengths = queue.nothing_int
     if problem.has_lengths:
         lengths = queue.empty(n_rows, np.int32)
-        launch(
-            _ones_before_end, -(-n_rows // TRAITS.wide), TRAITS.wide, queue.stream, 0,
-            prepared.lengths, lengths, B, n_rows,
-        )  # fmt: skip
+        queue.over(n_rows, _ones_before_end, prepared.lengths, lengths, B)
     arrays = Forward(
         P=_input_product(queue, prepared),
         weights=prepared.weights.u(queue, "forward", tile),
@@ -134,10 +131,7 @@ def _input_product(queue: Queue, prepared: Prepared) -> Array:
         return prepared.x
     out = queue.empty(problem.T * problem.B * columns)
     if weights.w_ih is None:
-        launch(
-            _add_to_rows, -(-out.size // TRAITS.wide), TRAITS.wide, queue.stream, 0,
-            prepared.x, weights.b_ih, out, columns, problem.T * problem.B * columns,
-        )  # fmt: skip
+        queue.over(problem.T * problem.B * columns, _add_to_rows, prepared.x, weights.b_ih, out, columns)
         return out
     product.multiply(
         queue,
@@ -154,15 +148,17 @@ def _input_product(queue: Queue, prepared: Prepared) -> Array:
 
 @kernel
 def _add_to_rows(source: Array, row: Array, out: Array, columns: int, size: int) -> None:
-    """out = source + row for each row of a matrix; a thread an element."""
-    i = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
-    if i < size:
+    """out = source + row for each row of a matrix."""
+    i = cuda.grid(1)
+    while i < size:
         out[i] = source[i] + row[i % columns]
+        i += cuda.gridsize(1)
 
 
 @kernel
 def _ones_before_end(lengths: Array, out: Array, B: int, size: int) -> None:
-    """out[t * B + b] = 1 where t < lengths[b], else 0; a thread an element."""
-    i = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
-    if i < size:
+    """out[t * B + b] = 1 where t < lengths[b], else 0."""
+    i = cuda.grid(1)
+    while i < size:
         out[i] = 1 if i // B < lengths[i % B] else 0
+        i += cuda.gridsize(1)

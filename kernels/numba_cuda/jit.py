@@ -6,6 +6,7 @@ The simulator (NUMBA_ENABLE_CUDASIM=1) runs a kernel's threads as threads of Pyt
 from __future__ import annotations
 
 import linecache
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -57,6 +58,11 @@ def launch(kernel: Any, grid: Any, block: Any, stream: Any, shared: int, *argume
     if not SIMULATED:
         kernel[grid, block, stream, shared](*arguments)
         return
-    with warnings.catch_warnings():  # NumPy's scalars warn where a device gives inf or NaN
-        warnings.simplefilter("ignore", RuntimeWarning)
-        kernel[grid, block, stream, shared](*arguments)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(5e-6)  # the simulator waits for its threads in a loop, which would keep them from running
+    try:
+        with warnings.catch_warnings():  # NumPy's scalars warn where a device gives inf or NaN
+            warnings.simplefilter("ignore", RuntimeWarning)
+            kernel[grid, block, stream, shared](*arguments)
+    finally:
+        sys.setswitchinterval(interval)

@@ -59,8 +59,12 @@ class Queue:
 
     def fill(self, array: Array) -> None:
         """array[...] = 0."""
-        blocks = _blocks(array.size)
-        launch(_fill, blocks, TRAITS.wide, self.stream, 0, array, array.size)
+        self.over(array.size, _fill, array)
+
+    def over(self, size: int, kernel: Any, *arguments: Any) -> None:
+        """Launch a kernel whose threads share out `size` elements, its last argument."""
+        blocks = min(-(-size // TRAITS.wide), TRAITS.wide_blocks)
+        launch(kernel, blocks, TRAITS.wide, self.stream, 0, *arguments, size)
 
     def upload(self, array: np.ndarray[Any, Any]) -> Array:
         """A flat copy of a host array."""
@@ -94,7 +98,7 @@ class Queue:
 
     def copy(self, source: Array, out: Array) -> None:
         """out[...] = source, flat arrays of the working type and of one size."""
-        launch(_copy_kernel(1, False), _blocks(out.size), TRAITS.wide, self.stream, 0, source, out, 1, 1, out.size)
+        self.over(out.size, _copy_kernel(1, False), source, out, 1, 1)
 
     def flags(self, array: Array) -> Array:
         """A (T, B) bool array, of the host or the caller's on the device, as flat bytes."""
@@ -104,8 +108,7 @@ class Queue:
         if _is_contiguous(ours):
             return ours.view(np.uint8).reshape(-1)
         out = self.empty(ours.size, np.uint8)
-        shape = ours.shape
-        launch(_copy_kernel(2, False), _blocks(out.size), TRAITS.wide, self.stream, 0, ours, out, 1, shape[1], ours.size)
+        self.over(ours.size, _copy_kernel(2, False), ours, out, 1, ours.shape[1])
         return out
 
     def _ours(self, array: Array, name: str) -> Array:
@@ -124,7 +127,7 @@ class Queue:
         widen = name == "bfloat16"
         target = out.view(np.uint32) if widen else out
         run = _copy_kernel(len(source.shape), widen)
-        launch(run, _blocks(out.size), TRAITS.wide, self.stream, 0, source, target, shape[1], shape[2], out.size)
+        self.over(out.size, run, source, target, shape[1], shape[2])
 
     def stored(self, array: Array) -> Array:
         """A flat array of the working type in the problem's dtype: itself, or a rounded copy."""
@@ -134,7 +137,7 @@ class Queue:
         integers = _INTEGERS.get(dtype.name)
         out = self.empty(array.size, integers or dtype)
         source = array if integers is None else array.view(np.uint32)
-        launch(_narrow(integers is not None), _blocks(array.size), TRAITS.wide, self.stream, 0, source, out, array.size)
+        self.over(array.size, _narrow(integers is not None), source, out)
         return out
 
     def give(self, array: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
@@ -209,16 +212,13 @@ def _dummy(index: int, dtype: np.dtype[Any]) -> Array:
     return cuda.to_device(np.zeros(1, dtype))
 
 
-def _blocks(size: int) -> int:
-    return -(-size // TRAITS.wide)
-
-
 @kernel
 def _fill(out: Array, size: int) -> None:
-    """A thread an element."""
-    i = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
-    if i < size:
+    """out[...] = 0."""
+    i = cuda.grid(1)
+    while i < size:
         out[i] = 0
+        i += cuda.gridsize(1)
 
 
 @device
@@ -243,36 +243,40 @@ def _rounded_bits(bits: Any) -> Any:
 
 @cache
 def _copy_kernel(n_axes: int, widen: bool) -> Any:
-    """out = source in row-major order, a thread an element; source has any strides. b, c: its last two axes."""
+    """out = source in row-major order; source has any strides. b, c: its last two axes."""
     change = _widened if widen else _unchanged
 
     def copy_flat(source: Array, out: Array, b: int, c: int, size: int) -> None:
-        i = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
-        if i < size:
+        i = cuda.grid(1)
+        while i < size:
             out[i] = change(source[i])
+            i += cuda.gridsize(1)
 
     def copy_matrix(source: Array, out: Array, b: int, c: int, size: int) -> None:
-        i = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
-        if i < size:
+        i = cuda.grid(1)
+        while i < size:
             out[i] = change(source[i // c, i % c])
+            i += cuda.gridsize(1)
 
     def copy_cube(source: Array, out: Array, b: int, c: int, size: int) -> None:
-        i = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
-        if i < size:
+        i = cuda.grid(1)
+        while i < size:
             row = i // c
             out[i] = change(source[row // b, row % b, i % c])
+            i += cuda.gridsize(1)
 
     return kernel({1: copy_flat, 2: copy_matrix, 3: copy_cube}[n_axes])
 
 
 @cache
 def _narrow(bits: bool) -> Any:
-    """out = source rounded to 16 bits, a thread an element."""
+    """out = source rounded to 16 bits."""
     change = _rounded_bits if bits else _unchanged
 
     def narrow(source: Array, out: Array, size: int) -> None:
-        i = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
-        if i < size:
+        i = cuda.grid(1)
+        while i < size:
             out[i] = change(source[i])
+            i += cuda.gridsize(1)
 
     return kernel(narrow)

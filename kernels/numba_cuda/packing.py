@@ -7,10 +7,9 @@ from typing import Any
 
 from numba import cuda
 
-from rnn_gpu.kernels.numba_cuda.jit import kernel, launch
+from rnn_gpu.kernels.numba_cuda.jit import kernel
 from rnn_gpu.kernels.numba_cuda.memory import Queue
 from rnn_gpu.kernels.numba_cuda.plan import Tile
-from rnn_gpu.kernels.numba_cuda.traits import TRAITS
 from rnn_gpu.problem import Inputs, Problem
 
 __all__ = ["DeviceWeights", "weights_of"]
@@ -81,10 +80,8 @@ def _packed(queue: Queue, w_hh: Array, direction: str, tile: Tile) -> Array:
                 k_step, first = units, at + k * hidden * units
                 from_unit, from_k = 1, hidden
             size = tile.unit_tiles * hidden * units
-            launch(
-                _pack, -(-size // TRAITS.wide), TRAITS.wide, queue.stream, 0,
-                out, first, area, k_step, w_hh, place[gate] * hidden * hidden, from_unit, from_k, hidden, units, size,
-            )  # fmt: skip
+            at_gate = place[gate] * hidden * hidden
+            queue.over(size, _pack, out, first, area, k_step, w_hh, at_gate, from_unit, from_k, hidden, units)
         at += len(gates) * hidden * units
     return out
 
@@ -103,9 +100,9 @@ def _pack(
     out: Array, first: int, tile_size: int, k_step: int, w: Array, at: int, from_unit: int, from_k: int, H: int,
     units: int, size: int,
 ) -> None:  # fmt: skip
-    """One gate of U for all unit tiles; a thread an element, units fastest."""
-    e = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
-    if e < size:
+    """One gate of U for all unit tiles; neighbouring threads neighbouring units."""
+    e = cuda.grid(1)
+    while e < size:
         x, k, tile = e % units, (e // units) % H, e // (units * H)
         unit = tile * units + x
         to = tile * tile_size + first + k * k_step + x
@@ -113,3 +110,4 @@ def _pack(
             out[to] = w[at + unit * from_unit + k * from_k]
         else:
             out[to] = 0
+        e += cuda.gridsize(1)

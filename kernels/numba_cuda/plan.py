@@ -163,7 +163,7 @@ def _grid(problem: Problem, segments: Segments, device: Properties, traits: Trai
     units = min(hidden, max(traits.units, -(-hidden // device.multiprocessors)))
     unit_tiles = -(-hidden // units)
     row_tiles = max(1, min(problem.B, device.multiprocessors // unit_tiles))
-    wanted = -(-problem.B // row_tiles)
+    wanted = max(1, -(-problem.B // row_tiles))
     rows = _rows_of(wanted, traits)
     groups = -(-wanted // rows)
     row_tiles = -(-problem.B // (groups * rows))

@@ -1,6 +1,6 @@
 """Matrix products over all steps at once: of the inputs before the loop over time, of the weights' gradients after it.
 
-A block owns a square of the result, a thread 4 x 4 sums of it in registers. The square's operands pass through shared
+A block owns a square of the result, a thread OWN x OWN sums of it in registers. The square's operands pass through shared
 memory a slice of `DEPTH` terms at a time, so that each number loaded is used by a whole row or column of threads.
 
 Shared memory: a_slice [DEPTH, TILE], b_slice [DEPTH, TILE]. Barriers: one after a slice is stored, one after it is read.
@@ -28,7 +28,8 @@ from rnn_gpu.kernels.numba_cuda.traits import TRAITS
 __all__ = ["Matrix", "multiply", "sum_columns"]
 
 TILE, DEPTH, CHAIN = TRAITS.product_tile, TRAITS.product_depth, TRAITS.product_chain
-SIDE = TILE // 4
+OWN = TRAITS.product_own
+SIDE = TILE // OWN
 """Threads along each side of a block's square."""
 
 Array = Any
@@ -73,10 +74,10 @@ def _kernel(real: np.dtype[Any]) -> Any:
         m_first, n_first, part = cuda.blockIdx.x * TILE, cuda.blockIdx.y * TILE, cuda.blockIdx.z
         a_slice = cuda.shared.array((DEPTH, TILE), scalar)
         b_slice = cuda.shared.array((DEPTH, TILE), scalar)
-        sums = cuda.local.array((4, 4), scalar)
-        chain = cuda.local.array((4, 4), scalar)
-        for i in range(4):
-            for j in range(4):
+        sums = cuda.local.array((OWN, OWN), scalar)
+        chain = cuda.local.array((OWN, OWN), scalar)
+        for i in range(OWN):
+            for j in range(OWN):
                 sums[i, j] = number(0)
                 chain[i, j] = number(0)
 
@@ -101,24 +102,24 @@ def _kernel(real: np.dtype[Any]) -> Any:
                 e += SIDE * SIDE
             cuda.syncthreads()  # the slices are complete
             for k in range(DEPTH):
-                for i in range(4):
-                    for j in range(4):
+                for i in range(OWN):
+                    for j in range(OWN):
                         chain[i, j] += a_slice[k, y + SIDE * i] * b_slice[k, x + SIDE * j]
             cuda.syncthreads()  # and read by all
             k_first += DEPTH
             terms += DEPTH
             if terms == CHAIN or k_first >= k_end:
                 terms = 0
-                for i in range(4):
-                    for j in range(4):
+                for i in range(OWN):
+                    for j in range(OWN):
                         sums[i, j] += chain[i, j]
                         chain[i, j] = number(0)
 
-        for i in range(4):
+        for i in range(OWN):
             m = m_first + y + SIDE * i
             if m < s.M:
                 to_m = rows[m] if s.rows_of_m else m
-                for j in range(4):
+                for j in range(OWN):
                     n = n_first + x + SIDE * j
                     if n < s.N:
                         value = sums[i, j] + bias[n] if s.has_bias else sums[i, j]

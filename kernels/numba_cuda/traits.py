@@ -21,10 +21,10 @@ class Traits:
     chunk: terms of a staged operand in shared memory at a time, a multiple of `parts`.
     units: the fewest hidden units of a block in the grid strategy; units_stepwise: those of a block in the stepwise
         strategy where it makes whole sums, and fewer, but no less than `units_shared`, where sums are shared.
-    product_tile, product_depth: a block of a matrix product owns a square of this many sums, and takes this many terms
-        at a time; each thread owns a square of 4 x 4. product_chain: terms of one chain of additions there.
+    product_tile, product_own: sums along the side of the square that a block of a matrix product owns, and a thread of it.
+    product_depth: terms that are taken at a time; product_chain: terms of one chain of additions, a multiple of that.
     product_blocks: blocks that a product over time is cut into where its result is small.
-    wide: threads of a block in kernels that only copy or add up columns.
+    wide: threads of a block in kernels that only copy or add up columns; wide_blocks: the most blocks of such.
     """
 
     threads: int
@@ -37,16 +37,19 @@ class Traits:
     units_stepwise: int
     units_shared: int
     product_tile: int
+    product_own: int
     product_depth: int
     product_chain: int
     product_blocks: int
     wide: int
+    wide_blocks: int
 
     def __post_init__(self) -> None:
         assert self.parts & (self.parts - 1) == 0, "parts is a power of two"
         assert self.chunk % self.parts == 0, "a chunk holds as many terms of each part"
         assert self.rows in (1, 2, 4), "rows is 1, 2 or 4"
-        assert self.product_tile % 4 == 0, "a thread owns 4 x 4 sums"
+        assert self.product_tile % self.product_own == 0, "threads own all sums of a square"
+        assert self.product_chain % self.product_depth == 0, "a chain ends with a slice"
 
 
 DEVICE = Traits(
@@ -60,27 +63,31 @@ DEVICE = Traits(
     units_stepwise=64,
     units_shared=16,
     product_tile=64,
+    product_own=4,
     product_depth=16,
     product_chain=512,
     product_blocks=264,
     wide=256,
+    wide_blocks=1056,
 )
 
 SIMULATOR = Traits(
-    threads=64,
+    threads=128,
     shared=48 * 1024,
-    rows=2,
+    rows=4,
     chain=16,
     parts=2,
     chunk=8,
     units=4,
     units_stepwise=8,
     units_shared=4,
-    product_tile=8,
+    product_tile=16,
+    product_own=8,
     product_depth=4,
     product_chain=8,
     product_blocks=2,
-    wide=4,
+    wide=2,
+    wide_blocks=1,
 )
 
 TRAITS = SIMULATOR if SIMULATED else DEVICE
