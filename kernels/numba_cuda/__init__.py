@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from rnn_gpu.dispatch import Result
+from rnn_gpu.errors import BackendError
 from rnn_gpu.kernels.numba_cuda import device
 from rnn_gpu.problem import Array, Gradients, Inputs, Problem
 
@@ -30,6 +31,10 @@ class _NumbaCudaBackend:
         return device.devices()
 
     def refuses(self, problem: Problem) -> str | None:
+        try:
+            self.plan(problem)
+        except BackendError as error:  # a strategy was named, and cannot run it
+            return str(error)
         return None
 
     def plan(self, problem: Problem) -> str | None:

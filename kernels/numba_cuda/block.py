@@ -30,7 +30,8 @@ from typing import Any
 from numba import cuda
 
 from rnn_gpu.kernels.numba_cuda.cells import CompiledCell
-from rnn_gpu.kernels.numba_cuda.jit import SCALAR, device, kernel
+from rnn_gpu.kernels.numba_cuda.jit import INDEX, SCALAR, device, kernel
+from rnn_gpu.kernels.numba_cuda.traits import TRAITS
 
 __all__ = ["copy", "make"]
 
@@ -38,10 +39,10 @@ __all__ = ["copy", "make"]
 @device
 def copy(source: Any, begin: int, target: Any, at: int, count: int, thread: int, threads: int) -> None:
     """target[at + i] = source[begin + i] for i below `count`, by all threads of a block together."""
-    i = thread
-    while i < count:
-        target[at + i] = source[begin + i]
-        i += threads
+    i, end, step = INDEX(thread), INDEX(count), INDEX(threads)
+    while i < end:
+        target[INDEX(at) + i] = source[INDEX(begin) + i]
+        i += step
 
 
 @lru_cache(maxsize=256)
@@ -90,4 +91,4 @@ def make(cell: CompiledCell) -> Any:
             now = coming
             step += 1
 
-    return kernel(block_sequence)
+    return kernel(block_sequence, threads=TRAITS.threads)

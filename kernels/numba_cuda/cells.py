@@ -13,7 +13,7 @@ from rnn_gpu.compiler import emit_python
 from rnn_gpu.compiler.cell import Cell
 from rnn_gpu.kernels.numba_cuda import emit_segments, mathematics
 from rnn_gpu.kernels.numba_cuda.emit_segments import Segments
-from rnn_gpu.kernels.numba_cuda.jit import device, executed
+from rnn_gpu.kernels.numba_cuda.jit import INDEX, device, executed
 
 __all__ = ["CompiledCell", "compiled", "compiled_operands", "segments_of"]
 
@@ -53,4 +53,4 @@ def compiled_operands(cell: Cell, real: np.dtype[Any]) -> Any:
 @lru_cache(maxsize=256)
 def _namespace(cell: Cell, real: np.dtype[Any]) -> dict[str, Any]:
     functions = emit_python.compiled(cell.program, real.type, mathematics.functions(real.type))
-    return {"real": real.type, "zero": real.type(0)} | {key: device(value) for key, value in functions.items()}
+    return {"real": real.type, "zero": real.type(0), "index": INDEX} | {key: device(value) for key, value in functions.items()}

@@ -8,6 +8,7 @@ from functools import cache
 
 __all__ = ["Properties", "devices", "properties", "unavailable"]
 
+_DRIVER = "The driver comes from NVIDIA; all else, pip install 'rnn_gpu[cuda13]' (or [cuda12], for a driver of CUDA 12)."
 _INSTALL = "pip install 'rnn_gpu[cuda13]' (or [cuda12], for a driver of CUDA 12) installs it"
 
 
@@ -41,7 +42,7 @@ def unavailable() -> str | None:
     if SIMULATED:
         return None
     if not cuda.is_available():
-        return f"there is no usable CUDA device or driver: {_first_line(cuda.cuda_error())}"
+        return f"no CUDA device can be used: {_first_line(cuda.cuda_error())} {_DRIVER}"
     return _missing_library()
 
 

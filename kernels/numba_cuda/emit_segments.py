@@ -10,6 +10,7 @@ its own rows and unit; only what a product sums over, the *operand*, is publishe
 
 Arrays are flat; `sequence.Forward` and `sequence.Backward` say what each holds. Names in the text: `a` the arrays, `s`
 the sizes, `now` the values fetched for this step, `sums` the products, `out` and `o` where operands are published.
+`index` makes an index unsigned: Numba would check a signed one for being negative.
 """
 
 from __future__ import annotations
@@ -79,36 +80,36 @@ def forward(program: Program, rows: int) -> Segments:
         functions=program.forward,
         products=[
             {
-                traced.leaves("recurrent")[gate]: f"sums[{k}] + a.b_hh[{place[gate]} * s.H + unit]"
+                traced.leaves("recurrent")[gate]: f"sums[{k}] + a.b_hh[index({place[gate]} * s.H + unit)]"
                 for k, gate in enumerate(stage.gates)
             }
             for stage in stages
         ],
         depth=[1] * len(stages),
         fetched={
-            node: f"a.P[((t * s.B + row) * {len(inputs)} + {k}) * s.H + unit]" for k, node in enumerate(inputs.values())
+            node: f"a.P[index(((t * s.B + row) * {len(inputs)} + {k}) * s.H + unit)]" for k, node in enumerate(inputs.values())
         },
         at_hand=_vectors(program)
         | {
-            traced.graph.leaf("state", label): f"zero if reset else a.state[({k} * s.B + row) * s.H + unit]"
+            traced.graph.leaf("state", label): f"zero if reset else a.state[index(({k} * s.B + row) * s.H + unit)]"
             for k, label in enumerate(traced.states)
         },
         published=[(stage.operand, k) for k, stage in enumerate(stages)],
         stored=[
-            (node, f"if s.save_values: a.saved[(({k} * s.T + t) * s.B + row) * s.H + unit] = {{}}")
+            (node, f"if s.save_values: a.saved[index((({k} * s.T + t) * s.B + row) * s.H + unit)] = {{}}")
             for k, node in enumerate(program.derived.saved)
         ],
         committed=[
-            *((node, f"a.state[({k} * s.B + row) * s.H + unit] = {{}}") for k, node in enumerate(traced.outputs)),
+            *((node, f"a.state[index(({k} * s.B + row) * s.H + unit)] = {{}}") for k, node in enumerate(traced.outputs)),
             *(
-                (node, f"if s.save: a.history[(({k} * (s.T + 1) + after) * s.B + row) * s.H + unit] = {{}}")
+                (node, f"if s.save: a.history[index((({k} * (s.T + 1) + after) * s.B + row) * s.H + unit)] = {{}}")
                 for k, node in enumerate(traced.outputs)
             ),
-            (traced.outputs[0], "a.y[(t * s.B + row) * s.H + unit] = {}"),
+            (traced.outputs[0], "a.y[index((t * s.B + row) * s.H + unit)] = {}"),
         ],
     )
     begin = [
-        f"a.history[(({k} * (s.T + 1) + first) * s.B + row) * s.H + unit] = a.state[({k} * s.B + row) * s.H + unit]"
+        f"a.history[index((({k} * (s.T + 1) + first) * s.B + row) * s.H + unit)] = a.state[index(({k} * s.B + row) * s.H + unit)]"
         for k in range(len(traced.states))
     ]
     return _write(program, direction, rows, begin=["first = end if s.reverse else 0", *begin])
@@ -134,7 +135,7 @@ def backward(program: Program, rows: int) -> Segments:
         fetched=_kept(program),
         at_hand=_vectors(program)
         | {
-            traced.graph.leaf("gradient", label): f"a.d_state[({k} * s.B + row) * s.H + unit]"
+            traced.graph.leaf("gradient", label): f"a.d_state[index(({k} * s.B + row) * s.H + unit)]"
             + (" + d_y" if label == output else "")
             for k, label in enumerate(traced.states)
         },
@@ -143,28 +144,28 @@ def backward(program: Program, rows: int) -> Segments:
             *(
                 (
                     derived.d_recurrent.get(gate),
-                    f"a.dR[((t * s.B + row) * {len(place)} + {index}) * s.H + unit] = {{}}",
+                    f"a.dR[index(((t * s.B + row) * {len(place)} + {index}) * s.H + unit)] = {{}}",
                 )
                 for gate, index in place.items()
             ),
             *(
-                (derived.d_input.get(gate), f"a.dP[((t * s.B + row) * {len(inputs)} + {k}) * s.H + unit] = {{}}")
+                (derived.d_input.get(gate), f"a.dP[index(((t * s.B + row) * {len(inputs)} + {k}) * s.H + unit)] = {{}}")
                 for k, gate in enumerate({} if program.shares_gradient else inputs)
             ),
             *(
                 (
                     derived.d_vectors.get(name),
-                    f"a.dV[((t * s.B + row) * {len(traced.vectors)} + {k}) * s.H + unit] = {{}}",
+                    f"a.dV[index(((t * s.B + row) * {len(traced.vectors)} + {k}) * s.H + unit)] = {{}}",
                 )
                 for k, name in enumerate(traced.vectors)
             ),
         ],
         committed=[
-            (derived.d_states.get(label), f"a.d_state[({k} * s.B + row) * s.H + unit] = zero if reset else {{}}")
+            (derived.d_states.get(label), f"a.d_state[index(({k} * s.B + row) * s.H + unit)] = zero if reset else {{}}")
             for k, label in enumerate(traced.states)
         ],
     )
-    return _write(program, direction, rows, d_y="a.dy[(t * s.B + row) * s.H + unit] if s.has_dy else zero")
+    return _write(program, direction, rows, d_y="a.dy[index((t * s.B + row) * s.H + unit)] if s.has_dy else zero")
 
 
 def operands(program: Program) -> str:
@@ -173,11 +174,11 @@ def operands(program: Program) -> str:
     kept, vectors = _kept(program), _vectors(program)
     needed = dict.fromkeys([*function.inputs, *(stage.operand for stage in stages)])
     names = program.traced.graph.names
-    body = [_BEFORE_AND_AFTER, "reset = s.has_resets != 0 and a.resets[t * s.B + row] != 0"]
+    body = [_BEFORE_AND_AFTER, "reset = s.has_resets != 0 and a.resets[index(t * s.B + row)] != 0"]
     body += [f"v_{names[node]} = {(kept | vectors)[node]}" for node in needed if node in kept or node in vectors]
     body += _call(function, names)
     body += [
-        f"a.operands[(({k} * s.T + t) * s.B + row) * s.H + unit] = {_text(stage.operand, names)}"
+        f"a.operands[index((({k} * s.T + t) * s.B + row) * s.H + unit)] = {_text(stage.operand, names)}"
         for k, stage in enumerate(stages)
     ]
     return _define("operands", "a, s, t, row, unit", body)
@@ -190,21 +191,21 @@ _BEFORE_AND_AFTER = "before, after = t + s.reverse, t + 1 - s.reverse"
 def _vectors(program: Program) -> dict[Node, str]:
     traced = program.traced
     return {
-        traced.graph.leaf("vector", label): f"a.vectors[{k} * s.H + unit]" for k, label in enumerate(traced.vectors)
+        traced.graph.leaf("vector", label): f"a.vectors[index({k} * s.H + unit)]" for k, label in enumerate(traced.vectors)
     }
 
 
 def _kept(program: Program) -> dict[Node, str]:
     """What backward reads of the forward pass: states after the step, states before it, saved values."""
     traced = program.traced
-    history = "a.history[(({} * (s.T + 1) + {}) * s.B + row) * s.H + unit]"
+    history = "a.history[index((({} * (s.T + 1) + {}) * s.B + row) * s.H + unit)]"
     kept = {node: history.format(k, "after") for k, node in enumerate(traced.outputs)}
     kept |= {
         traced.graph.leaf("state", label): f"zero if reset else {history.format(k, 'before')}"
         for k, label in enumerate(traced.states)
     }
     return kept | {
-        node: f"a.saved[(({k} * s.T + t) * s.B + row) * s.H + unit]" for k, node in enumerate(program.derived.saved)
+        node: f"a.saved[index((({k} * s.T + t) * s.B + row) * s.H + unit)]" for k, node in enumerate(program.derived.saved)
     }
 
 
@@ -222,7 +223,7 @@ def _write(
 
     results: list[list[tuple[Value, str]]] = [[] for _ in range(last + 1)]
     for value, block in direction.published:
-        results[available(value)].append((value, f"out[o + ({block} * s.H + unit) * stride] = {{}}"))
+        results[available(value)].append((value, f"out[index(o + ({block} * s.H + unit) * stride)] = {{}}"))
     for value, statement in direction.stored:
         results[available(value)].append((value, statement))
     results[last] += direction.committed
@@ -237,7 +238,7 @@ def _write(
             if (node in computed or node in multiplied) and available(node) < k:
                 carried.setdefault(node, len(carried))
     for node, slot in carried.items():
-        results[available(node)].append((node, f"a.carried[({slot} * s.B + row) * s.H + unit] = {{}}"))
+        results[available(node)].append((node, f"a.carried[index(({slot} * s.B + row) * s.H + unit)] = {{}}"))
         needed[available(node)].setdefault(node)
 
     fetched = {
@@ -258,7 +259,7 @@ def _write(
             if multiplied.get(node) == k:
                 text = direction.products[k - 1][node]
             elif node in carried:
-                text = f"a.carried[({carried[node]} * s.B + row) * s.H + unit]"
+                text = f"a.carried[index(({carried[node]} * s.B + row) * s.H + unit)]"
             elif node in position:
                 text = f"now[{position[node]}]"
             else:
@@ -297,7 +298,7 @@ def _fetch(rows: int, values: Sequence[str]) -> str:
         "if t < 0 or t >= end:",
         f"    return {zeros}",
         _BEFORE_AND_AFTER,
-        "reset = s.has_resets != 0 and a.resets[t * s.B + row] != 0",
+        "reset = s.has_resets != 0 and a.resets[index(t * s.B + row)] != 0",
         f"return {_tuple([read, *values])}",
     ]
     each = [f"fetch_row(a, s, t, ends[{r}], row + {r}, unit)" for r in range(rows)]
@@ -328,17 +329,17 @@ def _accumulate(stage: int, rows: int, outputs: int, widest: int) -> str:
     own = [(r, g) for r in range(rows) for g in range(outputs)]
     body = [f"s_{r}_{g} = sums[{r * widest + g}]" for r, g in own]
     body += [
-        "o += part * width",
-        f"w += part * {outputs} * units",
-        f"o_step, w_step = parts * width, parts * {outputs} * units",
-        "k = part",
-        "while k < count:",
-        *(f"    x_{r} = operand[o + {r}]" for r in range(rows)),
+        "k, end, step = index(part), index(count), index(parts)",
+        "at, at_step = index(o + part * width), index(parts * width)",
+        f"u, u_step = index(w + part * {outputs} * units), index(parts * {outputs} * units)",
+        *(f"u_{g} = index({g} * units)" for g in range(1, outputs)),
+        "while k < end:",
+        *(f"    x_{r} = operand[at + index({r})]" if r else "    x_0 = operand[at]" for r in range(rows)),
     ]
     for g in range(outputs):
-        body.append(f"    u = weights[w + {g} * units]" if g else "    u = weights[w]")
-        body += [f"    s_{r}_{g} += u * x_{r}" for r in range(rows)]
-    body += ["    k += parts", "    o += o_step", "    w += w_step"]
+        body.append(f"    weight = weights[u + u_{g}]" if g else "    weight = weights[u]")
+        body += [f"    s_{r}_{g} += weight * x_{r}" for r in range(rows)]
+    body += ["    k += step", "    at += at_step", "    u += u_step"]
     total = [
         f"s_{r}_{g}" if g < outputs else f"sums[{r * widest + g}]" for r in range(rows) for g in range(widest)
     ]
@@ -368,7 +369,7 @@ def _of_stages(outputs: tuple[int, ...], depth: tuple[int, ...]) -> list[str]:
 
 def _exchange(rows: int, widest: int) -> list[str]:
     """`store_sums` and `load_sums`, through which the threads that share a sum add up their parts, and `no_sums`."""
-    place = "p + (({} * {} + {}) * width + {}) * units"
+    place = "index(p + (({} * {} + {}) * width + {}) * units)"
     own = [(r, g) for r in range(rows) for g in range(widest)]
     store = [f"shared[{place.format('part', widest, g, r)}] = sums[{r * widest + g}]" for r, g in own]
     load = [f"s_{r}_{g} = shared[{place.format(0, widest, g, r)}]" for r, g in own]

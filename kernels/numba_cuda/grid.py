@@ -36,6 +36,7 @@ from rnn_gpu.kernels.numba_cuda import staged
 from rnn_gpu.kernels.numba_cuda.block import copy
 from rnn_gpu.kernels.numba_cuda.cells import CompiledCell
 from rnn_gpu.kernels.numba_cuda.jit import SCALAR, kernel
+from rnn_gpu.kernels.numba_cuda.traits import TRAITS
 
 __all__ = ["make"]
 
@@ -91,4 +92,4 @@ def make(cell: CompiledCell, resident: bool) -> Any:
             now = coming
             step += 1
 
-    return kernel(grid_sequence)
+    return kernel(grid_sequence, threads=TRAITS.threads)

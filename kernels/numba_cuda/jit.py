@@ -14,12 +14,16 @@ from typing import Any
 import numpy as np
 from numba import config, cuda, types
 
-__all__ = ["SCALAR", "SIMULATED", "device", "device_with_barriers", "executed", "kernel", "launch"]
+__all__ = ["INDEX", "SCALAR", "SIMULATED", "device", "device_with_barriers", "executed", "kernel", "launch"]
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
 
 SCALAR = {np.dtype(np.float32): types.float32, np.dtype(np.float64): types.float64}
 """Numba's type of a working type, as shared memory is declared with."""
+
+
+INDEX: Any = (lambda i: i) if SIMULATED else np.uint64
+"""Makes an index unsigned. Numba checks a signed one for being negative, at the cost of instructions and registers."""
 
 
 def device(function: Callable[..., Any]) -> Any:

@@ -144,7 +144,7 @@ def _block(problem: Problem, segments: Segments, device: Properties, traits: Tra
     if shared(1) > traits.shared:
         return f"U and one row take {shared(1)} bytes of shared memory, and a block has {traits.shared}"
     wanted = -(-problem.B // device.multiprocessors)
-    rows, groups = _rows_of(wanted, traits), 1
+    rows, groups = _rows_of(wanted, item, traits), 1
     while rows > 1 and shared(rows) > traits.shared:
         rows //= 2
     most = traits.threads // (hidden * parts)
@@ -164,7 +164,7 @@ def _grid(problem: Problem, segments: Segments, device: Properties, traits: Trai
     unit_tiles = -(-hidden // units)
     row_tiles = max(1, min(problem.B, device.multiprocessors // unit_tiles))
     wanted = max(1, -(-problem.B // row_tiles))
-    rows = _rows_of(wanted, traits)
+    rows = _rows_of(wanted, item, traits)
     groups = -(-wanted // rows)
     row_tiles = -(-problem.B // (groups * rows))
     threads = units * groups * parts
@@ -186,7 +186,7 @@ def tile_of_step(problem: Problem, segments: Segments, n_rows: int, traits: Trai
     item = problem.real.itemsize
     parts, widest = parts_of(segments, problem.H, traits), max(segments.outputs, default=0)
     units = min(problem.H, max(traits.units_shared, traits.units_stepwise // parts))
-    rows = _rows_of(n_rows, traits)
+    rows = _rows_of(n_rows, item, traits)
 
     def shared(groups: int) -> int:
         return item * groups * rows * (traits.chunk + (parts * widest * units if parts > 1 else 0))
@@ -200,10 +200,10 @@ def tile_of_step(problem: Problem, segments: Segments, n_rows: int, traits: Trai
     return Tile(units, groups, parts, rows, row_tiles, unit_tiles, False, shared(groups))
 
 
-def _rows_of(wanted: int, traits: Traits) -> int:
-    """Rows a thread owns where a block wants so many: 1, 2 or 4."""
+def _rows_of(wanted: int, item: int, traits: Traits) -> int:
+    """Rows a thread owns, a power of two, where a block wants so many."""
     rows = 1
-    while rows < traits.rows and rows < wanted:
+    while rows * item < traits.row_bytes and rows < wanted:
         rows *= 2
     return rows
 

@@ -27,6 +27,7 @@ from numba import cuda
 from rnn_gpu.kernels.numba_cuda import staged
 from rnn_gpu.kernels.numba_cuda.cells import CompiledCell
 from rnn_gpu.kernels.numba_cuda.jit import SCALAR, kernel
+from rnn_gpu.kernels.numba_cuda.traits import TRAITS
 
 __all__ = ["make"]
 
@@ -71,4 +72,4 @@ def make(cell: CompiledCell) -> Any:
             now = fetch(a, s, t, ends, row, unit)
         segment(0, a, s, now, no_sums(), t, ends, row, unit, a.published, half + group * rows, width)
 
-    return kernel(one_stage)
+    return kernel(one_stage, threads=TRAITS.threads)

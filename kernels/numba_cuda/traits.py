@@ -15,7 +15,7 @@ class Traits:
 
     threads: the most in a block of a sequence kernel; registers are allotted for as many.
     shared: bytes of shared memory that a block may have; Numba launches with no more than 48 KB.
-    rows: the most batch rows that a thread owns, 1, 2 or 4.
+    row_bytes: what one number takes for all the batch rows that a thread owns, at most: more rows, more registers.
     chain: terms of a recurrent sum that one thread adds up before the sum is shared out; parts: the most shares, a power
         of two.
     chunk: terms of a staged operand in shared memory at a time, a multiple of `parts`.
@@ -29,7 +29,7 @@ class Traits:
 
     threads: int
     shared: int
-    rows: int
+    row_bytes: int
     chain: int
     parts: int
     chunk: int
@@ -47,15 +47,15 @@ class Traits:
     def __post_init__(self) -> None:
         assert self.parts & (self.parts - 1) == 0, "parts is a power of two"
         assert self.chunk % self.parts == 0, "a chunk holds as many terms of each part"
-        assert self.rows in (1, 2, 4), "rows is 1, 2 or 4"
+        assert self.row_bytes in (8, 16, 32), "a thread owns at least one row in float64, and a power of two"
         assert self.product_tile % self.product_own == 0, "threads own all sums of a square"
         assert self.product_chain % self.product_depth == 0, "a chain ends with a slice"
 
 
 DEVICE = Traits(
-    threads=512,
+    threads=256,
     shared=48 * 1024,
-    rows=4,
+    row_bytes=8,
     chain=64,
     parts=8,
     chunk=64,
@@ -74,7 +74,7 @@ DEVICE = Traits(
 SIMULATOR = Traits(
     threads=128,
     shared=48 * 1024,
-    rows=4,
+    row_bytes=16,
     chain=16,
     parts=2,
     chunk=8,
