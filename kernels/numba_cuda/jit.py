@@ -63,7 +63,7 @@ def launch(kernel: Any, grid: Any, block: Any, stream: Any, shared: int, *argume
         kernel[grid, block, stream, shared](*arguments)
         return
     interval = sys.getswitchinterval()
-    sys.setswitchinterval(5e-6)  # the simulator waits for its threads in a loop, which would keep them from running
+    sys.setswitchinterval(2e-5)  # the simulator waits for its threads in a loop, which would keep them from running
     try:
         with warnings.catch_warnings():  # NumPy's scalars warn where a device gives inf or NaN
             warnings.simplefilter("ignore", RuntimeWarning)

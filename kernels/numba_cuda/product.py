@@ -3,7 +3,7 @@
 A block owns a square of the result, a thread OWN x OWN sums of it in registers. The square's operands pass through shared
 memory a slice of `DEPTH` terms at a time, so that each number loaded is used by a whole row or column of threads.
 
-Shared memory: a_slice [DEPTH, TILE], b_slice [DEPTH, TILE]. Barriers: one after a slice is stored, one after it is read.
+Shared memory: a slice of a [DEPTH, TILE], then one of b [DEPTH, TILE]. Barriers: one after a slice is stored, one after it is read.
 Invariant: nobody stores a slice that somebody still reads. Limits: those of any launch.
 
 A sum is made of chains of `CHAIN` terms, added up in order: the rounding error grows with the length of a chain and
@@ -31,6 +31,7 @@ TILE, DEPTH, CHAIN = TRAITS.product_tile, TRAITS.product_depth, TRAITS.product_c
 OWN = TRAITS.product_own
 SIDE = TILE // OWN
 """Threads along each side of a block's square."""
+SLICE = DEPTH * TILE
 
 Array = Any
 
@@ -72,8 +73,7 @@ def _kernel(real: np.dtype[Any]) -> Any:
         """out[m, n] = sum over k of a[m, k] b[k, n], + bias[n]; m or k through `rows` where s says so."""
         x, y = cuda.threadIdx.x, cuda.threadIdx.y
         m_first, n_first, part = cuda.blockIdx.x * TILE, cuda.blockIdx.y * TILE, cuda.blockIdx.z
-        a_slice = cuda.shared.array((DEPTH, TILE), scalar)
-        b_slice = cuda.shared.array((DEPTH, TILE), scalar)
+        shared = cuda.shared.array(0, scalar)
         sums = cuda.local.array((OWN, OWN), scalar)
         chain = cuda.local.array((OWN, OWN), scalar)
         for i in range(OWN):
@@ -92,19 +92,20 @@ def _kernel(real: np.dtype[Any]) -> Any:
                     from_m = rows[m_first + m] if s.rows_of_m else m_first + m
                     from_k = rows[k_first + k] if s.rows_of_k else k_first + k
                     value = a[s.a_at + from_m * s.a_down + from_k * s.a_across]
-                a_slice[k, m] = value
+                shared[k * TILE + m] = value
                 k, n = (e % DEPTH, e // DEPTH) if s.b_down == 1 else (e // TILE, e % TILE)
                 value = number(0)
                 if k_first + k < k_end and n_first + n < s.N:
                     from_k = rows[k_first + k] if s.rows_of_k else k_first + k
                     value = b[s.b_at + from_k * s.b_down + (n_first + n) * s.b_across]
-                b_slice[k, n] = value
+                shared[SLICE + k * TILE + n] = value
                 e += SIDE * SIDE
             cuda.syncthreads()  # the slices are complete
             for k in range(DEPTH):
                 for i in range(OWN):
                     for j in range(OWN):
-                        chain[i, j] += a_slice[k, y + SIDE * i] * b_slice[k, x + SIDE * j]
+                        of_a, of_b = shared[k * TILE + y + SIDE * i], shared[SLICE + k * TILE + x + SIDE * j]
+                        chain[i, j] += of_a * of_b
             cuda.syncthreads()  # and read by all
             k_first += DEPTH
             terms += DEPTH
@@ -185,7 +186,7 @@ def multiply(
     )  # fmt: skip
     nothing = queue.nothing
     launch(
-        _kernel(real), (*tiles, parts), (SIDE, SIDE), queue.stream, 0, target.array, a.array, b.array,
+        _kernel(real), (*tiles, parts), (SIDE, SIDE), queue.stream, 2 * SLICE * real.itemsize, target.array, a.array, b.array,
         nothing if bias is None else bias, queue.no_rows if rows is None else rows, sizes,
     )  # fmt: skip
     if parts > 1:
