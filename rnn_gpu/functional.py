@@ -1,7 +1,7 @@
 """Recurrent layers as functions: forward, backward, one step, and which backend would run them.
 
 Shapes are torch's: x (T, B, I), y (T, B, H), states (B, H); gate order as the cell declares it. Arrays may be NumPy
-arrays or torch tensors on the CPU; results are of the same library and on the same device.
+arrays, torch tensors, CuPy arrays or Numba device arrays; results are of the same library and on the same device.
 """
 
 from __future__ import annotations

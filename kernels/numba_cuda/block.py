@@ -1,7 +1,8 @@
 """The *block* strategy: one launch a sequence, U in shared memory, and no block waits for another.
 
-A block owns a tile of batch rows with all H hidden units, for the whole sequence. A thread owns one unit (x) of `rows`
-consecutive rows (y), and the z-th share of each sum over k; the threads with z = 0 run the cell.
+A block owns a tile of batch rows with all H hidden units (of a cell without products, some of them), for the whole
+sequence. A thread owns one unit (x) of `rows` consecutive rows (y), and the z-th share of each sum over k; the threads
+with z = 0 run the cell.
 
 Shared memory, from its beginning; D and W are blocks of H terms, and of H terms for one product, over all stages:
 
@@ -47,7 +48,7 @@ def copy(source: Any, begin: int, target: Any, at: int, count: int, thread: int,
 
 @lru_cache(maxsize=256)
 def make(cell: CompiledCell) -> Any:
-    """The kernel `block_sequence(a, s)`; a, s: see `sequence`. Grid: (row tiles,), block: (H, groups of rows, z)."""
+    """The kernel `block_sequence(a, s)`; a, s: see `sequence`. Grid: (row tiles, unit tiles)."""
     f, segments, rows, n_stages = cell.functions, cell.segments, cell.rows, cell.segments.n_stages
     fetch, segment, accumulate, begin = f.fetch, f.segment, f.accumulate, f.begin
     row_ends, longest, store_sums, load_sums, no_sums = f.row_ends, f.longest, f.store_sums, f.load_sums, f.no_sums
@@ -56,16 +57,16 @@ def make(cell: CompiledCell) -> Any:
     scalar = SCALAR[cell.dtype]
 
     def block_sequence(a: Any, s: Any) -> None:
-        unit, group, part = cuda.threadIdx.x, cuda.threadIdx.y, cuda.threadIdx.z
+        x, group, part = cuda.threadIdx.x, cuda.threadIdx.y, cuda.threadIdx.z
         units, groups, parts = cuda.blockDim.x, cuda.blockDim.y, cuda.blockDim.z
         width = groups * rows
         first = cuda.blockIdx.x * width
-        row = first + group * rows
+        row, unit = first + group * rows, cuda.blockIdx.y * units + x
 
         shared = cuda.shared.array(0, scalar)
         operand = W * s.H * units
-        sums_at = operand + 2 * D * s.H * width + group * rows * units + unit
-        copy(a.weights, 0, shared, 0, operand, (part * groups + group) * units + unit, units * groups * parts)
+        sums_at = operand + 2 * D * s.H * width + group * rows * units + x
+        copy(a.weights, 0, shared, 0, operand, (part * groups + group) * units + x, units * groups * parts)
 
         ends = row_ends(a, s, row, unit, part)
         begin(a, s, ends, row, unit)
@@ -81,7 +82,7 @@ def make(cell: CompiledCell) -> Any:
                 cuda.syncthreads()  # the stage's operand is complete, in all rows of the tile
                 sums = accumulate(
                     stage, no_sums(), shared, half + operand_of(stage) * s.H * width,
-                    shared, weights_of(stage) * s.H * units + unit, part, parts, depth_of(stage) * s.H, width, units,
+                    shared, weights_of(stage) * s.H * units + x, part, parts, depth_of(stage) * s.H, width, units,
                 )  # fmt: skip
                 if parts > 1:
                     store_sums(sums, shared, sums_at, part, width, units)

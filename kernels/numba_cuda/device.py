@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
-__all__ = ["Properties", "devices", "properties", "unavailable"]
+__all__ = ["Properties", "devices", "missing_library", "missing_package", "properties", "unavailable"]
 
 _DRIVER = "The driver comes from NVIDIA; all else, pip install 'rnn_gpu[cuda13]' (or [cuda12], for a driver of CUDA 12)."
 _INSTALL = "pip install 'rnn_gpu[cuda13]' (or [cuda12], for a driver of CUDA 12) installs it"
@@ -30,9 +31,8 @@ class Properties:
 @cache
 def unavailable() -> str | None:
     """Why this machine cannot run the backend, found once; None if it can."""
-    for module, package in (("numba", "numba"), ("numba_cuda", "numba-cuda")):
-        if not importlib.util.find_spec(module):
-            return f"the package {package} is not installed: {_INSTALL}"
+    if missing := missing_package():
+        return missing
     try:
         from numba import cuda  # noqa: PLC0415
 
@@ -43,18 +43,26 @@ def unavailable() -> str | None:
         return None
     if not cuda.is_available():
         return f"no CUDA device can be used: {_first_line(cuda.cuda_error())} {_DRIVER}"
-    return _missing_library()
+    return missing_library()
 
 
-def _missing_library() -> str | None:
+def missing_package() -> str | None:
+    """Which of the packages is not installed, and what installs it."""
+    for module, package in (("numba", "numba"), ("numba_cuda", "numba-cuda")):
+        if not importlib.util.find_spec(module):
+            return f"the package {package} is not installed: {_INSTALL}"
+    return None
+
+
+def missing_library(names: Sequence[str] = ("nvvm", "nvrtc", "nvJitLink")) -> str | None:
     """Which of the libraries that Numba compiles with cannot be loaded."""
-    from cuda.pathfinder import DynamicLibNotFoundError, load_nvidia_dynamic_lib  # noqa: PLC0415
+    from cuda import pathfinder  # noqa: PLC0415
 
-    for name, what in (("nvvm", "NVVM"), ("nvrtc", "NVRTC"), ("nvJitLink", "nvJitLink")):
+    for name in names:
         try:
-            load_nvidia_dynamic_lib(name)
-        except DynamicLibNotFoundError:
-            return f"{what}, a library of the CUDA toolkit, is not installed: {_INSTALL}"
+            pathfinder.load_nvidia_dynamic_lib(name)
+        except pathfinder.DynamicLibNotFoundError:
+            return f"{name.upper()}, a library of the CUDA toolkit, is not installed: {_INSTALL}"
     return None
 
 

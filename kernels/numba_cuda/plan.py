@@ -125,7 +125,7 @@ _WHY = {
 
 def parts_of(segments: Segments, hidden: int, traits: Traits) -> int:
     """Shares of a recurrent sum, a power of two. It depends on the cell and H only: it is part of a sum's bits."""
-    longest, parts = max(segments.depth, default=1) * hidden, 1
+    longest, parts = max(segments.depth, default=0) * hidden, 1
     while parts < traits.parts and parts * traits.chain < longest:
         parts *= 2
     return parts
@@ -139,7 +139,8 @@ def _block(problem: Problem, segments: Segments, device: Properties, traits: Tra
         sums = parts * widest * width * hidden if parts > 1 else 0
         return item * (segments.area * hidden * hidden + 2 * sum(segments.depth) * hidden * width + sums)
 
-    if hidden * parts > traits.threads:
+    units = hidden if segments.n_stages else min(hidden, traits.units_stepwise)  # nothing keeps units together
+    if units * parts > traits.threads:
         return f"H = {hidden} units in {parts} parts are more than {traits.threads} threads"
     if shared(1) > traits.shared:
         return f"U and one row take {shared(1)} bytes of shared memory, and a block has {traits.shared}"
@@ -147,10 +148,11 @@ def _block(problem: Problem, segments: Segments, device: Properties, traits: Tra
     rows, groups = _rows_of(wanted, item, traits), 1
     while rows > 1 and shared(rows) > traits.shared:
         rows //= 2
-    most = traits.threads // (hidden * parts)
+    most = traits.threads // (units * parts)
     while groups * rows < wanted and groups < most and shared((groups + 1) * rows) <= traits.shared:
         groups += 1
-    return Tile(hidden, groups, parts, rows, -(-problem.B // (groups * rows)), 1, True, shared(groups * rows))
+    row_tiles, unit_tiles = -(-problem.B // (groups * rows)), -(-hidden // units)
+    return Tile(units, groups, parts, rows, row_tiles, unit_tiles, True, shared(groups * rows))
 
 
 def _grid(problem: Problem, segments: Segments, device: Properties, traits: Traits) -> Tile | str:

@@ -162,18 +162,19 @@ def _sum_kernel(real: np.dtype[Any]) -> Any:
 
 def multiply(
     queue: Queue, out: Matrix, a: Matrix, b: Matrix, shape: tuple[int, int, int], *,
-    bias: Array | None = None, rows: Array | None = None, over: str = "",
+    over: str, bias: Array | None = None, rows: Array | None = None,
 ) -> None:  # fmt: skip
     """out = a @ b (+ bias), for shape (M, K, N).
 
-    rows: a list of rows, which stand for m (over="m": out's too, and others stay) or for k (over="k").
+    over: the axis that steps and rows are on: "m" or, without a bias, "k".
+    rows: a list of rows that stand for that axis; with "m" out's rows, too, and its others stay.
     """
     M, K, N = shape
     if M == 0 or N == 0:
         return
     tiles = (-(-M // TILE), -(-N // TILE))
     parts = 1
-    if over != "m" and K > CHAIN:  # parts of a sum that belongs to rows would depend on how many there are
+    if over == "k" and K > CHAIN:  # a sum that belongs to rows is made the same way however many rows there are
         parts = max(1, min(-(-K // CHAIN), TRAITS.product_blocks // (tiles[0] * tiles[1])))
     each = -(-max(K, 1) // parts)
     each = -(-each // DEPTH) * DEPTH

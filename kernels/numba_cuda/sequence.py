@@ -107,7 +107,7 @@ def run(queue: Queue, direction: str, strategy: str, tile: Tile, arrays: NamedTu
 
 
 def _block(queue: Queue, cell: CompiledCell, tile: Tile, arrays: NamedTuple, sizes: Sizes) -> None:
-    launch(block.make(cell), tile.row_tiles, _threads(tile), queue.stream, tile.shared, arrays, sizes)
+    launch(block.make(cell), (tile.row_tiles, tile.unit_tiles), _threads(tile), queue.stream, tile.shared, arrays, sizes)
 
 
 def _grid(queue: Queue, cell: CompiledCell, tile: Tile, arrays: NamedTuple, sizes: Sizes) -> None:

@@ -43,7 +43,7 @@ class Target:
         if reason := dispatch.BACKENDS[self.name].unavailable():
             pytest.skip(f"{self}: {reason}")
         there = call.map(self.put)
-        if reason := rnn_gpu.explain(*there.arguments(), save=save).reasons[self.name]:
+        if reason := rnn_gpu.explain(*there.arguments(), backend=self.name, save=save).reasons[self.name]:
             if currently_in_test_context():
                 reject()
             pytest.skip(f"{self}: {reason}")
@@ -67,7 +67,15 @@ class Target:
         return tuple(map(self.get, new))
 
 
-DEVICES: dict[str, dict[str, Callable[[Any], Any]]] = {}
+def _to_numba(array: np.ndarray) -> Any:
+    from numba import cuda  # noqa: PLC0415  (where there is a device)
+
+    return cuda.to_device(np.ascontiguousarray(array, array.dtype.newbyteorder("=")))
+
+
+DEVICES: dict[str, dict[str, Callable[[Any], Any]]] = {
+    "numba_cuda": {"put": _to_numba, "get": lambda array: array.copy_to_host()},
+}
 """By backend, `put` and `get` for one whose arrays do not lie in host memory."""
 
 TARGETS = tuple(Target(name, **DEVICES.get(name, {})) for name in dispatch.BACKENDS)
