@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import os
+import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -34,6 +35,8 @@ class Backend(Protocol):
 
     name: str
     description: str
+    device_kind: str
+    """The kind of device whose arrays it takes: "cpu" or "cuda". Dispatch sees to it that it is given no others."""
     batch_invariant: bool
     """Whether a row's result is the same bits whichever other rows are in the batch."""
     uses_blas: bool
@@ -46,7 +49,10 @@ class Backend(Protocol):
         """The devices it would run on, in words; empty where it is unavailable."""
 
     def refuses(self, problem: Problem) -> str | None:
-        """Why the backend cannot run this problem, or None. Only asked where it is available."""
+        """Why the backend cannot run this problem, or None. Only asked where it is available, of arrays it takes."""
+
+    def plan(self, problem: Problem) -> str | None:
+        """How it would run a problem that it does not refuse, in lines for `explain`; None where there is no choice."""
 
     def forward(self, problem: Problem, inputs: Inputs) -> Result:
         """Run the sequence."""
@@ -94,12 +100,14 @@ class Explanation:
     chosen: its name, or None if none can.
     asked_for: the backend named by argument or environment variable, or None.
     reasons: by backend in the order of preference, why it cannot run the call, or None if it can.
+    plan: how the chosen one runs it, in words, where it has a choice.
     """
 
     problem: Problem
     chosen: str | None
     asked_for: str | None
     reasons: Mapping[str, str | None]
+    plan: str | None = None
 
     def __str__(self) -> str:
         width = max(map(len, self.reasons))
@@ -110,6 +118,8 @@ class Explanation:
             else:
                 verdict = reason or ("could; another was asked for" if self.asked_for else "could; comes later")
             lines.append(f"  {name:{width}}  {verdict}")
+            if name == self.chosen and self.plan:
+                lines.append(textwrap.indent(self.plan, " " * (width + 4)))
         return "\n".join(lines)
 
 
@@ -119,7 +129,8 @@ def explain(problem: Problem, backend: str | None) -> Explanation:
     reasons = {name: _reason(BACKENDS[name], problem) for name in BACKENDS}
     candidates = [asked_for] if asked_for else list(BACKENDS)
     chosen = next((name for name in candidates if reasons[name] is None), None)
-    return Explanation(problem, chosen, asked_for, reasons)
+    plan = None if chosen is None else BACKENDS[chosen].plan(problem)
+    return Explanation(problem, chosen, asked_for, reasons, plan)
 
 
 def select(problem: Problem, backend: str | None) -> Backend:
@@ -154,4 +165,9 @@ def _asked_for(backend: str | None) -> str | None:
 
 
 def _reason(backend: Backend, problem: Problem) -> str | None:
+    if problem.library.kind != backend.device_kind:  # first, as it imports nothing
+        return f"x is a {problem.library}; this backend takes {_TAKES[backend.device_kind]}"
     return backend.unavailable() or backend.refuses(problem)
+
+
+_TAKES = {"cpu": "host arrays", "cuda": "arrays on a CUDA device"}

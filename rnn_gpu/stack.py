@@ -122,7 +122,7 @@ def backward(
 
 def _zeros_like_y(tape: functional.Tape) -> Array:
     problem = tape.problem
-    return problem.library.back(np.zeros((problem.T, problem.B, problem.H), problem.dtype))
+    return problem.library.back(problem.library.zeros((problem.T, problem.B, problem.H), problem.dtype))
 
 
 def step(

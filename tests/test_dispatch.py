@@ -17,6 +17,7 @@ class Fake:
     """A backend that runs as NumPy does what it neither refuses nor is unavailable for."""
 
     description = "for these tests"
+    device_kind = "cpu"
     batch_invariant = False
 
     def __init__(self, name, *, unavailable=None, refuses=None):
@@ -30,6 +31,9 @@ class Fake:
         assert self._unavailable is None, "not to be asked where the backend is unavailable"
         self.asked += 1
         return self._refuses
+
+    def plan(self, problem):
+        return None
 
     def forward(self, problem, inputs):
         return dispatch.BACKENDS["numpy_cpu"].forward(problem, inputs)
