@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import rnn_gpu
-from rnn_gpu import cells, cli, get_threads, set_threads
-from rnn_gpu.bench import blas, files, ours
+from rnn_gpu import cells, cli, files, get_threads, set_threads
+from rnn_gpu.bench import blas, ours
 from rnn_gpu.bench.peers import PEERS, peer
 from rnn_gpu.bench.shapes import Shape
 from rnn_gpu.bench.suites import SUITES, Suite

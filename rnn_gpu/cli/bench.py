@@ -14,7 +14,8 @@ from typing import Self, TypeVar
 
 from rich.progress import BarColumn, Progress, TextColumn
 
-from rnn_gpu.bench import blas, files, machine, table
+from rnn_gpu import files
+from rnn_gpu.bench import blas, machine, table
 from rnn_gpu.bench.measure import measure
 from rnn_gpu.bench.peers import PEERS, Peer, peer
 from rnn_gpu.bench.report import Report
