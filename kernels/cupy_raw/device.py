@@ -76,6 +76,9 @@ class Device(Protocol):
         Running out of device memory within it is a MemoryError, and leaves all usable.
         """
 
+    def adopt(self, array: Array) -> Array:
+        """The caller's array, of any library, as one of the device's own on the same memory; any strides, any alignment."""
+
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """Row-major memory that holds anything; its address is a multiple of 256 bytes."""
 
@@ -95,7 +98,8 @@ class Device(Protocol):
         """out[rows[n]] = source[n], rounded to out's dtype; rows are distinct. Other rows of out stay."""
 
     def column_sums(self, source: Array, out: Array) -> None:
-        """out[c] = the sum of column c of a matrix, accumulated in float64, or pairwise in float32; 0 of no rows."""
+        """out[c] = the sum of column c of a matrix, rounded to out's dtype; 0 of no rows. Summed in float64, or in float32
+        pairwise."""
 
     def matmul(self, a: Array, b: Array, out: Array, *, accumulate: bool = False, tf32: bool = False) -> None:
         """out = a @ b, or out += a @ b; [M, K] @ [K, N], any of the axes may be 0, K = 0 giving zeros.
