@@ -89,15 +89,15 @@ __device__ __forceinline__ void store_remote(T* here, int rank, T value) {
   asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(address) : "r"(uint32(__cvta_generic_to_shared(here))), "r"(rank));
   if constexpr (sizeof(T) == 2) {
     uint16 bits;
-    __builtin_memcpy(&bits, &value, 2);
+    memcpy(&bits, &value, 2);
     asm volatile("st.shared::cluster.u16 [%0], %1;" ::"r"(address), "h"(bits) : "memory");
   } else if constexpr (sizeof(T) == 4) {
     uint32 bits;
-    __builtin_memcpy(&bits, &value, 4);
+    memcpy(&bits, &value, 4);
     asm volatile("st.shared::cluster.u32 [%0], %1;" ::"r"(address), "r"(bits) : "memory");
   } else {
     uint64 bits;
-    __builtin_memcpy(&bits, &value, 8);
+    memcpy(&bits, &value, 8);
     asm volatile("st.shared::cluster.u64 [%0], %1;" ::"r"(address), "l"(bits) : "memory");
   }
 }

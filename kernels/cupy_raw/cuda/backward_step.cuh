@@ -69,21 +69,25 @@ template <class Cell, class T, class Operand> struct BackwardStep {
 // What each stage multiplied, for the gradient of U.
 template <class Cell, class P, class Unit>
 __device__ __forceinline__ void store_operands(const P& p, Unit& unit, long long n, int at) {
-  unrolled<Cell::n_stages>([&](auto stage) {
-    constexpr int k = decltype(stage)::value;
-    Cell::template operand<k>(unit);
-    p.operands[(n * Cell::n_stages + k) * p.hidden + at] = rounded<typename P::Multiplied>(unit.operand);
-  });
+  if constexpr (Cell::n_stages > 0) {
+    unrolled<Cell::n_stages>([&](auto stage) {
+      constexpr int k = decltype(stage)::value;
+      Cell::template operand<k>(unit);
+      p.operands[(n * Cell::n_stages + k) * p.hidden + at] = rounded<typename P::Multiplied>(unit.operand);
+    });
+  }
 }
 
 // The gradients of W x_t + b_ih and of U operand + b_hh; where they are the same numbers, once.
 template <class Cell, class P, class Unit>
 __device__ __forceinline__ void store_gradients(const P& p, const Unit& unit, long long n, int at) {
-  unrolled<Cell::n_input>([&](auto input) {
-    constexpr int g = decltype(input)::value;
-    p.d_P[(n * Cell::n_input + g) * p.hidden + at] = rounded<typename P::Multiplied>(unit.d_Wx[g]);
-  });
-  if constexpr (!Cell::same_gradients) {
+  if constexpr (Cell::n_input > 0) {
+    unrolled<Cell::n_input>([&](auto input) {
+      constexpr int g = decltype(input)::value;
+      p.d_P[(n * Cell::n_input + g) * p.hidden + at] = rounded<typename P::Multiplied>(unit.d_Wx[g]);
+    });
+  }
+  if constexpr (!Cell::same_gradients && Cell::n_recurrent > 0) {
     unrolled<Cell::n_recurrent>([&](auto place) {
       constexpr int s = decltype(place)::value;
       p.d_R[(n * Cell::n_recurrent + s) * p.hidden + at] = rounded<typename P::Multiplied>(unit.d_U[Stages<Cell>::gate(s)]);

@@ -94,24 +94,26 @@ struct SequenceBackward {
           });
         }
 
-        unrolled<n_stages>([&](auto stage) {
-          constexpr int k = decltype(stage)::value;
-          team.exchange();
-          unrolled<chunks>([&](auto chunk) {
-            constexpr int c = decltype(chunk)::value;
-            if (t >= ends[c]) return;  // every row of the chunk has ended
-            Real sums[per_lane][1];
-            multiply.template run<k>(team.template chunk<Multiply::columns(k)>(c), sums);
-            unrolled<per_lane>([&](auto element) {
-              constexpr int e = decltype(element)::value;
-              Item& item = items[c][e];
-              if (t >= item.row.end) return;
-              item.unit.d_operand = sums[e][0];
-              Cell::template backward<k + 1>(item.unit);
-              if constexpr (k + 1 < n_stages) publish<k + 1>(team, multiply, item, c, e, first_unit);
+        if constexpr (n_stages > 0) {
+          unrolled<n_stages>([&](auto stage) {
+            constexpr int k = decltype(stage)::value;
+            team.exchange();
+            unrolled<chunks>([&](auto chunk) {
+              constexpr int c = decltype(chunk)::value;
+              if (t >= ends[c]) return;  // every row of the chunk has ended
+              Real sums[per_lane][1];
+              multiply.template run<k>(team.template chunk<Multiply::columns(k)>(c), sums);
+              unrolled<per_lane>([&](auto element) {
+                constexpr int e = decltype(element)::value;
+                Item& item = items[c][e];
+                if (t >= item.row.end) return;
+                item.unit.d_operand = sums[e][0];
+                Cell::template backward<k + 1>(item.unit);
+                if constexpr (k + 1 < n_stages) publish<k + 1>(team, multiply, item, c, e, first_unit);
+              });
             });
           });
-        });
+        }
 
         each(items, [&](Item& item, int, int e) {
           if (t >= item.row.end) return;

@@ -104,27 +104,29 @@ struct SequenceForward {
         if (i + 1 < steps.count)
           each(items, [&](Item& item, int, int e) { fetch(p, item, steps.t(i + 1), first_unit + multiply.unit(e)); });
 
-        unrolled<n_stages>([&](auto stage) {
-          constexpr int k = decltype(stage)::value;
-          team.exchange();
-          unrolled<chunks>([&](auto chunk) {
-            constexpr int c = decltype(chunk)::value;
-            if (t >= ends[c]) return;  // every row of the chunk has ended
-            Real sums[per_lane][Stages<Cell>::size(k)];
-            multiply.template run<k>(team.template chunk<Multiply::columns(k)>(c), sums);
-            unrolled<per_lane>([&](auto element) {
-              constexpr int e = decltype(element)::value;
-              Item& item = items[c][e];
-              if (t >= item.row.end) return;
-              unrolled<Stages<Cell>::size(k)>([&](auto output) {
-                constexpr int gate = Stages<Cell>::gate(Stages<Cell>::begin(k) + decltype(output)::value);
-                item.unit.U[gate] = sums[e][decltype(output)::value] + b_hh[e * n_recurrent + gate];
+        if constexpr (n_stages > 0) {
+          unrolled<n_stages>([&](auto stage) {
+            constexpr int k = decltype(stage)::value;
+            team.exchange();
+            unrolled<chunks>([&](auto chunk) {
+              constexpr int c = decltype(chunk)::value;
+              if (t >= ends[c]) return;  // every row of the chunk has ended
+              Real sums[per_lane][Stages<Cell>::size(k)];
+              multiply.template run<k>(team.template chunk<Multiply::columns(k)>(c), sums);
+              unrolled<per_lane>([&](auto element) {
+                constexpr int e = decltype(element)::value;
+                Item& item = items[c][e];
+                if (t >= item.row.end) return;
+                unrolled<Stages<Cell>::size(k)>([&](auto output) {
+                  constexpr int gate = Stages<Cell>::gate(Stages<Cell>::begin(k) + decltype(output)::value);
+                  item.unit.U[gate] = sums[e][decltype(output)::value] + b_hh[e * n_recurrent + gate];
+                });
+                Cell::template forward<k + 1>(item.unit);
+                if constexpr (k + 1 < n_stages) publish(team, multiply, item, c, e, first_unit);
               });
-              Cell::template forward<k + 1>(item.unit);
-              if constexpr (k + 1 < n_stages) publish(team, multiply, item, c, e, first_unit);
             });
           });
-        });
+        }
 
         const long long start = start_of(p, t);
         each(items, [&](Item& item, int, int e) {

@@ -32,13 +32,15 @@ template <class Cell, class T, class Operand, int segment> struct StepBackward {
 #pragma unroll
           for (int s = 0; s < n_state; ++s)
             p.d_initial[at_state(p, row, s, unit_index)] = reset ? Real(0) : unit.d_state[s];
-          unrolled<n_vector>([&](auto vector) {
-            constexpr int v = decltype(vector)::value;
-            Sum<Real> sum;
-            sum.load(p, v, n_vector, row, unit_index);
-            sum.add(unit.d_vector[v]);
-            sum.store(p, v, n_vector, row, unit_index);
-          });
+          if constexpr (n_vector > 0) {
+#pragma unroll
+            for (int v = 0; v < n_vector; ++v) {
+              Sum<Real> sum;
+              sum.load(p, v, n_vector, row, unit_index);
+              sum.add(unit.d_vector[v]);
+              sum.store(p, v, n_vector, row, unit_index);
+            }
+          }
         }
       }
       if constexpr (segment == n_stages && n_stages > 0) {
@@ -62,11 +64,13 @@ template <class Cell, class T, class Operand, int segment> struct StepBackward {
 #pragma unroll
       for (int v = 0; v < n_vector; ++v) unit.vector[v] = p.vectors[v * p.hidden + unit_index];
     }
-    unrolled<segment>([&](auto stage) {
-      constexpr int k = decltype(stage)::value;
-      Cell::template backward<k>(unit);
-      unit.d_operand = p.products[((long long)k * p.rows + row.sorted) * p.hidden + unit_index];
-    });
+    if constexpr (segment > 0) {
+      unrolled<segment>([&](auto stage) {
+        constexpr int k = decltype(stage)::value;
+        Cell::template backward<k>(unit);
+        unit.d_operand = p.products[((long long)k * p.rows + row.sorted) * p.hidden + unit_index];
+      });
+    }
     Cell::template backward<segment>(unit);
     return step.is_reset;
   }

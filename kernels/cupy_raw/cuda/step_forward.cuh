@@ -86,15 +86,17 @@ template <class Cell, class T, class Operand, int segment> struct StepForward {
 #pragma unroll
       for (int v = 0; v < n_vector; ++v) unit.vector[v] = p.vectors[v * p.hidden + unit_index];
     }
-    unrolled<segment>([&](auto stage) {
-      constexpr int k = decltype(stage)::value;
-      Cell::template forward<k>(unit);
-      unrolled<Stages<Cell>::size(k)>([&](auto output) {
-        constexpr int place = Stages<Cell>::begin(k) + decltype(output)::value, gate = Stages<Cell>::gate(place);
-        unit.U[gate] = p.products[(product_row * n_recurrent + place) * p.hidden + unit_index] +
-                       (p.b_hh ? p.b_hh[gate * p.hidden + unit_index] : Real(0));
+    if constexpr (segment > 0) {
+      unrolled<segment>([&](auto stage) {
+        constexpr int k = decltype(stage)::value;
+        Cell::template forward<k>(unit);
+        unrolled<Stages<Cell>::size(k)>([&](auto output) {
+          constexpr int place = Stages<Cell>::begin(k) + decltype(output)::value, gate = Stages<Cell>::gate(place);
+          unit.U[gate] = p.products[(product_row * n_recurrent + place) * p.hidden + unit_index] +
+                         (p.b_hh ? p.b_hh[gate * p.hidden + unit_index] : Real(0));
+        });
       });
-    });
+    }
     Cell::template forward<segment>(unit);
   }
 
