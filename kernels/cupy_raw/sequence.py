@@ -18,7 +18,7 @@ def launch(call: Call, choice: Choice, arrays: dict[str, Array | None], **number
     traits = spec.traits
     shared: dict[str, Array | None] = {}
     if traits.strategy == "grid" and spec.products:
-        exchange = (teams, 2, traits.rows, spec.max_columns)
+        exchange = (teams, 2, traits.rows, spec.stride)
         shared = {
             "exchange": call.device.zeros(exchange, call.operand),
             "counters": call.device.zeros((teams,), np.dtype(np.uint32)),

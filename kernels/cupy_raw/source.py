@@ -19,7 +19,7 @@ __all__ = ["FOLDER", "HEADERS", "THREADS", "kernel", "step_kernels", "translatio
 FOLDER = Path(__file__).with_name("cuda")
 
 HEADERS = (
-    "arch", "numbers", "mathematics", "parameters", "cell", "rows", "product_fma", "teams", "backward_step",
+    "arch", "numbers", "mathematics", "parameters", "cell", "rows", "product_fma", "product_mma", "teams", "backward_step",
     "sequence_forward", "sequence_backward", "step_forward", "step_backward",
 )  # fmt: skip
 """The drivers, each after those it needs."""
@@ -74,14 +74,14 @@ def _named(dtype: str) -> str:
 
 def _sequence(spec: SequenceKernel) -> str:
     traits, driver = f"rnn_gpu::Traits_{spec.traits.digest}", f"driver_{spec.entry}"
-    arguments = f"{_cell(spec)}, {_named(spec.dtype)}"
+    arguments, product = f"{_cell(spec)}, {_named(spec.dtype)}", f"{spec.traits.product.title()}Product"
     head = f"RNN_GPU_KERNEL({spec.entry}, {spec.traits.threads}, {driver}::Arguments)"
     if spec.traits.strategy == "cluster":
         numbers = f"{spec.traits.threads}, {spec.traits.blocks}"
         head = f"RNN_GPU_CLUSTER_KERNEL({spec.entry}, {numbers}, {driver}::Arguments)"
     return "\n".join(
         [
-            f"using {driver} = rnn_gpu::Sequence{spec.direction.title()}<{arguments}, {traits}, rnn_gpu::FmaProduct>;",
+            f"using {driver} = rnn_gpu::Sequence{spec.direction.title()}<{arguments}, {traits}, rnn_gpu::{product}>;",
             f'static_assert({driver}::shared_bytes == {spec.shared_bytes}, "traits.py");',
             f'static_assert({driver}::Multiply::block_units == {spec.traits.block_units}, "traits.py");',
             checks(f"{driver}::Arguments"),

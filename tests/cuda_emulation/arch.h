@@ -42,6 +42,10 @@ unsigned rnn_gpu_read_acquire(const unsigned* counter);
 }
 
 namespace rnn_gpu {
+
+struct Half;
+struct BFloat16;
+
 namespace arch {
 
 using uint16 = unsigned short;
@@ -105,6 +109,46 @@ struct alignas(16) Bytes16 {
 inline Bytes16 load_exchanged(const Bytes16* address) {
   rnn_gpu_maybe_suspend();
   return *address;
+}
+
+// The numbers in 32 bits of a fragment, and how many there are.
+template <class Operand> struct Packed;
+template <> struct Packed<Half> {
+  static constexpr int count = 2;
+  static float at(uint32 bits, int i) { return from_half(static_cast<uint16>(bits >> (16 * i))); }
+};
+template <> struct Packed<BFloat16> {
+  static constexpr int count = 2;
+  static float at(uint32 bits, int i) { return from_bfloat16(static_cast<uint16>(bits >> (16 * i))); }
+};
+template <> struct Packed<float> {
+  static constexpr int count = 1;
+  static float at(uint32 bits, int) { return float_of(bits & 0xffffe000u); }  // what tensor cores read of a float
+};
+
+// d += a b, as the PTX ISA lays out the fragments: thread 4 g + c of a warp has, in a, rows g and g + 8 and in b, column
+// g; of both the numbers from c on, and those half of the columns of a further on; in d, rows g and g + 8, columns 2 c
+// and 2 c + 1.
+template <class Operand>
+void mma(float (&d)[4], uint32 a0, uint32 a1, uint32 a2, uint32 a3, uint32 b0, uint32 b1) {
+  const uint32 mine[6] = {a0, a1, a2, a3, b0, b1};
+  const char* given = static_cast<const char*>(rnn_gpu_warp_barrier(mine, sizeof(mine)));
+  const auto word = [&](int lane, int i) {
+    uint32 bits;
+    std::memcpy(&bits, given + 64 * lane + 4 * i, 4);
+    return bits;
+  };
+  const int lane = thread_index() % 32;
+  for (int i = 0; i < 4; ++i) {
+    const int row = lane / 4 + i / 2 * 8, column = lane % 4 * 2 + i % 2;
+    float sum = 0;
+    for (int half = 0; half < 2; ++half)
+      for (int c = 0; c < 4; ++c)
+        for (int n = 0; n < Packed<Operand>::count; ++n)
+          sum += Packed<Operand>::at(word(row % 8 * 4 + c, row / 8 + half * 2), n) *
+                 Packed<Operand>::at(word(column * 4 + c, 4 + half), n);
+    d[i] += sum;
+  }
 }
 
 }  // namespace arch

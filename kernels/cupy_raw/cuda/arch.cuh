@@ -11,6 +11,10 @@
       name(const __grid_constant__ Arguments p)
 
 namespace rnn_gpu {
+
+struct Half;
+struct BFloat16;
+
 namespace arch {
 
 using uint16 = unsigned short;
@@ -133,6 +137,25 @@ __device__ __forceinline__ Bytes16 load_exchanged(const Bytes16* address) {
                : "memory");
   return value;
 }
+
+// ---- tensor cores (sm_80) ----
+
+// d += a b on 16 x 8 numbers, a warp together: m16n8k16 of Half or BFloat16, m16n8k8 of float as TensorFloat-32.
+template <class Operand>
+__device__ __forceinline__ void mma(float (&d)[4], uint32 a0, uint32 a1, uint32 a2, uint32 a3, uint32 b0, uint32 b1);
+
+#define RNN_GPU_MMA(Operand, shape)                                                                              \
+  template <>                                                                                                    \
+  __device__ __forceinline__ void mma<Operand>(float (&d)[4], uint32 a0, uint32 a1, uint32 a2, uint32 a3, uint32 b0, \
+                                               uint32 b1) {                                                      \
+    asm volatile("mma.sync.aligned." shape " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"    \
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])                                                \
+                 : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));                                        \
+  }
+RNN_GPU_MMA(Half, "m16n8k16.row.col.f32.f16.f16.f32")
+RNN_GPU_MMA(BFloat16, "m16n8k16.row.col.f32.bf16.bf16.f32")
+RNN_GPU_MMA(float, "m16n8k8.row.col.f32.tf32.tf32.f32")
+#undef RNN_GPU_MMA
 
 }  // namespace arch
 }  // namespace rnn_gpu

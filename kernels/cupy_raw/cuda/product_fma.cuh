@@ -51,7 +51,7 @@ template <class Cell, class T, class Traits, template <class> class Direction> s
 
   using Stored = Vector<T, width>;
   using Loaded = Vector<Real, width>;
-  static constexpr int max_columns = widest();
+  static constexpr int stride = widest();  // of an operand's rows
   static constexpr int shared_bytes = shared_before(n_stages) * threads * int(sizeof(Stored));
 
   Registers<Real, registers_before(n_stages)> in_register;
@@ -68,6 +68,9 @@ template <class Cell, class T, class Traits, template <class> class Direction> s
   __device__ __forceinline__ int item(int e) const { return lane / (lanes / owners) * per_lane + e; }
   __device__ __forceinline__ int row(int e) const { return item(e) / units; }
   __device__ __forceinline__ int unit(int e) const { return group * units + item(e) % units; }
+
+  // As products read it.
+  static __device__ __forceinline__ Operand prepared(Real x) { return x; }
 
   // Bring the columns of the block's units, those from first_unit on, to where they stay.
   __device__ __forceinline__ void load(const T* U, int hidden, int first_unit) {
@@ -100,15 +103,16 @@ template <class Cell, class T, class Traits, template <class> class Direction> s
     });
   }
 
-  // sums[e][m]: output m of stage k for this thread's items. `operand`: the chunk's first row, rows `max_columns` apart.
+  // sums[e][m]: output m of stage k for this thread's items. `operand`: the chunk's first row, rows `stride` apart.
   // All threads of a warp call it together.
-  template <int k> __device__ __forceinline__ void run(const Operand* operand, Real (&sums)[per_lane][Products::outputs(k)]) const {
+  template <int k>
+  __device__ __forceinline__ void run(const Operand* operand, Real (&sums)[per_lane][Products::outputs(k)]) const {
     constexpr int outputs = Products::outputs(k), kept = in_registers(k);
     Real partial[items][outputs] = {};
     const auto multiply = [&](int v, const auto& weight) {
 #pragma unroll
       for (int r = 0; r < chunk; ++r) {
-        const Loaded x = *reinterpret_cast<const Loaded*>(operand + r * max_columns + (v * lanes + lane) * width);
+        const Loaded x = *reinterpret_cast<const Loaded*>(operand + r * stride + (v * lanes + lane) * width);
 #pragma unroll
         for (int o = 0; o < outputs * units; ++o) {
 #pragma unroll

@@ -17,14 +17,13 @@ struct SequenceBackward {
   using Arguments = Parameters<T, Real, Operand>;
   using Multiply = Product<Cell, T, Traits, BackwardProducts>;
   using Unit = typename Cell::template Backward<Real>;
-  using Team = typename TeamOf<Traits::strategy, Operand, Traits, Multiply::max_columns>::type;
+  using Team = typename TeamOf<Traits::strategy, Operand, Traits, Multiply::stride>::type;
   using Passed = BackwardStep<Cell, T, Operand>;
 
   static constexpr int n_state = Cell::n_state, n_vector = Cell::n_vector, n_stages = Cell::n_backward_stages;
   static constexpr int chunks = Traits::rows / Traits::chunk, per_lane = Multiply::per_lane;
   static constexpr int shared_bytes = Team::shared_bytes + Multiply::shared_bytes;
   static_assert(chunks * Traits::chunk == Traits::rows, "a tile is whole chunks");
-  static_assert(Multiply::block_units * Traits::blocks >= Traits::hidden, "every unit has an owner");
 
   // What a thread keeps of one item.
   struct Item {
@@ -156,7 +155,7 @@ struct SequenceBackward {
       constexpr int g = decltype(input)::value;
       constexpr int gate = Stages<Cell>::gate(BackwardProducts<Cell>::first(k) + g);
       team.publish(c * Traits::chunk + multiply.row(e), g * Traits::hidden + first_unit + multiply.unit(e),
-                   rounded<Operand>(item.unit.d_U[gate]));
+                   Multiply::prepared(item.unit.d_U[gate]));
     });
   }
 };

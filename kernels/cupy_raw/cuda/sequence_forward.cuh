@@ -19,14 +19,13 @@ struct SequenceForward {
   using Arguments = Parameters<T, Real, Operand>;
   using Multiply = Product<Cell, T, Traits, ForwardProducts>;
   using Unit = typename Cell::template Forward<Real>;
-  using Team = typename TeamOf<Traits::strategy, Operand, Traits, Multiply::max_columns>::type;
+  using Team = typename TeamOf<Traits::strategy, Operand, Traits, Multiply::stride>::type;
 
   static constexpr int n_input = Cell::n_input, n_recurrent = Cell::n_recurrent, n_state = Cell::n_state;
   static constexpr int n_vector = Cell::n_vector, n_saved = Cell::n_saved, n_stages = Cell::n_stages;
   static constexpr int chunks = Traits::rows / Traits::chunk, per_lane = Multiply::per_lane;
   static constexpr int shared_bytes = Team::shared_bytes + Multiply::shared_bytes;
   static_assert(chunks * Traits::chunk == Traits::rows, "a tile is whole chunks");
-  static_assert(Multiply::block_units * Traits::blocks >= Traits::hidden, "every unit has an owner");
 
   // What a thread keeps of one item.
   struct Item {
@@ -155,7 +154,7 @@ struct SequenceForward {
 
   static __device__ __forceinline__ void publish(Team& team, const Multiply& multiply, const Item& item, int c, int e,
                                                  int first_unit) {
-    team.publish(c * Traits::chunk + multiply.row(e), first_unit + multiply.unit(e), rounded<Operand>(item.unit.operand));
+    team.publish(c * Traits::chunk + multiply.row(e), first_unit + multiply.unit(e), Multiply::prepared(item.unit.operand));
   }
 
   // Begin to load what step t needs; it is used a step later.
