@@ -241,7 +241,7 @@ def test_a_missing_peer_asked_for_by_name_is_an_error(monkeypatch, bench):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--suite", "cpus"], "--suite: expected one of cpu, got 'cpus'; did you mean cpu?"),
+        (["--suite", "cpus"], "--suite: expected one of cpu, gpu, got 'cpus'; did you mean cpu or gpu?"),
         (["--cells", "lstm", "grru"], "'grru'; did you mean gru"),
         (["--modes", "trane"], "--modes: expected some of forward, train, step, got 'trane'; did you mean train?"),
         (["--peers", "tourch"], "--peers: expected some of torch, onnxruntime, numpy_cpu, got 'tourch'; did you mean"),
