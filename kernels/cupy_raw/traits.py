@@ -117,6 +117,11 @@ class SequenceKernel:
         return products_of(self.cell, self.direction)
 
     @property
+    def real(self) -> str:
+        """The working type."""
+        return "float64" if self.dtype == "float64" else "float32"
+
+    @property
     def stride(self) -> int:
         """Numbers from a row of an operand to the next: columns of the widest, and what keeps rows apart in memory."""
         widest = self.traits.hidden * max((inputs for _, inputs in self.products), default=0)
