@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from rnn_gpu.arrays import ArrayLibrary
 from rnn_gpu.dispatch import Result
+from rnn_gpu.errors import BackendError
 from rnn_gpu.kernels.cupy_raw import backward, forward
 from rnn_gpu.kernels.cupy_raw.call import Call
 from rnn_gpu.kernels.cupy_raw.device import Device, Properties
-from rnn_gpu.kernels.cupy_raw.plan import Plan
+from rnn_gpu.kernels.cupy_raw.plan import Plan, choose
 from rnn_gpu.kernels.cupy_raw.rows import rows_of
 from rnn_gpu.problem import Array, Gradients, Inputs, Problem
 
@@ -29,9 +31,9 @@ class CudaBackend:
     def __init__(
         self,
         device_of: Callable[[ArrayLibrary], Device],
-        plan_of: Callable[[Problem, Properties], Plan],
         unavailable: Callable[[], str | None],
         devices: Callable[[], list[str]],
+        plan_of: Callable[[Problem, Properties], Plan] = choose,
     ) -> None:
         self._device_of, self._plan_of, self._unavailable, self._devices = device_of, plan_of, unavailable, devices
 
@@ -42,8 +44,10 @@ class CudaBackend:
         return self._devices()
 
     def refuses(self, problem: Problem) -> str | None:
-        if problem.library.device == "cpu":
-            return f"x is a {problem.library}; this backend takes arrays on a GPU"
+        try:
+            self._plan_of(problem, self._device_of(problem.library).properties)
+        except BackendError as error:
+            return str(error)
         return None
 
     def plan(self, problem: Problem) -> str | None:
@@ -59,8 +63,9 @@ class CudaBackend:
     def backward(
         self, problem: Problem, inputs: Inputs, saved: Any, dy: Array | None, dlast: tuple[Array | None, ...]
     ) -> Gradients:
-        with saved.call.device.active():
-            return backward.run(saved, dy, dlast)
+        device = self._device_of(problem.library)  # with the stream that its caller works on now
+        with device.active():
+            return backward.run(replace(saved, call=replace(saved.call, device=device)), dy, dlast)
 
     def step(self, problem: Problem, inputs: Inputs) -> tuple[Array, ...]:
         return self.forward(problem, inputs).last

@@ -130,18 +130,25 @@ class Call:
             vectors = self.empty((len(problem.cell.vectors), problem.H), real)
             for k, name in enumerate(problem.cell.vectors):
                 self.device.copy(self.device.adopt(weights.vectors[name]), vectors[k])
-        rows, resets, upload = self.rows, self.inputs.resets, self.device.upload
+        rows, upload = self.rows, self.device.upload
         return {
             "U": self.U,
             "b_ih": None if weights.b_ih is None else self.dense(weights.b_ih, real),
             "b_hh": None if weights.b_hh is None else self.dense(weights.b_hh, real),
             "vectors": vectors,
             "initial": self.states(self.inputs.initial),
-            "resets": None if resets is None else upload(resets.astype(np.uint8)),
+            "resets": self._resets(),
             "ends": None if rows.ends is None else upload(rows.ends.astype(np.int32)),
             "order": None if rows.order is None else upload(rows.order.astype(np.int32)),
             "starts": None if rows.starts is None else upload(rows.starts.astype(np.int64)),
         }
+
+    def _resets(self) -> Array | None:
+        """[T, B] uint8; what they hold at and after a row's end is not read."""
+        resets = self.inputs.resets
+        if isinstance(resets, np.ndarray):
+            return self.device.upload(resets.astype(np.uint8))
+        return None if resets is None else self.dense(resets, np.dtype(np.uint8))
 
     def parameters(self, arrays: dict[str, Array | None], **numbers: int) -> np.void:
         """A kernel's argument: sizes, the common arrays and these."""
