@@ -14,7 +14,9 @@ from rnn_gpu.kernels.cupy_raw.device import Kernel
 from rnn_gpu.kernels.cupy_raw.parameters import checks
 from rnn_gpu.kernels.cupy_raw.traits import CPP_TYPES, SequenceKernel, StepKernel
 
-__all__ = ["FOLDER", "HEADERS", "THREADS", "kernel", "step_kernels", "translation_unit"]
+__all__ = ["FOLDER", "HEADERS", "THREADS", "Spec", "kernel", "step_kernels", "translation_unit"]
+
+Spec = SequenceKernel | StepKernel
 
 FOLDER = Path(__file__).with_name("cuda")
 
@@ -29,13 +31,15 @@ THREADS = 256
 
 
 @lru_cache(maxsize=256)
-def kernel(spec: SequenceKernel | StepKernel) -> Kernel:
+def kernel(spec: Spec) -> Kernel:
     """The kernel, with the others of its cell that are used with it where they are small."""
-    together = [spec] if isinstance(spec, SequenceKernel) else step_kernels(spec.cell, spec.dtype, spec.operand)
+    together: list[Spec] = [spec]
+    if isinstance(spec, StepKernel):
+        together = step_kernels(spec.cell, spec.dtype, spec.operand)
     return Kernel(translation_unit(tuple(together)), spec.entry)
 
 
-def step_kernels(cell: Cell, dtype: str, operand: str) -> list[SequenceKernel | StepKernel]:
+def step_kernels(cell: Cell, dtype: str, operand: str) -> list[Spec]:
     """All elementwise kernels of a cell."""
     forward, backward = range(len(cell.stages) + 1), range(len(cell.program.backward_stages) + 1)
     return [
@@ -46,7 +50,7 @@ def step_kernels(cell: Cell, dtype: str, operand: str) -> list[SequenceKernel | 
 
 
 @lru_cache(maxsize=256)
-def translation_unit(specs: Sequence[SequenceKernel | StepKernel]) -> str:
+def translation_unit(specs: Sequence[Spec]) -> str:
     """The whole text for these kernels."""
     cells = {spec.cell.digest: spec.cell for spec in specs}
     traits = {spec.traits.digest: spec.traits for spec in specs if isinstance(spec, SequenceKernel)}
@@ -64,7 +68,7 @@ def _headers() -> tuple[str, ...]:
     return tuple(f'#line 1 "{name}.cuh"\n{(FOLDER / f"{name}.cuh").read_text()}' for name in HEADERS)
 
 
-def _cell(spec: SequenceKernel | StepKernel) -> str:
+def _cell(spec: Spec) -> str:
     return f"rnn_gpu::cells::of_{spec.cell.digest[:8]}::{spec.cell.name}"
 
 

@@ -10,6 +10,7 @@ import hashlib
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -21,7 +22,16 @@ from rnn_gpu.errors import BackendError
 from rnn_gpu.kernels.cupy_raw import source
 from rnn_gpu.kernels.cupy_raw.device import Kernel, Properties
 
-__all__ = ["LOWEST_FIRST", "HIGHEST_FIRST", "RANDOM", "SMALL", "EmulatedDevice", "EmulationError", "compile_units"]
+__all__ = [
+    "HIGHEST_FIRST",
+    "LOWEST_FIRST",
+    "RANDOM",
+    "SMALL",
+    "EmulatedDevice",
+    "EmulationError",
+    "compile_units",
+    "ready",
+]
 
 HERE = Path(__file__).parents[1] / "cuda_emulation"
 
@@ -79,42 +89,29 @@ _entries: dict[str, ctypes.CDLL] = {}
 """By kernel, the library that has it."""
 
 
+def ready(specs: Sequence[source.Spec]) -> None:
+    """Compile what of these kernels has not been compiled, two translation units at a time."""
+    missing = [spec for spec in specs if spec.entry not in _entries]
+    if missing:
+        units = list(dict.fromkeys(source.kernel(spec).source for spec in missing))
+        libraries = dict(zip(units, compile_units(units), strict=True))
+        _entries.update((spec.entry, libraries[source.kernel(spec).source]) for spec in missing)
+
+
 def compile_units(units: Sequence[str]) -> list[ctypes.CDLL]:
     """Compile translation units, two at a time."""
     _runtime()
-    running: list[tuple[Path, subprocess.Popen[str]]] = []
-    paths = []
-    for unit in units:
-        name = hashlib.sha256(unit.encode()).hexdigest()[:16]
-        path = folder() / f"{name}.so"
-        paths.append(path)
-        if path.exists():
-            continue
-        (folder() / f"{name}.cpp").write_text(unit)
-        command = ["g++", "-std=c++17", "-O1", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror"]
-        command += ["-Wno-unknown-pragmas", "-Wno-maybe-uninitialized", "-ffp-contract=off"]
-        command += ["-include", str(HERE / "arch.h"), str(folder() / f"{name}.cpp"), "-o", str(path)]
-        running.append((path, subprocess.Popen(command, stderr=subprocess.PIPE, text=True)))
-        if len(running) == 2:
-            _finish(running)
-    while running:
-        _finish(running)
+    paths = [folder() / f"{hashlib.sha256(unit.encode()).hexdigest()[:16]}.so" for unit in units]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(_compile, units, paths))
     return [ctypes.CDLL(str(path)) for path in paths]
 
 
-def _finish(running: list[tuple[Path, subprocess.Popen[str]]]) -> None:
-    _, process = running.pop(0)
-    _, errors = process.communicate()
-    if process.returncode:
-        raise AssertionError(errors[:6000])
-
-
-def add(specs: Sequence[Any]) -> None:
-    """Compile these kernels in one translation unit, ahead of their use."""
-    missing = [spec for spec in specs if spec.entry not in _entries]
-    if missing:
-        (library,) = compile_units([source.translation_unit(tuple(missing))])
-        _entries.update((spec.entry, library) for spec in missing)
+def _compile(unit: str, path: Path) -> None:
+    if not path.exists():
+        text = path.with_suffix(".cpp")
+        text.write_text(unit)
+        _gcc("-O1", "-ffp-contract=off", "-Wno-maybe-uninitialized", "-include", HERE / "arch.h", text, "-o", path)
 
 
 class EmulatedDevice:
@@ -223,6 +220,5 @@ class EmulatedDevice:
     @staticmethod
     def _compiled(kernel: Kernel) -> ctypes.CDLL:
         if kernel.entry not in _entries:
-            (library,) = compile_units([kernel.source])
-            _entries[kernel.entry] = library
+            (_entries[kernel.entry],) = compile_units([kernel.source])
         return _entries[kernel.entry]

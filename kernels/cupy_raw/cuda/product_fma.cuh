@@ -80,25 +80,32 @@ template <class Cell, class T, class Traits, template <class> class Direction> s
       unrolled<outputs * units>([&](auto output) {
         constexpr int o = decltype(output)::value;
         const int unit_here = first_unit + group * units + o % units;
-        const auto weight = [&](int column) {
-          const int in_block = column % Traits::hidden;
-          if (unit_here >= hidden || in_block >= hidden) return T{};
+        const auto vector = [&](int v) {
+          const int column = arch::opaque((v * lanes + lane) * width);
           const long long gate = Products::first(k) + (Products::transposed ? column / Traits::hidden : o / units);
-          if constexpr (Products::transposed) return U[(gate * hidden + in_block) * hidden + unit_here];
-          return U[(gate * hidden + unit_here) * hidden + in_block];
+          Stored loaded;
+#pragma unroll
+          for (int i = 0; i < width; ++i) {
+            const int in_block = column % Traits::hidden + i;
+            T weight{};
+            if (unit_here < hidden && in_block < hidden) {
+              if constexpr (Products::transposed) weight = U[(gate * hidden + in_block) * hidden + unit_here];
+              else weight = U[(gate * hidden + unit_here) * hidden + in_block];
+            }
+            loaded.at[i] = weight;
+          }
+          return loaded;
         };
 #pragma unroll
         for (int v = 0; v < kept; ++v) {
+          const Stored loaded = vector(v);
 #pragma unroll
           for (int i = 0; i < width; ++i)
-            in_register[registers_before(k) + (o * kept + v) * width + i] = widen(weight((v * lanes + lane) * width + i));
+            in_register[registers_before(k) + (o * kept + v) * width + i] = widen(loaded.at[i]);
         }
-        for (int v = kept; v < vectors(k); ++v) {
-          Stored stored;
-#pragma unroll
-          for (int i = 0; i < width; ++i) stored.at[i] = weight((v * lanes + lane) * width + i);
-          in_shared[(shared_before(k) + o * (vectors(k) - kept) + v - kept) * threads] = stored;
-        }
+#pragma unroll 1
+        for (int v = kept; v < vectors(k); ++v)
+          in_shared[(shared_before(k) + o * (vectors(k) - kept) + v - kept) * threads] = vector(v);
       });
     });
   }

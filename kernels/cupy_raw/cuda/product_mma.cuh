@@ -98,12 +98,13 @@ template <class Cell, class T, class Traits, template <class> class Direction> s
         constexpr int o = decltype(octet)::value;
         const int unit_here = first_unit + octet_unit(o % octets);
         const auto vector = [&](int v) {
+          const int first_column = arch::opaque((v * splits + split()) * span + lane % 4 * width);
           Columns loaded;
 #pragma unroll
           for (int i = 0; i < width; ++i) {
-            const int column = (v * splits + split()) * span + lane % 4 * width + i;
-            const int in_block = column % Traits::hidden;
-            const long long gate = Products::first(k) + (Products::transposed ? column / Traits::hidden : o / octets);
+            const int in_block = first_column % Traits::hidden + i;
+            const long long gate =
+                Products::first(k) + (Products::transposed ? first_column / Traits::hidden : o / octets);
             T weight{};
             if (unit_here < hidden && in_block < hidden) {
               if constexpr (Products::transposed) weight = U[(gate * hidden + in_block) * hidden + unit_here];
@@ -115,6 +116,7 @@ template <class Cell, class T, class Traits, template <class> class Direction> s
         };
 #pragma unroll
         for (int v = 0; v < kept; ++v) in_register[registers_before(k) + o * kept + v] = vector(v);
+#pragma unroll 1
         for (int v = kept; v < vectors(k); ++v)
           in_shared[(shared_before(k) + o * (vectors(k) - kept) + v - kept) * threads] = vector(v);
       });
