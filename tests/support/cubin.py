@@ -16,8 +16,9 @@ _SIZED = 4
 
 @dataclass(frozen=True)
 class Resources:
-    """registers: of a thread. stack: bytes of local memory of a thread, where spilled registers lie, and arrays that are
-    indexed by what the compiler does not know."""
+    """registers: of a thread. stack: bytes of a thread's local memory, where spilled registers lie, and arrays that are
+    indexed by what the compiler does not know.
+    """
 
     registers: int
     stack: int
