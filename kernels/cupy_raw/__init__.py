@@ -1,7 +1,7 @@
 """The CUDA C++ backend, through CuPy: cells as the compiler emits them, in drivers that keep U on the chip.
 
-`BACKEND` is what dispatch sees. `plan.py` says which kernels run a call, `device.py` what they need of a device; cuda/ has
-the kernels. Nothing of CuPy is imported before the first call.
+`BACKEND` is what dispatch sees. `plan.py` says which kernels run a call, `device.py` what they need of a device; cuda/
+has the kernels. Nothing of CuPy is imported before the first call.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
@@ -116,5 +115,3 @@ def _products(call: Call, d_P: Array, d_R: Array, operands: Array, d_vectors: Ar
 def _declared(call: Call, blocks: Array) -> Array:
     """The gates' blocks in the order in which they are declared."""
     return blocks if call.in_order else call.gates_by(list(np.argsort(call.positions)), blocks)
-
-

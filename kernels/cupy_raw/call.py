@@ -109,6 +109,7 @@ class Call:
     @cached_property
     def flat(self) -> Array:
         """`Rows.flat` on the device."""
+        assert self.rows.flat is not None
         return self.device.upload(self.rows.flat)
 
     def input_products(self, begin: int, end: int) -> Array:

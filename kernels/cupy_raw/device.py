@@ -77,7 +77,8 @@ class Device(Protocol):
         """
 
     def adopt(self, array: Array) -> Array:
-        """The caller's array, of any library, as one of the device's own on the same memory; any strides, any alignment."""
+        """The caller's array, of any library, as one of the device's own on the same memory. Any strides, any
+        alignment."""
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """Row-major memory that holds anything; its address is a multiple of 256 bytes."""
@@ -98,8 +99,8 @@ class Device(Protocol):
         """out[rows[n]] = source[n], rounded to out's dtype; rows are distinct. Other rows of out stay."""
 
     def column_sums(self, source: Array, out: Array) -> None:
-        """out[c] = the sum of column c of a matrix, rounded to out's dtype; 0 of no rows. Summed in float64, or in float32
-        pairwise."""
+        """out[c] = the sum of column c of a matrix, rounded to out's dtype; 0 of no rows. Summed in float64, or in
+        float32 pairwise."""
 
     def matmul(self, a: Array, b: Array, out: Array, *, accumulate: bool = False, tf32: bool = False) -> None:
         """out = a @ b, or out += a @ b; [M, K] @ [K, N], any of the axes may be 0, K = 0 giving zeros.

@@ -12,7 +12,16 @@ from rnn_gpu.compiler.cell import Cell
 from rnn_gpu.kernels.cupy_raw.device import Properties
 from rnn_gpu.kernels.cupy_raw.traits import SequenceKernel, itemsize, products_of
 
-__all__ = ["Cost", "flops_of", "memory_bytes", "misfit", "registers_available", "registers_of", "sequence_cost", "stepwise_cost"]
+__all__ = [
+    "Cost",
+    "flops_of",
+    "memory_bytes",
+    "misfit",
+    "registers_available",
+    "registers_of",
+    "sequence_cost",
+    "stepwise_cost",
+]
 
 FMA_A_CLOCK = {"float64": {8: 32, 9: 64, 10: 64}, "float32": {8: 64, 9: 128, 10: 128}}
 """Multiply-adds a clock and multiprocessor, by working type and major compute capability."""
@@ -99,7 +108,8 @@ def registers_of(kernel: SequenceKernel) -> int:
 def sequence_cost(kernel: SequenceKernel, B: int, H: int, teams: int, properties: Properties, *, save: bool) -> Cost:
     """Of a step of all B rows, on so many teams."""
     cell, traits = kernel.cell, kernel.traits
-    rounds = -(-(-(-B // traits.rows)) // teams)
+    tiles = -(-B // traits.rows)
+    rounds = -(-tiles // teams)
     clocks = float(ELEMENTWISE_CLOCKS)
     chunks = -(-min(B, traits.rows) // traits.chunk)
     warps = traits.threads // 32

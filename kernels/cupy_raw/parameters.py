@@ -31,8 +31,7 @@ def parameters(fields: dict[str, int]) -> np.void:
     record = np.zeros((), DTYPE)
     for name, value in fields.items():
         record[name] = value
-    found: np.void = record[()]
-    return found
+    return np.void(record, dtype=DTYPE)
 
 
 def checks(struct: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from rnn_gpu.arrays import dtype_named
 from rnn_gpu.compiler.cell import Cell
 from rnn_gpu.errors import ArgumentError, BackendError
 from rnn_gpu.kernels.cupy_raw import model
@@ -59,8 +60,8 @@ class Choice:
             shares = f"{traits.lanes} threads share {traits.units} unit{'s' * (traits.units > 1)}"
         return (
             f"{self.teams} x {traits.blocks} blocks of {traits.threads} threads, {traits.product} of {traits.operand}; "
-            f"{traits.block_units} units a block, {shares}; tile of {traits.rows} rows in chunks of {traits.chunk}, "
-            f"{self.tiles} tile{'s' * (self.tiles > 1)}; {kernel.shared_bytes} bytes of shared memory, about "
+            f"{traits.block_units} units a block, {shares}; {self.tiles} tile{'s' * (self.tiles > 1)} of "
+            f"{traits.rows} rows in chunks of {traits.chunk}; {kernel.shared_bytes} bytes of shared memory, about "
             f"{model.registers_of(kernel)} registers of which {kernel.weight_registers} hold weights; {_step(self.cost)}"
         )
 
@@ -85,8 +86,10 @@ class Plan:
         lines = []
         for direction in DIRECTIONS:
             choice: Choice | None = getattr(self, direction)
-            how = str(choice) if choice else f"a product of {self.operand.name} and a kernel a step; " + _step(
-                self.costs[direction]
+            how = (
+                str(choice)
+                if choice
+                else f"a product of {self.operand.name} and a kernel a step; " + _step(self.costs[direction])
             )
             lines.append(f"{direction}: {self.strategies[direction]}: {how}")
             lines += [f"  not {strategy}: {reason}" for strategy, reason in self.refused[direction].items()]
@@ -154,14 +157,13 @@ def plan_for(
         if strategy is not None and strategy not in found:
             raise BackendError(f"strategy {strategy}, {direction}: {reasons[strategy]}")
         name = strategy or min(prices, key=lambda candidate: prices[candidate].seconds)
-        for other in prices:
+        for other, cost in prices.items():
             if other != name:
                 asked = "; another was asked for" if strategy else ""
-                reasons[other] = f"predicted {prices[other].seconds * 1e6:.2f} us a step{asked}"
+                reasons[other] = f"predicted {cost.seconds * 1e6:.2f} us a step{asked}"
         best[direction], taken[direction], costs[direction] = found[name], name, prices[name]
         refused[direction] = {other: reasons[other] for other in STRATEGIES if other in reasons}
-    kind = np.dtype(operand) if operand != "bfloat16" else _bfloat16()
-    return Plan(best["forward"], best["backward"], kind, tf32, taken, costs, refused)
+    return Plan(best["forward"], best["backward"], dtype_named(operand), tf32, taken, costs, refused)
 
 
 def samples(cell: Cell, dtype: str, properties: Properties) -> list[SequenceKernel | StepKernel]:
@@ -172,9 +174,7 @@ def samples(cell: Cell, dtype: str, properties: Properties) -> list[SequenceKern
         for direction in DIRECTIONS:
             for strategy in STRATEGIES[:-1]:
                 for tf32 in (False, True) if dtype == "float32" else (False,):
-                    choice = _best(
-                        cell, dtype, operand, direction, strategy, B, H, properties, save=True, tf32=tf32
-                    )
+                    choice = _best(cell, dtype, operand, direction, strategy, B, H, properties, save=True, tf32=tf32)
                     if isinstance(choice, Choice):
                         found[choice.kernel] = None
     segments = len(cell.stages) + 1, len(cell.program.backward_stages) + 1
@@ -183,12 +183,6 @@ def samples(cell: Cell, dtype: str, properties: Properties) -> list[SequenceKern
         found |= {StepKernel(cell, dtype, direction, operand, segment): None for segment in range(count)}
     found |= {StepKernel(cell, dtype, "forward", operand, segment, replay=True): None for segment in range(segments[0])}
     return list(found)
-
-
-def _bfloat16() -> np.dtype[Any]:
-    import ml_dtypes  # noqa: PLC0415  (a third of the package's import time, and rarely needed)
-
-    return np.dtype(ml_dtypes.bfloat16)
 
 
 def _operand(cell: Cell, dtype: str, H: int) -> str:

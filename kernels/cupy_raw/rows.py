@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rnn_gpu.problem import Array, Inputs, Problem
+from rnn_gpu.problem import Inputs, Problem
 
 __all__ = ["Rows", "rows_of"]
 
@@ -21,9 +21,9 @@ Host = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 class Rows:
     """The N steps that exist, of T steps and B rows.
 
-    Where all rows have T steps, n = t * B + row, and there are no arrays. Else, on the host: `order` [B] is the caller's
-    number of each sorted row, `ends` [B] its length, `starts` [T+1] the n of each step's first row, and `flat` [N] the
-    position t * B + row of each n in the caller's arrays.
+    Where all rows have T steps, n = t * B + row, and there are no arrays. Else, on the host, `order` [B] is the
+    caller's number of each sorted row, `ends` [B] its length, `starts` [T+1] the n of each step's first row, and `flat` [N]
+    where each n is in the caller's arrays, t * B + row.
     """
 
     T: int
@@ -32,7 +32,7 @@ class Rows:
     order: Host | None = None
     ends: Host | None = None
     starts: Host | None = None
-    flat: Array | None = None
+    flat: Host | None = None
 
     @property
     def packed(self) -> bool:

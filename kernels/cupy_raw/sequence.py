@@ -16,7 +16,7 @@ def launch(call: Call, choice: Choice, arrays: dict[str, Array | None], **number
     """Run the kernel of `choice` over all tiles; `arrays`, `numbers`: its parameters beyond the common ones."""
     spec, teams = choice.kernel, choice.teams
     traits = spec.traits
-    assert call.problem.H <= min(traits.hidden, traits.blocks * traits.block_units), "each hidden unit has an owner"
+    assert min(traits.hidden, traits.blocks * traits.block_units) >= call.problem.H, "each hidden unit has an owner"
     shared: dict[str, Array | None] = {}
     if traits.strategy == "grid" and spec.products:
         exchange = (teams, 2, traits.rows, spec.stride)

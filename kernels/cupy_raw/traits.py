@@ -27,7 +27,7 @@ VECTOR_BYTES = 16
 class Traits:
     """Tuning numbers of a sequence kernel.
 
-    strategy: "block", "cluster" or "grid"; product: "fma" or, on tensor cores, "mma"; operand: dtype that products read.
+    strategy: "block", "cluster" or "grid"; product: "fma" or, on tensor cores, "mma"; operand: the dtype that it reads.
     hidden: the largest H, to which columns are padded; blocks: of a team; threads: of a block.
     fma: `lanes` threads share the columns of `units` hidden units; splits is 1.
     mma: `splits` warps share those of `units` octets of hidden units; lanes is 4, those of a fragment.

@@ -239,8 +239,8 @@ def _kept_places(program: Program) -> dict[Node, str]:
 
 
 def _table(name: str, argument: str, meanings: Sequence[str], numbers: Sequence[int]) -> str | None:
-    """`stage_of(recurrent::g)`: the stage whose product gives gate g's block; `backward_stage(k)`: the stage of the k-th
-    transposed product of backward. None where the table would be empty."""
+    """`stage_of(gate)`: the stage whose product gives the gate's block; `backward_stage(k)`: the stage of the k-th
+    product of backward. None where the table would be empty."""
     if not numbers:
         return None
     table = ", ".join(map(str, numbers))

@@ -1,4 +1,4 @@
-"""Each barrier is needed: on a copy of the sources without it, the emulation finds fault; with all of them it does not."""
+"""Each barrier is needed: on a copy of the sources without it the emulation finds fault; with all it does not."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from support.errors import error
 from rnn_gpu.kernels.cupy_raw import source
 from rnn_gpu.kernels.cupy_raw.traits import DIRECTIONS, SequenceKernel
 
-pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="the kernels are compiled by g++, and there is none")
+pytestmark = pytest.mark.skipif(
+    shutil.which("g++") is None, reason="the kernels are compiled by g++, and there is none"
+)
 
 CELL = CELLS["gru_2014"]
 """Two stages, so that an exchange is followed by another in the same step."""
@@ -53,7 +55,9 @@ class Barrier:
         return f"{self.struct}_{self.file}_{self.line}"
 
 
-WAITS = re.compile(r"arch::\w+_barrier\(\);|arch::arrive_release\(|while \(.*arch::read_acquire\(|\bteam\.exchange\(\);")
+WAITS = re.compile(
+    r"arch::\w+_barrier\(\);|arch::arrive_release\(|while \(.*arch::read_acquire\(|\bteam\.exchange\(\);"
+)
 
 
 def barriers() -> list[Barrier]:
@@ -73,7 +77,7 @@ BARRIERS = barriers()
 
 
 def without(text: str, barrier: Barrier) -> str:
-    """A translation unit that lacks the barrier: its line, of what comes after the file's own `#line 1`, does nothing."""
+    """A translation unit whose line of the barrier, counted from the file's own `#line 1`, does nothing."""
     lines = text.split("\n")
     place = lines.index(f'#line 1 "{barrier.file}.cuh"') + barrier.line
     assert lines[place] == barrier.text

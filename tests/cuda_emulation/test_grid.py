@@ -17,7 +17,9 @@ from support.unusual import UNUSUAL
 
 from rnn_gpu.arrays import dtype_named
 
-pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="the kernels are compiled by g++, and there is none")
+pytestmark = pytest.mark.skipif(
+    shutil.which("g++") is None, reason="the kernels are compiled by g++, and there is none"
+)
 
 LIMIT = 16
 """Rounding errors in float64; as in tests/test_grid.py."""
@@ -100,9 +102,9 @@ def test_tensor_cores_err_as_plain_rounding_of_operands_does(strategy, name, dty
     found = run(call, plan_of(strategy, "mma"), device_for(len(case.name)), tf32=tf32)
     plain = run(call, plan_of("stepwise", "mma"), tf32=tf32)
     assert list(found) == list(reference)
-    for name, array in found.items():
-        limit = 2 * error(plain[name], reference[name]) + LUCK_MMA * 2**23
-        assert_close({name: array}, {name: reference[name]}, limit)
+    for key, array in found.items():
+        limit = 2 * error(plain[key], reference[key]) + LUCK_MMA * 2**23
+        assert_close({key: array}, {key: reference[key]}, limit)
 
 
 @pytest.mark.parametrize("strategy", FMA)

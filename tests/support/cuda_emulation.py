@@ -1,6 +1,7 @@
 """The GPU backend on the CPU: its kernels compiled by g++ and run thread by thread, its arrays NumPy's.
 
-`EmulatedDevice` implements the backend's `Device`, so that plans, workspaces, parameters and kernels are those of a GPU.
+`EmulatedDevice` implements the backend's `Device`, so that plans, workspaces, parameters and kernels are those of a
+GPU.
 """
 
 from __future__ import annotations

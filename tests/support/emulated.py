@@ -1,4 +1,4 @@
-"""Calls of the GPU backend on an emulated device, with its strategies forced and its tuning numbers chosen for tests."""
+"""Calls of the GPU backend on an emulated device, with its strategies forced and tuning numbers chosen for tests."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MMA = ("block", "block_splits", "cluster", "grid_splits")
 
 
 def awkward(strategy: str, product: str, dtype: str) -> Traits:
-    """Numbers that put all to the test for H up to 11: several tiles, chunks, warps and blocks, weights in both places."""
+    """Numbers that test everything for H up to 11: several tiles, chunks, warps and blocks, weights in both places."""
     name, _, splits = strategy.partition("_")
     blocks = 1 if name == "block" else 2
     if product == "fma":
