@@ -43,6 +43,9 @@ class Host:
         run()
         return time.perf_counter() - begin
 
+    def prepare(self, cases, stop):
+        return f"{len(cases)} cases prepared"
+
     def synchronize(self):
         pass
 
@@ -183,7 +186,8 @@ def test_a_stopped_run_is_gone_on_with(tmp_path):
     assert second == first
     announced = []
     run(groups, into=second, progress=lambda what, done, total: announced.append((done, total)))
-    assert announced == [(4, 6), (5, 6)]
+    assert announced == [(4, 6), (4, 6), (5, 6)]
+    assert second.notes == ["6 cases prepared", "2 cases prepared"]
     assert second.rows[:4] == first.rows
     assert (len(second.rows), second.complete) == (6, True)
 

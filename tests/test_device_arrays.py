@@ -17,7 +17,7 @@ from support.calls import draw
 from support.cases import DTYPES, Case
 
 import rnn_gpu
-from rnn_gpu import cells, dispatch, problem
+from rnn_gpu import cells, cuda_arrays, dispatch, problem
 from rnn_gpu.arrays import cast_like, copied, dtype_named, library_of
 from rnn_gpu.errors import ArgumentError, ArgumentTypeError, BackendError
 
@@ -244,3 +244,33 @@ def test_copies_and_casts():
     assert cast_like(half, half) is half
     with pytest.raises(ArgumentTypeError, match=r"converts dtypes .*, got numba\.cuda"):
         cast_like(_Numba((2,), "float32"), _Numba((2,), "float16"))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_results_cross_to_torch_on_the_same_memory_without_waiting(dtype):
+    """By DLPack, from an array of the host in the place of one of a device: the protocol is the same."""
+
+    class Exporter:
+        def __init__(self, array):
+            self._array, self.dtype = array, array.dtype
+
+        def view(self, dtype):
+            return Exporter(self._array.view(dtype))
+
+        def __dlpack__(self, *, stream):
+            assert stream == -1
+            return self._array.__dlpack__()
+
+    array = np.arange(6).reshape(2, 3).astype(dtype_named(dtype))
+    tensor = cuda_arrays.to_torch(Exporter(array))
+    assert (str(tensor.dtype), tuple(tensor.shape)) == (f"torch.{dtype}", (2, 3))
+    assert tensor.float().tolist() == [[0, 1, 2], [3, 4, 5]]
+    array[0, 0] = 7
+    assert float(tensor[0, 0]) == 7
+
+
+def test_arrays_of_the_right_library_are_handed_on():
+    tensor = torch.zeros(2)
+    assert cuda_arrays.to_torch(tensor) is tensor
+    numba = _Numba((2,), "float32")
+    assert cuda_arrays.to_numba(numba) is numba

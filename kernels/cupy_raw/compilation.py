@@ -30,7 +30,7 @@ OPTIONS = ("--std=c++17", "--fmad=true", "--ftz=false", "--prec-div=true", "--pr
 
 _ELF, _PTX = b"\x7fELF", b".version"
 
-_compiling = threading.Lock()
+_locks: dict[Path, threading.Lock] = {}
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def binary(kernel: Kernel, target: Target) -> bytes:
     Raises BackendError, with what the compiler said, where it does not compile.
     """
     path = folder() / f"{_key(kernel, target)}.{'cubin' if target.is_binary else 'ptx'}"
-    with _compiling:
+    with _compiling(path):
         code = _read(path, target)
         if code is None:
             code = compiled(kernel.source, target)
@@ -89,6 +89,11 @@ def folder() -> Path:
     named = os.environ.get(CACHE_VARIABLE)
     caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(named or Path(caches) / "rnn_gpu") / "cupy_raw"
+
+
+def _compiling(path: Path) -> threading.Lock:
+    """Held while what lies there is compiled: two threads do not compile the same, but different kernels at once."""
+    return _locks.setdefault(path, threading.Lock())
 
 
 def _compile(source: str, target: Target, options: tuple[str, ...]) -> tuple[bytes, str]:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from rnn_gpu import cells
 from rnn_gpu.errors import BackendError
-from rnn_gpu.kernels.cupy_raw import modules
+from rnn_gpu.kernels.cupy_raw import cupy_device, modules
+from rnn_gpu.kernels.cupy_raw.ahead import compile_ahead, kernels_of
+from rnn_gpu.kernels.cupy_raw.compilation import folder
 from rnn_gpu.kernels.cupy_raw.cupy_device import BODIES_A_GRAPH, FEWEST_FOR_A_GRAPH, CupyDevice, largest_cluster
 from rnn_gpu.kernels.cupy_raw.device import Kernel, Properties
 from rnn_gpu.kernels.cupy_raw.modules import Modules, _Function
+from rnn_gpu.kernels.cupy_raw.plan import STRATEGIES, plan_for
 
 H200 = Properties(
     name="NVIDIA H200", capability=(9, 0), multiprocessors=132, shared_block=232448, shared_multiprocessor=233472,
@@ -137,11 +142,11 @@ def test_what_does_not_fit_is_refused_and_never_launched(launch, state, shape, m
 
 
 def test_older_devices(launch):
-    a100 = H200.__class__(**{**vars(H200), "name": "A100", "capability": (8, 0), "max_cluster": 1})
+    a100 = replace(H200, name="A100", capability=(8, 0), max_cluster=1)
     _, run = launch(properties=a100)
     with pytest.raises(BackendError, match=r"needs clusters of 2 blocks; A100 \(sm_80\) has none"):
         run(cluster=2)
-    _, run = launch(properties=a100.__class__(**{**vars(a100), "cooperative": False}))
+    _, run = launch(properties=replace(a100, cooperative=False))
     with pytest.raises(BackendError, match=r"A100 \(sm_80\) has no cooperative launch"):
         run(cooperative=True)
     assert [largest_cluster(c) for c in ((8, 0), (8, 9), (9, 0), (10, 0), (12, 0))] == [1, 1, 16, 16, 8]
@@ -246,3 +251,42 @@ def test_other_errors_stay_what_they_are(device):
         raise RuntimeError("cudaErrorIllegalAddress: an illegal memory access was encountered")
     with pytest.raises(MemoryError, match=r"^Out of memory allocating"), device.active():
         raise MemoryError("Out of memory allocating 1,024 bytes")
+
+
+def test_properties_are_read_off_the_device(monkeypatch):
+    """CuPy's own names of the attributes, on a device that is an H200."""
+    runtime = pytest.importorskip("cupy").cuda.runtime
+    values = {
+        runtime.cudaDevAttrMultiProcessorCount: 132, runtime.cudaDevAttrMaxSharedMemoryPerBlockOptin: 232448,
+        runtime.cudaDevAttrMaxSharedMemoryPerMultiprocessor: 233472, runtime.cudaDevAttrL2CacheSize: 60 << 20,
+        runtime.cudaDevAttrMaxRegistersPerMultiprocessor: 65536, runtime.cudaDevAttrCooperativeLaunch: 1,
+        runtime.cudaDevAttrClockRate: 1980000, runtime.cudaDevAttrMemoryClockRate: 3201000,
+        runtime.cudaDevAttrGlobalMemoryBusWidth: 6144,
+    }  # fmt: skip
+    told = {"name": b"NVIDIA H200", "major": 9, "minor": 0, "totalGlobalMem": 141 << 30}
+    monkeypatch.setattr(runtime, "deviceGetAttribute", lambda attribute, index: values[attribute])
+    monkeypatch.setattr(runtime, "getDeviceProperties", lambda index: told)
+    found = cupy_device._properties(0)
+    assert found == replace(H200, bandwidth=found.bandwidth)
+    assert found.bandwidth == pytest.approx(4.9e12, rel=0.01)
+    assert found.arch == "sm_90"
+
+
+def test_kernels_are_compiled_ahead(monkeypatch, tmp_path):
+    monkeypatch.setenv("RNN_GPU_CACHE_DIR", str(tmp_path))
+    source = 'extern "C" __global__ void k(float* x) {{ x[{}] = 1; }}'
+    kernels = [Kernel(source.format(n % 3), name) for n, name in enumerate(("a", "b", "c", "d"))]
+    assert compile_ahead(kernels, H200, threads=2) == 3
+    assert len(list(folder().iterdir())) == 3
+    assert compile_ahead([Kernel(source.format(9), "k")], H200, stop=lambda: True) == 1
+    assert len(list(folder().iterdir())) == 3
+    with pytest.raises(BackendError, match="does not compile"):
+        compile_ahead([Kernel("nonsense", "k")], H200)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_the_kernels_of_a_plan(strategy):
+    plan = plan_for(cells.gru, "bfloat16", 16, 128, H200, strategy=strategy)
+    entries = [kernel.entry for kernel in kernels_of(cells.gru, "bfloat16", plan)]
+    assert len(entries) == (1 if strategy == "stepwise" else 2)
+    assert all("_step_" in entry or f"_{strategy}_" in entry for entry in entries)

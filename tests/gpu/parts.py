@@ -12,8 +12,8 @@ __all__ = ["SUITES", "TESTS", "TOOLS", "Part", "parts"]
 ROOT = Path(__file__).parents[2]
 
 TESTS = (
-    "tests/test_grid.py", "tests/test_gradients.py", "tests/test_properties.py", "tests/test_against_torch.py",
-    "tests/test_user_cell.py", "tests/cupy_raw",
+    "tests/cupy_raw", "tests/test_grid.py", "tests/test_properties.py", "tests/test_against_torch.py",
+    "tests/test_user_cell.py",
 )  # fmt: skip
 """Of the whole suite, what has anything to do on a device."""
 

@@ -69,6 +69,11 @@ def measure(
     """
     total = sum(map(len, groups))
     done = 0
+    missing = [case for group in groups for case in group if results.row_of(case) is None]
+    if backend is not None and missing:
+        progress("compiling", total - len(missing), total)
+        note = platform.prepare(missing, stop)
+        results.notes += [] if note is None else [note]
     for group in groups:
         missing = [case for case in group if results.row_of(case) is None]
         done += len(group) - len(missing)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rnn_gpu.arrays import library_of
+from rnn_gpu.bench.shapes import Case
 from rnn_gpu.cuda_arrays import to_cupy
+from rnn_gpu.errors import BackendError
+from rnn_gpu.kernels.cupy_raw.cupy_device import device_of
 
 __all__ = ["CupyPlatform", "Platform"]
 
@@ -36,6 +41,9 @@ class Platform(Protocol):
         The caches are empty before, and the device is busy while the first of it is queued: the time is not that of
         waking an idle device.
         """
+
+    def prepare(self, cases: Sequence[Case], stop: Callable[[], bool]) -> str | None:
+        """Compile what the cases need, on all processors, and say what was done; until `stop` says so."""
 
     def synchronize(self) -> None:
         """Wait until all work is done."""
@@ -77,6 +85,24 @@ class CupyPlatform:
         end.record()
         end.synchronize()
         return float(self._cupy.cuda.get_elapsed_time(begin, end)) * 1e-3
+
+    def prepare(self, cases: Sequence[Case], stop: Callable[[], bool]) -> str | None:
+        from rnn_gpu.kernels.cupy_raw import ahead, plan  # noqa: PLC0415  (so that other backends need them not)
+
+        properties = device_of(library_of("x", self._flush)).properties
+        kernels = []
+        for case in cases:
+            try:
+                found = plan.plan_for(
+                    case.cell, case.dtype, case.shape.B, case.shape.H, properties, save=case.mode != "forward",
+                    tf32=case.tf32,
+                )  # fmt: skip
+            except BackendError:  # it will be said where the case is to be run
+                continue
+            kernels += ahead.kernels_of(case.cell, case.dtype, found)
+        begin = time.perf_counter()
+        count = ahead.compile_ahead(kernels, properties, stop)
+        return f"{count} kernels were compiled or on disk before, in {time.perf_counter() - begin:.0f} s."
 
     def synchronize(self) -> None:
         self._cupy.cuda.Device().synchronize()
