@@ -16,6 +16,7 @@ import numpy as np
 
 from rnn_gpu.arrays import ArrayLibrary
 from rnn_gpu.cuda_arrays import to_cupy
+from rnn_gpu.errors import BackendError
 from rnn_gpu.kernels.cupy_raw.availability import devices, unavailable
 from rnn_gpu.kernels.cupy_raw.device import Device, Kernel, Properties
 from rnn_gpu.kernels.cupy_raw.modules import Modules
@@ -24,6 +25,9 @@ from rnn_gpu.kernels.cupy_raw.products import Products
 __all__ = ["CupyDevice", "device_of", "devices", "unavailable"]
 
 Array = Any
+
+OLDEST = (8, 0)
+"""Compute capability of the oldest devices that have the instructions of the kernels."""
 
 BODIES_A_GRAPH = 16
 """Bodies of `repeat` in one CUDA graph: enough that launching the graph costs little beside them."""
@@ -39,7 +43,10 @@ _OUT_OF_MEMORY = ("cudaErrorMemoryAllocation", "CUDA_ERROR_OUT_OF_MEMORY", "CUBL
 
 
 def device_of(library: ArrayLibrary) -> Device:
-    """The device that arrays of this library lie on, with the stream that its caller works on."""
+    """The device that arrays of this library lie on, with the stream that its caller works on.
+
+    Raises BackendError for one that is too old.
+    """
     return CupyDevice(_shared(library.index), library.stream())
 
 
@@ -49,6 +56,9 @@ class _Shared:
     def __init__(self, index: int) -> None:
         self.index = index
         self.properties = _properties(index)
+        if self.properties.capability < OLDEST:
+            needed = "sm_{}{}".format(*OLDEST)
+            raise BackendError(f"{self.properties.name} is {self.properties.arch}; the kernels need {needed} or later")
         self.modules = Modules(self.properties)
         self.products = Products()
 

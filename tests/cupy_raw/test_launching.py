@@ -10,7 +10,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from rnn_gpu import cells
+from rnn_gpu import cells, dispatch
+from rnn_gpu.arrays import _elsewhere
 from rnn_gpu.errors import BackendError
 from rnn_gpu.kernels.cupy_raw import cupy_device, modules
 from rnn_gpu.kernels.cupy_raw.ahead import compile_ahead, kernels_of
@@ -290,3 +291,14 @@ def test_the_kernels_of_a_plan(strategy):
     entries = [kernel.entry for kernel in kernels_of(cells.gru, "bfloat16", plan)]
     assert len(entries) == (1 if strategy == "stepwise" else 2)
     assert all("_step_" in entry or f"_{strategy}_" in entry for entry in entries)
+
+
+def test_a_device_that_is_too_old_is_refused(monkeypatch):
+    """By the backend, for arrays on it."""
+    monkeypatch.setattr(cupy_device, "_properties", lambda index: replace(H200, name="Tesla T4", capability=(7, 5)))
+    cupy_device._shared.cache_clear()
+    library = _elsewhere("cupy", "cuda:0")
+    problem = SimpleNamespace(library=library)
+    backend = dispatch.BACKENDS["cupy_raw"]
+    assert backend.refuses(problem) == "Tesla T4 is sm_75; the kernels need sm_80 or later"
+    cupy_device._shared.cache_clear()
