@@ -120,7 +120,7 @@ def copied(array: Any) -> Any:
     """A copy of an array of any library, on the same device, followed by no automatic differentiation."""
     if hasattr(array, "detach"):
         return array.detach().clone()
-    return array.copy() if hasattr(array, "copy") else cuda_arrays.numba_copy(array)
+    return cuda_arrays.numba_copy(array) if hasattr(array, "copy_to_host") else array.copy()
 
 
 def on_host(argument: str, array: Any) -> np.ndarray[Any, Any]:

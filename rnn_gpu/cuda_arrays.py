@@ -18,6 +18,10 @@ import numpy as np
 __all__ = ["CONVERSIONS", "STREAMS", "ZEROS", "numba_copy", "numba_device", "to_cupy", "to_numba", "to_torch"]
 
 
+_NO_WAITING = -1
+"""DLPack's stream of a consumer that sees to the order of work itself."""
+
+
 def to_cupy(array: Any) -> Any:
     """A device array of any library as a cupy.ndarray on the same memory."""
     cupy = importlib.import_module("cupy")
@@ -40,8 +44,8 @@ def to_torch(array: Any) -> Any:
     if not hasattr(array, "__dlpack__"):
         return torch.as_tensor(array, device="cuda")
     if array.dtype == _bfloat16():
-        return torch.from_dlpack(array.view(np.int16)).view(torch.bfloat16)
-    return torch.from_dlpack(array)
+        return torch.from_dlpack(array.view(np.int16).__dlpack__(stream=_NO_WAITING)).view(torch.bfloat16)
+    return torch.from_dlpack(array.__dlpack__(stream=_NO_WAITING))
 
 
 def to_numba(array: Any) -> Any:

@@ -89,6 +89,7 @@ class _Backends(Mapping[str, Backend]):
 
 BACKENDS: Mapping[str, Backend] = _Backends(
     {
+        "cupy_raw": "rnn_gpu.kernels.cupy_raw",
         "numba_cuda": "rnn_gpu.kernels.numba_cuda",
         "numba_cpu": "rnn_gpu.kernels.numba_cpu",
         "numpy_cpu": "rnn_gpu.kernels.numpy_cpu",

@@ -31,6 +31,7 @@ class Problem:
     real: the working type, that of the states and their gradients: float32 where dtype has 16 bits, else dtype.
     projected: x is W x_t already, (T, B, G*H), and there is no w_ih.
     save: keep what backward needs; recompute: keep only the states, and rebuild the rest in backward.
+    tf32: products of float32 may round their operands to TF32; never set for other dtypes.
     """
 
     cell: Cell
@@ -50,9 +51,10 @@ class Problem:
     save: bool
     recompute: bool
     library: ArrayLibrary
+    tf32: bool = False
 
     def __str__(self) -> str:
-        options = [name for name in ("projected", "reverse", "save", "recompute") if getattr(self, name)]
+        options = [name for name in ("projected", "reverse", "save", "recompute", "tf32") if getattr(self, name)]
         options += [
             name.removeprefix("has_") for name in ("has_initial", "has_lengths", "has_resets") if getattr(self, name)
         ]
@@ -96,6 +98,7 @@ def describe(
     reverse: object = False,
     save: object = True,
     recompute: object = False,
+    tf32: object = False,
     x_name: str = "x",
     initial_name: str = "initial",
     state_names: Sequence[str] | None = None,
@@ -109,7 +112,7 @@ def describe(
         raise ArgumentTypeError("cell", "a cell, such as rnn_gpu.cells.lstm", _kind(cell))
     if not isinstance(weights, Weights):
         raise ArgumentTypeError("weights", "rnn_gpu.Weights", _kind(weights))
-    for name, flag in (("reverse", reverse), ("save", save), ("recompute", recompute)):
+    for name, flag in (("reverse", reverse), ("save", save), ("recompute", recompute), ("tf32", tf32)):
         if not isinstance(flag, bool | np.bool_):
             raise ArgumentTypeError(name, "a bool", _kind(flag))
     library = library_of(x_name, x)
@@ -151,6 +154,7 @@ def describe(
         save=bool(save),
         recompute=bool(save and recompute),
         library=library,
+        tf32=bool(tf32) and dtype.name == "float32",
     )
     return problem, Inputs(x, weights, states, row_ends, row_starts)
 
