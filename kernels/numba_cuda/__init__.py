@@ -1,7 +1,7 @@
-"""The GPU through Numba: the emitted Python cell functions in `@cuda.jit` kernels, for who reads and changes kernels in Python.
+"""The GPU through Numba: the emitted Python cell functions in `@cuda.jit` kernels, to be read and changed in Python.
 
-`BACKEND` is what dispatch sees. `block.py`, `grid.py` and `stepwise.py` are the kernels over a sequence, `product.py` those
-over all steps at once; `plan.py` chooses. Nothing is compiled, and Numba is not imported, before the first call.
+`BACKEND` is what dispatch sees. `block.py`, `grid.py` and `stepwise.py` are the kernels over a sequence, `product.py`
+those over all steps at once; `plan.py` chooses. Nothing is compiled, and Numba is not imported, before the first call.
 """
 
 from __future__ import annotations

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 from numba import cuda
 
@@ -20,8 +21,6 @@ from rnn_gpu.kernels.numba_cuda.sequence import Backward, Sizes
 from rnn_gpu.kernels.numba_cuda.traits import TRAITS
 from rnn_gpu.problem import Array, Gradients, Inputs, Problem
 from rnn_gpu.weights.core import Weights
-from functools import lru_cache
-from typing import NamedTuple
 
 __all__ = ["run"]
 
@@ -105,9 +104,7 @@ def _weights(queue: Queue, inputs: Inputs, saved: Saved, arrays: Backward, sizes
         found["w_ih"] = out, (columns, problem.I)
     if given.b_ih is not None:
         out = queue.empty(columns)
-        product.sum_columns(
-            queue, out, 0, Matrix(arrays.dP, 0, columns, 1), prepared.n_rows, columns, prepared.rows
-        )
+        product.sum_columns(queue, out, 0, Matrix(arrays.dP, 0, columns, 1), prepared.n_rows, columns, prepared.rows)
         found["b_ih"] = out, (columns,)
     if given.w_hh is not None:
         out = queue.empty(recurrent * H)
@@ -137,9 +134,7 @@ def _weights(queue: Queue, inputs: Inputs, saved: Saved, arrays: Backward, sizes
             queue, out, 0, Matrix(arrays.dV, k * H, n_vectors * H, 1), prepared.n_rows, H, prepared.rows
         )
         found[name] = out, (H,)
-    given_back = {
-        name: queue.give(queue.stored(array), shape, problem.dtype) for name, (array, shape) in found.items()
-    }
+    given_back = {name: queue.give(queue.stored(array), shape, problem.dtype) for name, (array, shape) in found.items()}
     return Weights.of(given_back, cell.vectors)
 
 
@@ -163,7 +158,8 @@ def _operands(
 ) -> Iterator[tuple[Matrix, list[tuple[int, list[str]]]]]:
     """Each stage's operand as a matrix [T * B, H], and its runs of gates.
 
-    A state that is never reset lies in the history as it was multiplied; other operands are computed from what was kept.
+    A state that is never reset lies in the history as it was multiplied; other operands are computed from what was
+    kept.
     """
     problem = queue.problem
     T, B, H, cell = problem.T, problem.B, problem.H, problem.cell

@@ -9,7 +9,9 @@ from functools import cache
 
 __all__ = ["Properties", "devices", "missing_library", "missing_package", "properties", "unavailable"]
 
-_DRIVER = "The driver comes from NVIDIA; all else, pip install 'rnn_gpu[cuda13]' (or [cuda12], for a driver of CUDA 12)."
+_DRIVER = (
+    "The driver comes from NVIDIA; all else, pip install 'rnn_gpu[cuda13]' (or [cuda12], for a driver of CUDA 12)."
+)
 _INSTALL = "pip install 'rnn_gpu[cuda13]' (or [cuda12], for a driver of CUDA 12) installs it"
 
 
@@ -100,6 +102,8 @@ def devices() -> list[str]:
 
     found = (properties(index) for index in range(len(cuda.gpus)))
     return [
-        p.name if p.capability == (0, 0) else f"{p.name}, sm_{p.capability[0]}{p.capability[1]}, {p.multiprocessors} SMs"
+        p.name
+        if p.capability == (0, 0)
+        else f"{p.name}, sm_{p.capability[0]}{p.capability[1]}, {p.multiprocessors} SMs"
         for p in found
     ]

@@ -1,4 +1,4 @@
-"""Writes the device functions that a sequence kernel calls for a cell: what a thread does before, between and after products.
+"""Writes the device functions that a sequence kernel calls for a cell: what a thread does around the products.
 
 A cell's step is a chain of segments with a product between each two (see `rnn_gpu.compiler.program`):
 
@@ -87,7 +87,8 @@ def forward(program: Program, rows: int) -> Segments:
         ],
         depth=[1] * len(stages),
         fetched={
-            node: f"a.P[index(((t * s.B + row) * {len(inputs)} + {k}) * s.H + unit)]" for k, node in enumerate(inputs.values())
+            node: f"a.P[index(((t * s.B + row) * {len(inputs)} + {k}) * s.H + unit)]"
+            for k, node in enumerate(inputs.values())
         },
         at_hand=_vectors(program)
         | {
@@ -100,7 +101,10 @@ def forward(program: Program, rows: int) -> Segments:
             for k, node in enumerate(program.derived.saved)
         ],
         committed=[
-            *((node, f"a.state[index(({k} * s.B + row) * s.H + unit)] = {{}}") for k, node in enumerate(traced.outputs)),
+            *(
+                (node, f"a.state[index(({k} * s.B + row) * s.H + unit)] = {{}}")
+                for k, node in enumerate(traced.outputs)
+            ),
             *(
                 (node, f"if s.save: a.history[index((({k} * (s.T + 1) + after) * s.B + row) * s.H + unit)] = {{}}")
                 for k, node in enumerate(traced.outputs)
@@ -109,7 +113,8 @@ def forward(program: Program, rows: int) -> Segments:
         ],
     )
     begin = [
-        f"a.history[index((({k} * (s.T + 1) + first) * s.B + row) * s.H + unit)] = a.state[index(({k} * s.B + row) * s.H + unit)]"
+        f"a.history[index((({k} * (s.T + 1) + first) * s.B + row) * s.H + unit)] = "
+        f"a.state[index(({k} * s.B + row) * s.H + unit)]"
         for k in range(len(traced.states))
     ]
     return _write(program, direction, rows, begin=["first = end if s.reverse else 0", *begin])
@@ -169,7 +174,7 @@ def backward(program: Program, rows: int) -> Segments:
 
 
 def operands(program: Program) -> str:
-    """Text of `operands(a, s, t, row, unit)`, which stores what the weights' gradients multiply: all stages' operands."""
+    """Text of `operands(a, s, t, row, unit)`, which stores all stages' operands, for the weights' gradients."""
     function, stages = program.operands, program.stages
     kept, vectors = _kept(program), _vectors(program)
     needed = dict.fromkeys([*function.inputs, *(stage.operand for stage in stages)])
@@ -191,7 +196,8 @@ _BEFORE_AND_AFTER = "before, after = t + s.reverse, t + 1 - s.reverse"
 def _vectors(program: Program) -> dict[Node, str]:
     traced = program.traced
     return {
-        traced.graph.leaf("vector", label): f"a.vectors[index({k} * s.H + unit)]" for k, label in enumerate(traced.vectors)
+        traced.graph.leaf("vector", label): f"a.vectors[index({k} * s.H + unit)]"
+        for k, label in enumerate(traced.vectors)
     }
 
 
@@ -205,7 +211,8 @@ def _kept(program: Program) -> dict[Node, str]:
         for k, label in enumerate(traced.states)
     }
     return kept | {
-        node: f"a.saved[index((({k} * s.T + t) * s.B + row) * s.H + unit)]" for k, node in enumerate(program.derived.saved)
+        node: f"a.saved[index((({k} * s.T + t) * s.B + row) * s.H + unit)]"
+        for k, node in enumerate(program.derived.saved)
     }
 
 
@@ -291,7 +298,7 @@ def _text(value: Value, names: dict[Node, str]) -> str:
 
 
 def _fetch(rows: int, values: Sequence[str]) -> str:
-    """`fetch`: for each own row a tuple of what it reads of the sequence at step t, the reset first; zeros if it ends."""
+    """`fetch`: for each own row a tuple of what it reads of step t, the reset first; zeros where it has ended."""
     zeros = _tuple(["zero"] * (len(values) + 1))
     read = "real(1) if reset else zero"
     one = [
@@ -340,9 +347,7 @@ def _accumulate(stage: int, rows: int, outputs: int, widest: int) -> str:
         body.append(f"    weight = weights[u + u_{g}]" if g else "    weight = weights[u]")
         body += [f"    s_{r}_{g} += weight * x_{r}" for r in range(rows)]
     body += ["    k += step", "    at += at_step", "    u += u_step"]
-    total = [
-        f"s_{r}_{g}" if g < outputs else f"sums[{r * widest + g}]" for r in range(rows) for g in range(widest)
-    ]
+    total = [f"s_{r}_{g}" if g < outputs else f"sums[{r * widest + g}]" for r in range(rows) for g in range(widest)]
     body.append(f"return {_tuple(total)}")
     return _define(f"accumulate_{stage}", "sums, operand, o, weights, w, part, parts, count, width, units", body)
 
@@ -354,7 +359,9 @@ def _of_stages(outputs: tuple[int, ...], depth: tuple[int, ...]) -> list[str]:
 
     def chosen(name: str, values: Sequence[int]) -> str:
         return _define(
-            name, "stage", [*(f"if stage == {k}: return {v}" for k, v in enumerate(values[:-1])), f"return {values[-1]}"]
+            name,
+            "stage",
+            [*(f"if stage == {k}: return {v}" for k, v in enumerate(values[:-1])), f"return {values[-1]}"],
         )
 
     area = [d * o for d, o in zip(depth, outputs, strict=True)]
@@ -388,9 +395,7 @@ def _exchange(rows: int, widest: int) -> list[str]:
 def _begin(rows: int, body: Sequence[str]) -> str:
     """`begin`: before the first step, once."""
     each = [f"if s.save and ends[{r}] > 0: begin_row(a, s, ends[{r}], row + {r}, unit)" for r in range(rows)]
-    return (
-        _define("begin_row", "a, s, end, row, unit", body) + "\n\n" + _define("begin", "a, s, ends, row, unit", each)
-    )
+    return _define("begin_row", "a, s, end, row, unit", body) + "\n\n" + _define("begin", "a, s, ends, row, unit", each)
 
 
 def row_ends(rows: int) -> str:

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from numba import cuda
 
 from rnn_gpu.dispatch import Result
 from rnn_gpu.kernels.numba_cuda import device, product, sequence
+from rnn_gpu.kernels.numba_cuda.cells import segments_of
 from rnn_gpu.kernels.numba_cuda.jit import kernel
 from rnn_gpu.kernels.numba_cuda.memory import Queue, active
 from rnn_gpu.kernels.numba_cuda.packing import DeviceWeights, weights_of
 from rnn_gpu.kernels.numba_cuda.plan import plan, tile_of_step
 from rnn_gpu.kernels.numba_cuda.product import Matrix
 from rnn_gpu.kernels.numba_cuda.sequence import Forward, Sizes
-from rnn_gpu.kernels.numba_cuda.cells import segments_of
 from rnn_gpu.kernels.numba_cuda.traits import TRAITS
 from rnn_gpu.problem import Array, Inputs, Problem
-from numba import cuda
 
 __all__ = ["Prepared", "Saved", "rebuilt", "run"]
 

@@ -15,14 +15,14 @@ Shared memory, from its beginning:
 Registers hold the sums of one stage, and the sequence's values of this step and the next.
 
 Barrier: of the whole grid, one for each stage and step; it also makes what was published before it visible to all.
-Invariant: a block writes a half of `published` only after the barrier of the step before, which every block reaches only
-after its last read of that half, two steps ago.
+Invariant: a block writes a half of `published` only after the barrier of the step before, which every block reaches
+only after its last read of that half, two steps ago.
 
 Limits: all blocks must be on the device at once, or the barrier would wait for ever: at most one for each
 multiprocessor, which `plan.grid` checks, and again before the launch by what the compiled kernel needs.
 
-Grid barriers between the steps of a recurrent net: Diamos et al. (2016), "Persistent RNNs"; cooperative groups: CUDA C++
-Programming Guide, section 8.
+Grid barriers between the steps of a recurrent net: Diamos et al. (2016), "Persistent RNNs"; cooperative groups: CUDA
+C++ Programming Guide, section 8.
 """
 
 from __future__ import annotations
@@ -65,7 +65,15 @@ def make(cell: CompiledCell, resident: bool) -> Any:
         slice_at = cuda.blockIdx.y * weights_size
         free = 0
         if resident:
-            copy(a.weights, slice_at, shared, 0, weights_size, (part * groups + group) * units + x, units * groups * parts)
+            copy(
+                a.weights,
+                slice_at,
+                shared,
+                0,
+                weights_size,
+                (part * groups + group) * units + x,
+                units * groups * parts,
+            )
             free = weights_size  # the first barrier of the grid is one of the block, too
 
         ends = row_ends(a, s, row, unit, part)

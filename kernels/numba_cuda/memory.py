@@ -141,7 +141,7 @@ class Queue:
         return out
 
     def give(self, array: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-        """A flat array as the caller's library gets it: of that shape, a NumPy array where the caller's are on the host."""
+        """A flat array as the caller gets it: of that shape, a NumPy array where the caller's are on the host."""
         size = int(np.prod(shape, dtype=np.int64))
         if self.on_host:
             host = array.copy_to_host(stream=self.stream)
@@ -154,7 +154,6 @@ class Queue:
         if dtype.name in _INTEGERS:
             return _as_bfloat16(shaped, self.problem.library.name, dtype)
         return shaped
-
 
     def give_states(self, array: Array) -> tuple[Array, ...]:
         """A flat array [n_states, B, H] as the caller gets it."""

@@ -1,8 +1,8 @@
 """How a sequence is run: which strategy, cut into what tiles, and why not the others.
 
-The strategies in the order of preference are block, grid and stepwise; a single step is always run stepwise, as there is
-nothing to keep on the chip for. All three add up a sum in the same order, so that a row's result does not depend on which
-one runs it, nor on the rows beside it.
+The strategies in the order of preference are block, grid and stepwise; a single step is always run stepwise, as there
+is nothing to keep on the chip for. All three add up a sum in the same order, so that a row's result does not depend on
+which one runs it, nor on the rows beside it.
 """
 
 from __future__ import annotations
@@ -80,7 +80,8 @@ class Plan:
             f"{self.direction}: {self.strategy}, {self.why}",
             f"  tile of {tile.width} rows x {tile.units} units; {tile.row_tiles} x {tile.unit_tiles} blocks of "
             f"{tile.units} x {tile.groups} x {tile.parts} threads, {tile.rows} rows a thread",
-            f"  {uses}; {self.launches} launches; {self.bytes_a_step} bytes and {self.flops_a_step} flops a step{floor}",
+            f"  {uses}; {self.launches} launches; {self.bytes_a_step} bytes and {self.flops_a_step} flops a step"
+            + floor,
         ]
         return "\n".join(lines + [f"  not {name}: {reason}" for name, reason in self.refused.items()])
 

@@ -1,9 +1,10 @@
 """Matrix products over all steps at once: of the inputs before the loop over time, of the weights' gradients after it.
 
-A block owns a square of the result, a thread OWN x OWN sums of it in registers. The square's operands pass through shared
-memory a slice of `DEPTH` terms at a time, so that each number loaded is used by a whole row or column of threads.
+A block owns a square of the result, a thread OWN x OWN sums of it in registers. The square's operands pass through
+shared memory a slice of `DEPTH` terms at a time, so that each number loaded is used by a whole row or column of threads.
 
-Shared memory: a slice of a [DEPTH, TILE], then one of b [DEPTH, TILE]. Barriers: one after a slice is stored, one after it is read.
+Shared memory: a slice of a [DEPTH, TILE], then one of b [DEPTH, TILE]. Barriers: one after a slice is
+stored, one after it is read.
 Invariant: nobody stores a slice that somebody still reads. Limits: those of any launch.
 
 A sum is made of chains of `CHAIN` terms, added up in order: the rounding error grows with the length of a chain and
@@ -187,7 +188,8 @@ def multiply(
     )  # fmt: skip
     nothing = queue.nothing
     launch(
-        _kernel(real), (*tiles, parts), (SIDE, SIDE), queue.stream, 2 * SLICE * real.itemsize, target.array, a.array, b.array,
+        _kernel(real), (*tiles, parts), (SIDE, SIDE), queue.stream, 2 * SLICE * real.itemsize,
+        target.array, a.array, b.array,
         nothing if bias is None else bias, queue.no_rows if rows is None else rows, sizes,
     )  # fmt: skip
     if parts > 1:
@@ -217,6 +219,7 @@ def _sum(
 ) -> None:  # fmt: skip
     grid = (-(-n_columns // TRAITS.wide), max(1, -(-n_rows // max(part, 1))))
     launch(
-        _sum_kernel(queue.real), grid, TRAITS.wide, queue.stream, 0, out, out_at, a, at, stride, n_columns, n_rows, part,
+        _sum_kernel(queue.real), grid, TRAITS.wide, queue.stream, 0,
+        out, out_at, a, at, stride, n_columns, n_rows, part,
         queue.no_rows if rows is None else rows, int(rows is not None),
     )  # fmt: skip

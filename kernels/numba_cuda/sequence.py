@@ -1,4 +1,4 @@
-"""Runs one direction of a sequence on the device, by the plan: the arrays and sizes that kernels take, and the launches."""
+"""Runs one direction of a sequence on the device: the arrays and sizes that kernels take, and the launches."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ class Forward(NamedTuple):
 
     in   P [T, B, G, H]: W x_t + b_ih    weights: packed U    b_hh [S, H]    vectors [n_vectors, H]
          lengths [B] int32    resets [T, B] uint8
-    out  state [n_states, B, H]: first before the first step, last after the last    y [T, B, H]: not where rows have ended
+    out  state [n_states, B, H]: first before the first step, last after the last
+         y [T, B, H]: not written where rows have ended
          history [n_states, T + 1, B, H]: the state before step t, not yet reset, at t or, reversed, at t + 1
          saved [n_saved, T, B, H]
     work carried [n_carried, B, H]    published: see the strategies
@@ -107,7 +108,9 @@ def run(queue: Queue, direction: str, strategy: str, tile: Tile, arrays: NamedTu
 
 
 def _block(queue: Queue, cell: CompiledCell, tile: Tile, arrays: NamedTuple, sizes: Sizes) -> None:
-    launch(block.make(cell), (tile.row_tiles, tile.unit_tiles), _threads(tile), queue.stream, tile.shared, arrays, sizes)
+    launch(
+        block.make(cell), (tile.row_tiles, tile.unit_tiles), _threads(tile), queue.stream, tile.shared, arrays, sizes
+    )
 
 
 def _grid(queue: Queue, cell: CompiledCell, tile: Tile, arrays: NamedTuple, sizes: Sizes) -> None:

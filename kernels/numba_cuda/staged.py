@@ -48,7 +48,17 @@ def make(cell: CompiledCell) -> Any:
             copy(published, o + k * width, shared, at, terms * width, thread, threads)
             cuda.syncthreads()  # the chunk is complete
             sums = accumulate(
-                stage, sums, shared, at + group * rows, weights, w + k * products * units, part, parts, terms, width, units
+                stage,
+                sums,
+                shared,
+                at + group * rows,
+                weights,
+                w + k * products * units,
+                part,
+                parts,
+                terms,
+                width,
+                units,
             )
             cuda.syncthreads()  # and read by all, before the next takes its place
             k += CHUNK

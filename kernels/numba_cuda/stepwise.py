@@ -11,8 +11,8 @@ in one half, odd steps in the other.
 Shared memory: the part of `published` that is being multiplied [CHUNK, width], then the shares of sums [z, product,
 width, units]. U is read through L2. Registers hold the sums of one stage and the sequence's values of one step.
 
-Barrier: the launch itself. Invariant: a launch that publishes for the next step still reads what this step published, so
-the two lie in different halves; the half it writes was last read by the launch before.
+Barrier: the launch itself. Invariant: a launch that publishes for the next step still reads what this step published,
+so the two lie in different halves; the half it writes was last read by the launch before.
 
 Limits: those of any launch.
 """

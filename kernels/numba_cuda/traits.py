@@ -1,4 +1,4 @@
-"""All tuning numbers of this backend: one set for devices, one for the simulator, where every thread costs milliseconds."""
+"""All tuning numbers of this backend: one set for devices, one for the simulator, where every thread is dear."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class Traits:
     threads: the most in a block of a sequence kernel; registers are allotted for as many.
     shared: bytes of shared memory that a block may have; Numba launches with no more than 48 KB.
     row_bytes: what one number takes for all the batch rows that a thread owns, at most: more rows, more registers.
-    chain: terms of a recurrent sum that one thread adds up before the sum is shared out; parts: the most shares, a power
-        of two.
+    chain: terms of a recurrent sum that one thread adds up before the sum is shared out; parts: the most shares, a
+        power of two.
     chunk: terms of a staged operand in shared memory at a time, a multiple of `parts`.
     units: the fewest hidden units of a block in the grid strategy; units_stepwise: those of a block in the stepwise
         strategy where it makes whole sums, and fewer, but no less than `units_shared`, where sums are shared.
-    product_tile, product_own: sums along the side of the square that a block of a matrix product owns, and a thread of it.
+    product_tile, product_own: sums along the side of the square that a block of a matrix product owns, and a thread.
     product_depth: terms that are taken at a time; product_chain: terms of one chain of additions, a multiple of that.
     product_blocks: blocks that a product over time is cut into where its result is small.
     wide: threads of a block in kernels that only copy or add up columns; wide_blocks: the most blocks of such.

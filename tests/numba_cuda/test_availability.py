@@ -23,7 +23,9 @@ def reason(code="", **environment):
     """What a new process says, after running `code`."""
     code += "\nfrom rnn_gpu.dispatch import BACKENDS\nprint(BACKENDS['numba_cuda'].unavailable())"
     command = [sys.executable, "-W", "error", "-c", code]
-    ran = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False, timeout=300)
+    ran = subprocess.run(
+        command, env=os.environ | environment, capture_output=True, text=True, check=False, timeout=300
+    )
     assert ran.returncode == 0, ran.stderr
     return ran.stdout
 
@@ -63,7 +65,9 @@ def test_a_library_that_is_missing(monkeypatch):
             raise pathfinder.DynamicLibNotFoundError("no such file")
 
     monkeypatch.setattr(pathfinder, "load_nvidia_dynamic_lib", load)
-    assert device.missing_library().startswith("NVRTC, a library of the CUDA toolkit, is not installed: pip install 'rnn_gpu")
+    assert device.missing_library().startswith(
+        "NVRTC, a library of the CUDA toolkit, is not installed: pip install 'rnn_gpu"
+    )
     assert device.missing_library(("nvvm",)) is None
 
 

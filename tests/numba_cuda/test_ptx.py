@@ -37,7 +37,9 @@ ARGUMENTS = {"forward": sequence.Forward, "backward": sequence.Backward}
 def ptxas():
     """The assembler of the nvidia-cuda-nvcc wheel, or that of an installed toolkit."""
     spec = importlib.util.find_spec("nvidia")
-    found = [path for root in spec.submodule_search_locations for path in Path(root).glob("cu*/bin/ptxas")] if spec else []
+    found = (
+        [path for root in spec.submodule_search_locations for path in Path(root).glob("cu*/bin/ptxas")] if spec else []
+    )
     return str(found[0]) if found else shutil.which("ptxas")
 
 

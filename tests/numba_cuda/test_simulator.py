@@ -1,6 +1,7 @@
 """The kernels in Numba's simulator, which a process has from its start or not at all: pytest in processes of its own.
 
-They are the files `simulated_*.py` beside this one. By hand: NUMBA_ENABLE_CUDASIM=1 pytest tests/numba_cuda/simulated_grid.py
+They are the files `simulated_*.py` beside this one. By hand:
+NUMBA_ENABLE_CUDASIM=1 pytest tests/numba_cuda/simulated_grid.py
 """
 
 from __future__ import annotations
