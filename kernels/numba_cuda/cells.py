@@ -52,7 +52,7 @@ def compiled_operands(cell: Cell, real: np.dtype[Any]) -> Any:
 
 @lru_cache(maxsize=256)
 def _namespace(cell: Cell, real: np.dtype[Any]) -> dict[str, Any]:
-    functions = emit_python.compiled(cell.program, real.type, mathematics.functions(real.type))
+    functions = emit_python.compiled(cell.program, real.type, mathematics.functions(real))
     return {"real": real.type, "zero": real.type(0), "index": INDEX} | {
         key: device(value) for key, value in functions.items()
     }

@@ -20,8 +20,9 @@ _LIBRARY = np if SIMULATED else math
 
 
 @cache
-def functions(real: Any) -> dict[str, Any]:
-    """The functions by the names that emitted text calls them. real: the working type, numpy.float32 or float64."""
+def functions(dtype: np.dtype[Any]) -> dict[str, Any]:
+    """The functions by the names that emitted text calls them. dtype: the working type, float32 or float64."""
+    real = dtype.type
     exp, log, sqrt, tanh = _LIBRARY.exp, _LIBRARY.log, _LIBRARY.sqrt, _LIBRARY.tanh
     sin, cos, absolute = _LIBRARY.sin, _LIBRARY.cos, abs
 

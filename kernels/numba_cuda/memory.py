@@ -41,7 +41,7 @@ class Queue:
         self.on_host = library.kind == "cpu"
         self.device = library.index
         address = 0 if self.on_host or SIMULATED else library.stream()
-        self.stream = cuda.external_stream(address) if address else 0
+        self.stream: Any = cuda.external_stream(address) if address else 0
         self.nothing = _dummy(self.device, self.real)
         self.no_rows = _dummy(self.device, np.dtype(np.int64))
         self.nothing_int = _dummy(self.device, np.dtype(np.int32))

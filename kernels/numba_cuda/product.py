@@ -1,7 +1,7 @@
 """Matrix products over all steps at once: of the inputs before the loop over time, of the weights' gradients after it.
 
 A block owns a square of the result, a thread OWN x OWN sums of it in registers. The square's operands pass through
-shared memory a slice of `DEPTH` terms at a time, so that each number loaded is used by a whole row or column of threads.
+shared memory a slice of `DEPTH` terms at a time, so that each number loaded is used by a row or column of threads.
 
 Shared memory: a slice of a [DEPTH, TILE], then one of b [DEPTH, TILE]. Barriers: one after a slice is
 stored, one after it is read.
