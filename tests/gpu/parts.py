@@ -67,7 +67,19 @@ def parts(python: str, results: Path, minutes: float) -> list[Part]:
     made += [
         Part(f"bench:{suite}", (*bench, "--parts", suite, "--minutes", "{minutes}"), 60 * minutes) for suite in SUITES
     ]
-    return made
+    return [*made, *_numba_parts(python, results, minutes)]
+
+
+def _numba_parts(python: str, results: Path, minutes: float) -> list[Part]:
+    """The other backend's grid, and its rows of the core suite, in a folder of their own."""
+    needs = None if importable("numba_cuda") else "numba-cuda is not installed: pip install 'rnn_gpu[cuda13]'"
+    pytest = (python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "numba_cuda")
+    bench = (python, "-m", "rnn_gpu.cli", "bench", "--suite", "gpu", "--results", str(results / "numba_cuda"))
+    core = (*bench, "--parts", "core", "--backend", "numba_cuda", "--minutes", "{minutes}")
+    return [
+        Part("numba_cuda:grid", (*pytest, "tests/test_grid.py"), 540, least=60, needs=needs, tests=True),
+        Part("numba_cuda:core", core, 60 * minutes, needs=needs),
+    ]
 
 
 def find_sanitizer() -> str | None:
