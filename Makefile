@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help train test check format bench clean
+.PHONY: help train test check format bench gpu clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -36,8 +36,14 @@ bench: $(VENV)/.test  ## time this commit; results in asv_bench/results
 	cd asv_bench && ../$(BIN)/asv machine --yes >/dev/null
 	cd asv_bench && ../$(BIN)/asv run -E existing --quick --set-commit-hash $$(git rev-parse HEAD)
 
+# WHEELS=folder: install what is missing from these wheels alone; EXTRA=cuda12: CuPy for another CUDA than the driver's;
+# MINUTES=9: go no further after so many; ARGS="--parts smoke": see tests/gpu/run.py.
+gpu:  ## everything that needs a GPU: tests, sanitizer, benchmarks; again, to go on where time was up
+	$(PYTHON) tests/gpu/environment.py .venv-gpu $(if $(WHEELS),--wheels $(WHEELS)) $(if $(EXTRA),--extra $(EXTRA))
+	.venv-gpu/bin/python tests/gpu/run.py $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
+
 clean:  ## remove everything made here, the environment too
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis asv_bench/env asv_bench/html
+	rm -rf $(VENV) .venv-gpu build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis asv_bench/env asv_bench/html
 	find rnn_gpu kernels tests asv_bench -name __pycache__ -prune -exec rm -rf {} +
 
 # The environment is made once. The stamps are dated by the last installation, so an edit of pyproject.toml repeats it.

@@ -1,4 +1,4 @@
-"""Arrays of the libraries that callers use, seen as NumPy arrays without a copy, and results handed back in kind.
+"""Arrays of the libraries that callers use, seen by the kernels without a copy, and results handed back in kind.
 
 No library but NumPy is imported here: an array's library has been imported by whoever made the array.
 """
@@ -13,9 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from rnn_gpu import cuda_arrays
 from rnn_gpu.errors import ArgumentTypeError
 
-__all__ = ["DTYPES", "ArrayLibrary", "cast_like", "dtype_name", "dtype_named", "library_of", "name_of"]
+__all__ = [
+    "DTYPES", "ArrayLibrary", "cast_like", "copied", "dtype_name", "dtype_named", "library_of", "name_of", "on_host",
+]  # fmt: skip
 
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 """Names of the dtypes that x and the weights may have."""
@@ -27,16 +30,32 @@ class ArrayLibrary:
 
     name: "numpy", "torch", "cupy" or "numba"; device: "cpu" or for example "cuda:0".
     view: array -> what the kernels of that device take: a NumPy array on the CPU, the array itself on a GPU.
-    back: the reverse, for results.
+    back: the reverse, for results: on a GPU, from an array of any library there.
+    zeros: (shape, NumPy dtype) -> an array of zeros as `view` gives them.
     """
 
     name: str
     device: str
     view: Callable[[Any], Any]
     back: Callable[[Any], Any]
+    zeros: Callable[[tuple[int, ...], np.dtype[Any]], Any]
 
     def __str__(self) -> str:
         return f"{self.name} array on {self.device}"
+
+    @property
+    def kind(self) -> str:
+        """The device without its number: "cpu", "cuda" ..."""
+        return self.device.partition(":")[0]
+
+    @property
+    def index(self) -> int:
+        """The number of the device among those of its kind."""
+        return int(self.device.partition(":")[2] or 0)
+
+    def stream(self) -> int:
+        """Address of the CUDA stream that the caller works on in this library: kernels are to be queued there."""
+        return cuda_arrays.STREAMS[self.name](self.index)
 
 
 def library_of(argument: str, array: object) -> ArrayLibrary:
@@ -55,11 +74,9 @@ def library_of(argument: str, array: object) -> ArrayLibrary:
         got = "one with requires_grad, whose gradient would be lost: gradients come from rnn_gpu.backward"
         raise ArgumentTypeError(argument, expected, got)
     device = _DEVICES[name](array)
-    if device != "cpu":
-        return ArrayLibrary(name, device, lambda a: a, lambda a: a)
-    if name == "torch":
-        return ArrayLibrary(name, device, _torch_view, _torch_back)
-    return _NUMPY
+    if device == "cpu":
+        return _TORCH if name == "torch" else _NUMPY
+    return _elsewhere(name, device)
 
 
 def dtype_name(array: Any) -> str:
@@ -85,24 +102,63 @@ def dtype_named(name: Any) -> np.dtype[Any]:
 
 
 def cast_like(array: Any, other: Any) -> Any:
-    """`array`, of any library, with the dtype of `other`."""
-    return array.to(other.dtype) if hasattr(array, "to") else array.astype(other.dtype, copy=False)
+    """`array`, of any library, with the dtype of `other`; itself if it has it.
+
+    Raises ArgumentTypeError for a Numba device array of another dtype: Numba has no such operation.
+    """
+    if array.dtype == other.dtype:
+        return array
+    if hasattr(array, "to"):
+        return array.to(other.dtype)
+    if not hasattr(array, "astype"):
+        kind = f"{type(array).__module__}.{type(array).__qualname__}"
+        raise ArgumentTypeError("array", "one of a library that converts dtypes (NumPy, CuPy, torch)", kind)
+    return array.astype(other.dtype, copy=False)
+
+
+def copied(array: Any) -> Any:
+    """A copy of an array of any library, on the same device, followed by no automatic differentiation."""
+    if hasattr(array, "detach"):
+        return array.detach().clone()
+    return cuda_arrays.numba_copy(array) if hasattr(array, "copy_to_host") else array.copy()
+
+
+def on_host(argument: str, array: Any) -> np.ndarray[Any, Any]:
+    """`array`, of any library, as a NumPy array. One on a GPU is copied, which waits for the device.
+
+    Raises as `library_of` does.
+    """
+    library = library_of(argument, array)
+    if library.device == "cpu":
+        return np.asarray(library.view(array))
+    to_host = next(method for name in ("get", "copy_to_host", "cpu") if (method := getattr(array, name, None)))
+    return np.asarray(to_host())
 
 
 def _root(array: object) -> str:
     return "numpy" if isinstance(array, np.ndarray | np.generic) else type(array).__module__.partition(".")[0]
 
 
-def _numba_device(array: Any) -> str:
-    return "cuda:0" if hasattr(array, "__cuda_array_interface__") else "cpu"
-
-
 _DEVICES: dict[str, Callable[[Any], str]] = {
     "numpy": lambda array: "cpu",
     "torch": lambda array: str(array.device),
     "cupy": lambda array: f"cuda:{array.device.id}",
-    "numba": _numba_device,
+    "numba": lambda array: f"cuda:{cuda_arrays.numba_device(array)}",
 }
+
+
+@cache
+def _elsewhere(name: str, device: str) -> ArrayLibrary:
+    """The library on a device that is not the host's."""
+    if device.startswith("cuda"):
+        back, zeros = cuda_arrays.CONVERSIONS[name], cuda_arrays.ZEROS[name]
+        index = int(device.partition(":")[2] or 0)
+        return ArrayLibrary(name, device, _itself, back, lambda shape, dtype: zeros(shape, dtype, index))
+    return ArrayLibrary(name, device, _itself, _itself, np.zeros)
+
+
+def _itself(array: Any) -> Any:
+    return array
 
 
 def _numpy_view(array: Any) -> np.ndarray[Any, Any]:
@@ -111,7 +167,7 @@ def _numpy_view(array: Any) -> np.ndarray[Any, Any]:
     return plain if plain.dtype.isnative else plain.astype(plain.dtype.newbyteorder("="))
 
 
-_NUMPY = ArrayLibrary("numpy", "cpu", _numpy_view, lambda a: a)
+_NUMPY = ArrayLibrary("numpy", "cpu", _numpy_view, _itself, np.zeros)
 
 
 def _torch_view(tensor: Any) -> np.ndarray[Any, Any]:
@@ -128,3 +184,6 @@ def _torch_back(array: np.ndarray[Any, Any]) -> Any:
     if array.dtype.kind == "V":  # bfloat16, of the types there are
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(array)
+
+
+_TORCH = ArrayLibrary("torch", "cpu", _torch_view, _torch_back, np.zeros)

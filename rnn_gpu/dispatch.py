@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import os
+import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -34,6 +35,10 @@ class Backend(Protocol):
 
     name: str
     description: str
+    device_kind: str
+    """The kind of device whose arrays it takes: "cpu" or "cuda". Dispatch sees to it that it is given no others."""
+    copies_host_arrays: bool
+    """Whether, where it is asked for by name, it takes host arrays too: copies them to its device, and results back."""
     batch_invariant: bool
     """Whether a row's result is the same bits whichever other rows are in the batch."""
     uses_blas: bool
@@ -46,7 +51,10 @@ class Backend(Protocol):
         """The devices it would run on, in words; empty where it is unavailable."""
 
     def refuses(self, problem: Problem) -> str | None:
-        """Why the backend cannot run this problem, or None. Only asked where it is available."""
+        """Why the backend cannot run this problem, or None. Only asked where it is available, of arrays it takes."""
+
+    def plan(self, problem: Problem) -> str | None:
+        """How it would run a problem that it does not refuse, in lines for `explain`; None where there is no choice."""
 
     def forward(self, problem: Problem, inputs: Inputs) -> Result:
         """Run the sequence."""
@@ -81,6 +89,8 @@ class _Backends(Mapping[str, Backend]):
 
 BACKENDS: Mapping[str, Backend] = _Backends(
     {
+        "cupy_raw": "rnn_gpu.kernels.cupy_raw",
+        "numba_cuda": "rnn_gpu.kernels.numba_cuda",
         "numba_cpu": "rnn_gpu.kernels.numba_cpu",
         "numpy_cpu": "rnn_gpu.kernels.numpy_cpu",
     }
@@ -94,12 +104,14 @@ class Explanation:
     chosen: its name, or None if none can.
     asked_for: the backend named by argument or environment variable, or None.
     reasons: by backend in the order of preference, why it cannot run the call, or None if it can.
+    plan: how the chosen one runs it, in words, where it has a choice.
     """
 
     problem: Problem
     chosen: str | None
     asked_for: str | None
     reasons: Mapping[str, str | None]
+    plan: str | None = None
 
     def __str__(self) -> str:
         width = max(map(len, self.reasons))
@@ -110,16 +122,19 @@ class Explanation:
             else:
                 verdict = reason or ("could; another was asked for" if self.asked_for else "could; comes later")
             lines.append(f"  {name:{width}}  {verdict}")
+            if name == self.chosen and self.plan:
+                lines.append(textwrap.indent(self.plan, " " * (width + 4)))
         return "\n".join(lines)
 
 
 def explain(problem: Problem, backend: str | None) -> Explanation:
     """Say which backend runs the problem. Raises ArgumentError for a backend that does not exist."""
     asked_for = _asked_for(backend)
-    reasons = {name: _reason(BACKENDS[name], problem) for name in BACKENDS}
+    reasons = {name: _reason(BACKENDS[name], problem, asked_for) for name in BACKENDS}
     candidates = [asked_for] if asked_for else list(BACKENDS)
     chosen = next((name for name in candidates if reasons[name] is None), None)
-    return Explanation(problem, chosen, asked_for, reasons)
+    plan = None if chosen is None else BACKENDS[chosen].plan(problem)
+    return Explanation(problem, chosen, asked_for, reasons, plan)
 
 
 def select(problem: Problem, backend: str | None) -> Backend:
@@ -132,7 +147,7 @@ def select(problem: Problem, backend: str | None) -> Backend:
     reasons = {}
     for name in [asked_for] if asked_for else BACKENDS:
         candidate = BACKENDS[name]
-        reason = _reason(candidate, problem)
+        reason = _reason(candidate, problem, asked_for)
         if reason is None:
             return candidate
         reasons[name] = reason
@@ -153,5 +168,11 @@ def _asked_for(backend: str | None) -> str | None:
     return backend
 
 
-def _reason(backend: Backend, problem: Problem) -> str | None:
+def _reason(backend: Backend, problem: Problem, asked_for: str | None) -> str | None:
+    copied = problem.library.kind == "cpu" and backend.copies_host_arrays and asked_for == backend.name
+    if problem.library.kind != backend.device_kind and not copied:  # first, as it imports nothing
+        return f"x is a {problem.library}; this backend takes {_TAKES[backend.device_kind]}"
     return backend.unavailable() or backend.refuses(problem)
+
+
+_TAKES = {"cpu": "host arrays", "cuda": "arrays on a CUDA device"}

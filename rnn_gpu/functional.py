@@ -1,7 +1,7 @@
 """Recurrent layers as functions: forward, backward, one step, and which backend would run them.
 
-Shapes are torch's: x (T, B, I), y (T, B, H), states (B, H); gate order as the cell declares it. Arrays may be NumPy
-arrays or torch tensors on the CPU; results are of the same library and on the same device.
+Shapes are torch's: x (T, B, I), y (T, B, H), states (B, H); gate order as the cell declares it. Arrays may be NumPy's,
+CuPy's or Numba's, or torch tensors on the CPU or a CUDA device; results are of the same library on the same device.
 """
 
 from __future__ import annotations
@@ -55,18 +55,22 @@ def forward(
     *,
     save: bool = True,
     recompute: bool = False,
+    tf32: bool = False,
 ) -> Forward:
     """Run a recurrent layer over a batch of sequences.
 
     x: (T, B, I), float64, float32, float16 or bfloat16; or W x_t itself, (T, B, G*H), where `weights.w_ih` is None.
     weights: `Weights` of x's dtype.
     initial: a (B, H) for each of the cell's states, of x's dtype or its working type; None for zeros.
-    lengths: (B,) integers from 0 to T in any order. Where t >= lengths, y is exactly 0 and the states stay.
+    lengths: (B,) integers from 0 to T in any order. Where t >= lengths, y is exactly 0 and the states stay. They are
+        wanted on the host: from a GPU they are copied, which waits for it.
     resets: (T, B) bool: the states are zeroed before step t of that row, and no gradient passes.
     reverse: run from the last step to the first; with lengths, each row from its own end.
     backend: name of the backend; else that of the environment variable RNN_GPU_BACKEND; else the first that can.
     save: False keeps nothing for `backward`.
     recompute: keep only the states; `backward` rebuilds the rest. Less memory, more time, the same gradients.
+    tf32: float32 products, backward's too, may round their operands to TensorFloat-32 (10 bits of mantissa) where that
+        is faster; else they are IEEE's. Without effect on other dtypes, and on the CPU.
 
     Returns (y, last, tape): y (T, B, H) of x's dtype, the first state at each step; `last` the states after the last
     step, a (B, H) each, float32 for 16-bit x (the state is not rounded between steps), else of x's dtype.
@@ -84,6 +88,7 @@ def forward(
         reverse=reverse,
         save=save,
         recompute=recompute,
+        tf32=tf32,
     )
     return run_forward(problem, inputs, backend)
 
@@ -125,6 +130,7 @@ def step(
     state: tuple[Array | None, ...] | None = None,
     *,
     backend: str | None = None,
+    tf32: bool = False,
 ) -> tuple[Array, ...]:
     """One fused step, for streaming: (B, I) and the states to the new states, of which the first is the output.
 
@@ -133,7 +139,9 @@ def step(
     """
     if len(getattr(x_t, "shape", ())) != 2:
         raise ArgumentError("x_t", "a (B, I) array", f"{type(x_t).__name__} of shape {getattr(x_t, 'shape', None)}")
-    problem, inputs = describe(cell, x_t[None], weights, initial=state, save=False, x_name="x_t", initial_name="state")
+    problem, inputs = describe(
+        cell, x_t[None], weights, initial=state, save=False, tf32=tf32, x_name="x_t", initial_name="state"
+    )
     return tuple(map(problem.library.back, dispatch.select(problem, backend).step(problem, inputs)))
 
 
@@ -149,6 +157,7 @@ def explain(
     *,
     save: bool = True,
     recompute: bool = False,
+    tf32: bool = False,
 ) -> dispatch.Explanation:
     """Say which backend `forward` would run this call on, and why not the others. Nothing is run.
 
@@ -164,5 +173,6 @@ def explain(
         reverse=reverse,
         save=save,
         recompute=recompute,
+        tf32=tf32,
     )
     return dispatch.explain(problem, backend)

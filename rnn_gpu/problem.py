@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rnn_gpu.arrays import DTYPES, ArrayLibrary, dtype_name, dtype_named, library_of, name_of
+from rnn_gpu.arrays import DTYPES, ArrayLibrary, dtype_name, dtype_named, library_of, name_of, on_host
 from rnn_gpu.compiler.cell import Cell
 from rnn_gpu.errors import ArgumentError, ArgumentTypeError
 from rnn_gpu.weights.core import Weights
@@ -31,6 +31,7 @@ class Problem:
     real: the working type, that of the states and their gradients: float32 where dtype has 16 bits, else dtype.
     projected: x is W x_t already, (T, B, G*H), and there is no w_ih.
     save: keep what backward needs; recompute: keep only the states, and rebuild the rest in backward.
+    tf32: products of float32 may round their operands to TF32; never set for other dtypes.
     """
 
     cell: Cell
@@ -50,11 +51,12 @@ class Problem:
     save: bool
     recompute: bool
     library: ArrayLibrary
+    tf32: bool = False
     memo: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
     """What backends have found out about the problem, by backend: equal problems are one object."""
 
     def __str__(self) -> str:
-        options = [name for name in ("projected", "reverse", "save", "recompute") if getattr(self, name)]
+        options = [name for name in ("projected", "reverse", "save", "recompute", "tf32") if getattr(self, name)]
         options += [
             name.removeprefix("has_") for name in ("has_initial", "has_lengths", "has_resets") if getattr(self, name)
         ]
@@ -67,14 +69,16 @@ class Inputs(NamedTuple):
     """The arrays of a call, as the kernels take them.
 
     x: (T, B, I), or (T, B, G*H) if projected; initial: a (B, H) a state, or None for zeros.
-    lengths: (B,) int64 NumPy array or None; resets: (T, B) bool NumPy array or None, False at and after each row's end.
+    lengths: (B,) int64 NumPy array or None.
+    resets: (T, B) bool or None: a NumPy array, False at and after each row's end; or, where they were given on x's
+        GPU, the caller's array as it is, to be ignored at and after each row's end.
     """
 
     x: Array
     weights: Weights
     initial: tuple[Array, ...] | None
     lengths: np.ndarray[Any, Any] | None
-    resets: np.ndarray[Any, Any] | None
+    resets: Array | None
 
 
 class Gradients(NamedTuple):
@@ -96,6 +100,7 @@ def describe(
     reverse: object = False,
     save: object = True,
     recompute: object = False,
+    tf32: object = False,
     x_name: str = "x",
     initial_name: str = "initial",
     state_names: Sequence[str] | None = None,
@@ -105,7 +110,7 @@ def describe(
     x_name, initial_name, state_names: what the caller calls x, the initial states and each of them, for error messages.
     Raises ArgumentTypeError for arguments of a wrong kind, ArgumentError for wrong shapes, dtypes and values.
     """
-    key = _key(cell, x, weights, initial, (reverse, save, recompute)) if lengths is None and resets is None else None
+    key = _key(cell, x, weights, initial, (reverse, save, recompute, tf32)) if lengths is resets is None else None
     known = _known.get(key) if key is not None else None
     if known is not None:
         return known, Inputs(x, weights, initial, None, None)  # type: ignore[arg-type]  # as the key says
@@ -113,7 +118,7 @@ def describe(
         raise ArgumentTypeError("cell", "a cell, such as rnn_gpu.cells.lstm", _kind(cell))
     if not isinstance(weights, Weights):
         raise ArgumentTypeError("weights", "rnn_gpu.Weights", _kind(weights))
-    for name, flag in (("reverse", reverse), ("save", save), ("recompute", recompute)):
+    for name, flag in (("reverse", reverse), ("save", save), ("recompute", recompute), ("tf32", tf32)):
         if not isinstance(flag, bool | np.bool_):
             raise ArgumentTypeError(name, "a bool", _kind(flag))
     library = library_of(x_name, x)
@@ -130,11 +135,12 @@ def describe(
     names = state_names or _numbered(initial_name, cell)
     states = _states(initial, initial_name, names, (n_rows, hidden), (name_of(real), name_of(dtype)), library)
     if states is not None and any(state is None for state in states):
-        zeros = [np.zeros((n_rows, hidden), real) if state is None else state for state in states]
-        states = None if all(state is None for state in states) else tuple(zeros)
+        given = any(state is not None for state in states)
+        shape = (n_rows, hidden)
+        states = tuple(library.zeros(shape, real) if s is None else s for s in states) if given else None
     row_ends = None if lengths is None else _lengths(lengths, n_steps, n_rows)
-    row_starts = None if resets is None else _resets(resets, n_steps, n_rows)
-    if row_ends is not None and row_starts is not None:
+    row_starts = None if resets is None else _resets(resets, n_steps, n_rows, library)
+    if row_ends is not None and isinstance(row_starts, np.ndarray):
         row_starts = row_starts & (np.arange(n_steps)[:, None] < row_ends)
     problem = _problem(
         cell,
@@ -154,6 +160,7 @@ def describe(
         save=bool(save),
         recompute=bool(save and recompute),
         library=library,
+        tf32=bool(tf32) and dtype.name == "float32",
     )
     if key is not None:
         if len(_known) >= MOST_KNOWN:
@@ -294,14 +301,20 @@ def _hidden_size(cell: Cell, weights: Weights, x: Array, x_name: str) -> int:
 
 
 def _array(name: str, array: Array, shape: tuple[int, ...], dtypes: tuple[str, ...], library: ArrayLibrary) -> Array:
-    own = library_of(name, array)
-    if (own.name, own.device) != (library.name, library.device):
-        raise ArgumentTypeError(name, f"a {library} as x is", f"a {own}")
+    array = _in_place(name, array, library)
     if tuple(array.shape) != shape:
         raise ArgumentError(name, f"shape {shape}", f"shape {tuple(array.shape)}")
     if dtype_name(array) not in dtypes:
         raise ArgumentError(name, f"dtype {_either(sorted(set(dtypes)))} as x is", dtype_name(array))
     return library.view(array)
+
+
+def _in_place(name: str, array: Array, library: ArrayLibrary) -> Array:
+    """`array`, if it is of x's library and on its device."""
+    own = library_of(name, array)
+    if (own.name, own.device) != (library.name, library.device):
+        raise ArgumentTypeError(name, f"a {library} as x is", f"a {own}")
+    return array
 
 
 def _states(
@@ -344,15 +357,18 @@ def _lengths(lengths: object, n_steps: int, n_rows: int) -> np.ndarray[Any, Any]
     return array.astype(np.int64)
 
 
-def _resets(resets: object, n_steps: int, n_rows: int) -> np.ndarray[Any, Any]:
-    array = _host("resets", "(T, B) bools", resets)
-    if array.size == 0 and array.shape == (n_steps, n_rows):
-        return np.zeros(array.shape, np.bool_)
-    if array.dtype != np.bool_:
-        raise ArgumentError("resets", "dtype bool", f"dtype {array.dtype.name}")
-    if array.shape != (n_steps, n_rows):
-        raise ArgumentError("resets", f"shape (T, B) = {(n_steps, n_rows)}", f"shape {array.shape}")
-    return array.copy()
+def _resets(resets: object, n_steps: int, n_rows: int, library: ArrayLibrary) -> Array:
+    """A NumPy array of its own; or, where they lie on x's GPU, the caller's: to read it would wait for the device."""
+    stays = library.kind == "cuda" and hasattr(resets, "dtype") and library_of("resets", resets).kind == "cuda"
+    array = _in_place("resets", resets, library) if stays else _host("resets", "(T, B) bools", resets)
+    shape = tuple(array.shape)
+    if shape == (n_steps, n_rows) and 0 in shape:
+        return np.zeros(shape, np.bool_)
+    if dtype_name(array) != "bool":
+        raise ArgumentError("resets", "dtype bool", f"dtype {dtype_name(array)}")
+    if shape != (n_steps, n_rows):
+        raise ArgumentError("resets", f"shape (T, B) = {(n_steps, n_rows)}", f"shape {shape}")
+    return array if stays else array.copy()
 
 
 def _host(name: str, expected: str, values: object) -> np.ndarray[Any, Any]:
@@ -364,10 +380,7 @@ def _host(name: str, expected: str, values: object) -> np.ndarray[Any, Any]:
             raise ArgumentError(name, expected, f"a sequence that is no array ({error})") from error
     if np.isscalar(values):
         raise ArgumentTypeError(name, f"an array or sequence of {expected}", _kind(values))
-    library = library_of(name, values)
-    if library.device == "cpu":
-        return np.asarray(library.view(values))
-    return np.asarray(values.get() if hasattr(values, "get") else values.cpu())  # type: ignore[attr-defined]
+    return on_host(name, values)
 
 
 def _kind(value: object) -> str:

@@ -221,7 +221,7 @@ def _backward_of(
     problem = tapes[0].problem
     d_states = [dlast, *[None] * (len(tapes) - 1)]
     if all(d is None for d in d_outputs) and all(state is None for state in dlast or ()):
-        zeros = problem.library.back(np.zeros((problem.T, problem.B, problem.H), problem.dtype))
+        zeros = problem.library.back(problem.library.zeros((problem.T, problem.B, problem.H), problem.dtype))
         d_outputs = [zeros, *d_outputs[1:]]
     found = [
         (tape.problem.cell, functional.backward(tape, d_output, None if states is None else tuple(states)))

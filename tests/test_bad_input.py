@@ -147,6 +147,7 @@ KINDS = each(
     ({"resets": True}, "resets: expected an array or sequence of (T, B) bools, got bool"),
     ({"reverse": 1}, "reverse: expected a bool, got int"),
     ({"save": None}, "save: expected a bool, got None"),
+    ({"tf32": "yes"}, "tf32: expected a bool, got str"),
 )
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import rnn_gpu
-from rnn_gpu import cells, cli, get_threads, set_threads
-from rnn_gpu.bench import blas, files, ours
+from rnn_gpu import cells, cli, files, get_threads, set_threads
+from rnn_gpu.bench import blas, ours
 from rnn_gpu.bench.peers import PEERS, peer
 from rnn_gpu.bench.shapes import Shape
 from rnn_gpu.bench.suites import SUITES, Suite
@@ -241,7 +241,7 @@ def test_a_missing_peer_asked_for_by_name_is_an_error(monkeypatch, bench):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--suite", "cpus"], "--suite: expected one of cpu, torch, got 'cpus'; did you mean cpu?"),
+        (["--suite", "cpus"], "--suite: expected one of cpu, torch, gpu, got 'cpus'; did you mean cpu or gpu?"),
         (["--cells", "lstm", "grru"], "'grru'; did you mean gru"),
         (["--modes", "trane"], "--modes: expected some of forward, train, step, got 'trane'; did you mean train?"),
         (["--peers", "tourch"], "--peers: expected some of torch, onnxruntime, numpy_cpu, got 'tourch'; did you mean"),

@@ -6,9 +6,11 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from rnn_gpu import cells, cli
+from rnn_gpu.arrays import dtype_named
 from rnn_gpu.cli.first_call import first_calls
 from rnn_gpu.dispatch import BACKENDS
 from rnn_gpu.errors import BackendError
@@ -52,6 +54,22 @@ def test_info_lists_backends_and_cells(capsys, monkeypatch):
     assert status == 0
     for expected in ("numpy", "Python", "numpy_cpu", "no: it is [out] of order", *cells.ALL):
         assert expected in out
+
+
+def test_info_shows_the_plan_of_a_device(capsys, monkeypatch):
+    """On a backend that takes host arrays and says otherwise."""
+    monkeypatch.setenv("COLUMNS", "200")
+    backend = BACKENDS["numpy_cpu"]
+    monkeypatch.setattr(type(backend), "device_kind", "cuda")
+    monkeypatch.setattr(type(backend), "plan", lambda self, problem: f"forward: block, {problem.dtype.name}")
+    monkeypatch.setattr("rnn_gpu.cli.info.BACKENDS", {"numpy_cpu": backend})
+    monkeypatch.setattr("rnn_gpu.cli.info.to_device", lambda shape, dtype: np.zeros(shape, dtype_named(dtype)))
+    monkeypatch.setattr("rnn_gpu.arrays.ArrayLibrary.kind", "cuda")
+    status, out, _ = run(capsys, "info")
+    assert status == 0
+    assert "numpy_cpu would run lstm, T=128 B=16 I=256 H=256, float32" in out
+    assert "forward: block, float32" in out
+    assert "forward: block, bfloat16" in out
 
 
 def test_an_unusable_backend_says_why(capsys, monkeypatch, tmp_path):

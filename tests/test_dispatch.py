@@ -17,6 +17,8 @@ class Fake:
     """A backend that runs as NumPy does what it neither refuses nor is unavailable for."""
 
     description = "for these tests"
+    device_kind = "cpu"
+    copies_host_arrays = False
     batch_invariant = False
 
     def __init__(self, name, *, unavailable=None, refuses=None):
@@ -30,6 +32,9 @@ class Fake:
         assert self._unavailable is None, "not to be asked where the backend is unavailable"
         self.asked += 1
         return self._refuses
+
+    def plan(self, problem):
+        return None
 
     def forward(self, problem, inputs):
         return dispatch.BACKENDS["numpy_cpu"].forward(problem, inputs)
@@ -183,3 +188,15 @@ def test_numpy_refuses_what_is_not_in_host_memory():
     x, weights = torch.tensor(X, device="meta"), WEIGHTS.map(lambda array: torch.tensor(array, device="meta"))
     with pytest.raises(BackendError, match="numpy_cpu: x is a torch array on meta; this backend takes host arrays"):
         rnn_gpu.forward(cells.lstm, x, weights, backend="numpy_cpu")
+
+
+def test_tf32_is_asked_for_by_name_and_means_float32():
+    def described(dtype, **options):
+        return rnn_gpu.explain(cells.lstm, X.astype(dtype), WEIGHTS.map(lambda array: array.astype(dtype)), **options)
+
+    assert not described("float32").problem.tf32
+    asked_for = described("float32", tf32=True)
+    assert asked_for.problem.tf32
+    assert "tf32" in str(asked_for).splitlines()[0]
+    assert not described("float64", tf32=True).problem.tf32
+    assert not described("float16", tf32=True).problem.tf32

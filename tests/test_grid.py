@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import contextmanager
 
 import numpy as np
@@ -13,6 +14,7 @@ from support.cases import CASES, DTYPES
 from support.cells import CELLS
 from support.errors import assert_close, assert_same_bits, error
 
+from rnn_gpu import dispatch
 from rnn_gpu.arrays import dtype_named
 
 REFERENCE_LIMIT = 16
@@ -28,18 +30,28 @@ COMBINATIONS = [(case, dtype) for case in CASES for dtype in DTYPES if (case.lay
 
 @contextmanager
 def memory_of_nan():
-    """Memory that `np.empty` hands out is full of NaN, so that what is read before it is written shows."""
-    empty = np.empty
+    """Memory that `empty` of NumPy and CuPy hands out is full of NaN: what is read before it is written shows."""
 
-    def empty_of_nan(shape, dtype=float, *args, **kwargs):
-        array = empty(shape, dtype, *args, **kwargs)
-        if array.dtype.kind not in "iubO":
-            array.fill(np.nan)
-        return array
+    def of_nan(empty):
+        def empty_of_nan(shape, dtype=float, *args, **kwargs):
+            array = empty(shape, dtype, *args, **kwargs)
+            if array.dtype.kind not in "iubO":
+                array.fill(np.nan)
+            return array
+
+        return empty_of_nan
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(np, "empty", empty_of_nan)
+        for library in filter(None, (np, sys.modules.get("cupy"))):
+            patch.setattr(library, "empty", of_nan(library.empty))
         yield
+
+
+@pytest.mark.parametrize("name", dispatch.BACKENDS)
+def test_the_backend_is_among_those_tested(name):
+    if reason := dispatch.BACKENDS[name].unavailable():
+        pytest.skip(f"{name}: {reason}")
+    assert name in map(str, TARGETS)
 
 
 @pytest.mark.parametrize(("case", "dtype"), COMBINATIONS, ids=str)

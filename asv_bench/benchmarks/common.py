@@ -13,7 +13,7 @@ from rnn_gpu.errors import BackendError
 WHOLE, QUICK = SUITES["cpu"]
 
 CELLS = tuple(cell.name for cell in WHOLE.cells)
-BACKENDS = tuple(dispatch.BACKENDS)
+BACKENDS = tuple(name for name, backend in dispatch.BACKENDS.items() if backend.device_kind == "cpu")
 SEQUENCES = tuple(QUICK.shapes)
 STEPS = tuple(shape._replace(T=1) for shape in (*QUICK.steps, *QUICK.shapes))
 

@@ -21,6 +21,8 @@ __all__ = ["BACKEND"]
 class _NumbaBackend:
     name = "numba_cpu"
     description = "compiled by Numba, SIMD and threads: every cell, option and dtype"
+    device_kind = "cpu"
+    copies_host_arrays = False
     batch_invariant = True
     uses_blas = False
 
@@ -33,7 +35,10 @@ class _NumbaBackend:
         return [f"{get_threads()} threads, {TRAITS.kind}"]
 
     def refuses(self, problem: Problem) -> str | None:
-        return None if problem.library.device == "cpu" else f"x is a {problem.library}; this backend takes host arrays"
+        return None
+
+    def plan(self, problem: Problem) -> str | None:
+        return None
 
     def forward(self, problem: Problem, inputs: Inputs) -> Result:
         from rnn_gpu.kernels.numba_cpu import forward  # noqa: PLC0415

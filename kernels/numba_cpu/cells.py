@@ -74,7 +74,7 @@ class CompiledCell:
     def __init__(self, cell: Cell) -> None:
         program = cell.program
         self.cell = cell
-        self.shared = emit_steps.shares_gradient(program)
+        self.shared = program.shares_gradient
         self.steps = {
             "forward_step": emit_steps.forward_step(program, _parameters(forward_step)),
             "backward_step": emit_steps.backward_step(program, _parameters(backward_step)),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from rnn_gpu.compiler.graph import Node
 from rnn_gpu.compiler.program import Function, Program
 
-__all__ = ["Step", "backward_step", "forward_step", "shares_gradient"]
+__all__ = ["Step", "backward_step", "forward_step"]
 
 
 @dataclass(frozen=True)
@@ -38,15 +38,6 @@ class _Place:
 
 Results = Sequence[tuple[Node | None, _Place]]
 """Values and the places that want them; None is zero."""
-
-
-def shares_gradient(program: Program) -> bool:
-    """Whether dP is dR: every gate has both products, and their sum is all that the cell reads."""
-    derived = program.derived
-    gates = [gate for stage in program.stages for gate in stage.gates]
-    return gates == list(program.traced.leaves("input")) and all(
-        derived.d_input.get(gate) is derived.d_recurrent.get(gate) for gate in gates
-    )
 
 
 @dataclass(frozen=True)
@@ -120,7 +111,7 @@ def backward_step(program: Program, arguments: str) -> Step:
     results: list[tuple[Node | None, _Place]] = list(scratch.items())
     for gradients, wanted in (
         (derived.d_recurrent, d_recurrent),
-        (derived.d_input, {} if shares_gradient(program) else d_input),
+        (derived.d_input, {} if program.shares_gradient else d_input),
         (derived.d_states, {name: _slot("E", k) for k, name in enumerate(traced.states)}),
         (derived.d_vectors, d_vectors),
     ):
@@ -148,7 +139,7 @@ def backward_step(program: Program, arguments: str) -> Step:
     early = {gate for stage in program.backward_stages for gate in stage.gates}
     late = [(node, place) for node, place in results if place not in [d_recurrent[gate] for gate in early]]
     body += writer.loop(last, _from(last, results) + _leaves_among([node for node, _ in late], late, computed))
-    if not shares_gradient(program):
+    if not program.shares_gradient:
         body.append(f"clear_padding(DP, dp0, dp_row, rows, integer({len(d_input)}), H, H_p)")
     return _define("backward_step", arguments, body, scratch)
 

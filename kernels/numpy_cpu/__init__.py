@@ -18,6 +18,8 @@ __all__ = ["BACKEND"]
 class _NumpyBackend:
     name = "numpy_cpu"
     description = "vectorised NumPy, the reference: every cell, option and dtype"
+    device_kind = "cpu"
+    copies_host_arrays = False
     batch_invariant = False  # BLAS picks its blocking by the number of rows
     uses_blas = True
 
@@ -28,7 +30,10 @@ class _NumpyBackend:
         return [platform.processor() or platform.machine()]
 
     def refuses(self, problem: Problem) -> str | None:
-        return None if problem.library.device == "cpu" else f"x is a {problem.library}; this backend takes host arrays"
+        return None
+
+    def plan(self, problem: Problem) -> str | None:
+        return None
 
     def forward(self, problem: Problem, inputs: Inputs) -> Result:
         return forward.run(problem, inputs)

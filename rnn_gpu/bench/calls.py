@@ -18,12 +18,17 @@ __all__ = ["Call", "draw"]
 
 @dataclass(frozen=True)
 class Call:
-    """A case with its arrays: x (T, B, I), the parameters, and the gradient dy (T, B, H) that training sends back."""
+    """A case with its arrays: x (T, B, I), the parameters, and the gradient dy (T, B, H) that training sends back.
+
+    lengths (B,) and resets (T, B), where the case has any, as `rnn_gpu.forward` takes them.
+    """
 
     case: Case
     x: NDArray[Any]
     parameters: Weights
     dy: NDArray[Any]
+    lengths: NDArray[Any] | None = None
+    resets: NDArray[Any] | None = None
 
     @cached_property
     def weights(self) -> Weights:
@@ -34,7 +39,8 @@ class Call:
         """The call with the same numbers in another type."""
         to = dtype_named(dtype)
         parameters = self.parameters.map(lambda array: array.astype(to))
-        return Call(replace(self.case, dtype=dtype), self.x.astype(to), parameters, self.dy.astype(to))
+        case = replace(self.case, dtype=dtype)
+        return replace(self, case=case, x=self.x.astype(to), parameters=parameters, dy=self.dy.astype(to))
 
     def of(self, case: Case) -> Call:
         """The same arrays for another case of the same cell, shape and type."""

@@ -9,9 +9,17 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
-__all__ = ["describe"]
+__all__ = ["describe", "describe_gpu"]
 
 _PACKAGES = ("rnn_gpu", "numpy", "numba", "torch", "onnxruntime")
+_GPU_PACKAGES = (
+    "cupy-cuda12x",
+    "cupy-cuda13x",
+    "numba-cuda",
+    "nvidia-cuda-nvrtc",
+    "nvidia-cudnn-cu12",
+    "nvidia-cudnn-cu13",
+)
 
 
 def describe() -> dict[str, str | int | None]:
@@ -27,6 +35,21 @@ def describe() -> dict[str, str | int | None]:
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
     }
+
+
+def describe_gpu() -> dict[str, str | int | None]:
+    """The versions that matter on a GPU besides."""
+    return {"driver": _driver(), **{package: _version(package) for package in _GPU_PACKAGES}}
+
+
+def _driver() -> str | None:
+    """The version of NVIDIA's driver; None where it does not tell."""
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return next(iter(done.stdout.split()), None)
 
 
 def _processor() -> str:

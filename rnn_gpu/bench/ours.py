@@ -21,12 +21,21 @@ def runner(call: Call, backend: str, modules: bool = False) -> Runner:
     if modules:
         return module_runner(call, importlib.import_module("rnn_gpu.torch"), backend=backend)
     cell, x, weights = call.case.cell, call.x, call.weights
+    options: dict[str, Any] = {
+        "lengths": call.lengths,
+        "resets": call.resets,
+        "tf32": call.case.tf32,
+        "backend": backend,
+    }
 
     def run_forward() -> Any:
-        return forward(cell, x, weights, backend=backend, save=False)
+        return forward(cell, x, weights, **options, save=False)
+
+    def run_keep() -> Any:
+        return forward(cell, x, weights, **options)
 
     def run_train() -> Any:
-        y, last, tape = forward(cell, x, weights, backend=backend)
+        y, last, tape = forward(cell, x, weights, **options)
         return y, last, backward(tape, call.dy)
 
     def run_steps() -> Any:
@@ -40,7 +49,7 @@ def runner(call: Call, backend: str, modules: bool = False) -> Runner:
 
     def results(ran: Any) -> Results:
         match call.case.mode:
-            case "forward":
+            case "forward" | "keep":
                 return named(ran.y, ran.last)
             case "train":
                 y, last, gradients = ran
@@ -50,4 +59,5 @@ def runner(call: Call, backend: str, modules: bool = False) -> Runner:
             case "step":
                 return named(ran[0], ran)
 
-    return Runner({"forward": run_forward, "train": run_train, "step": run_steps}[call.case.mode], results)
+    runs = {"forward": run_forward, "keep": run_keep, "train": run_train, "step": run_steps}
+    return Runner(runs[call.case.mode], results)

@@ -9,9 +9,12 @@ from rnn_gpu.compiler.cell import Cell
 
 __all__ = ["MODES", "Case", "Mode", "Shape"]
 
-Mode = Literal["forward", "train", "step"]
+Mode = Literal["forward", "keep", "train", "step"]
+"""forward: a whole sequence, nothing kept; keep: the same, keeping what backward needs; train: forward and backward,
+all gradients; step: one time step a call."""
+
 MODES: tuple[Mode, ...] = ("forward", "train", "step")
-"""forward: a whole sequence, nothing kept; train: forward and backward, all gradients; step: one time step a call."""
+"""Those of the suites for the CPU."""
 
 
 class Shape(NamedTuple):
@@ -32,6 +35,8 @@ class Case:
 
     A step case is T calls, the state carried from each to the next; times are those of one call.
     frozen: the weights are declared unchanging, so that a backend may keep what it makes of them.
+    ragged: rows have lengths from 1 to T; resets: the share of steps before which a row's state is zeroed.
+    projected: x is W x_t already, and there is no input product. tf32: products may use TF32.
     """
 
     cell: Cell
@@ -39,9 +44,19 @@ class Case:
     mode: Mode
     dtype: str = "float32"
     frozen: bool = False
+    ragged: bool = False
+    resets: float = 0.0
+    projected: bool = False
+    tf32: bool = False
 
     def __str__(self) -> str:
-        return f"{self.cell.name} {self.shape} {self.mode}" + (", frozen weights" if self.frozen else "")
+        options = [
+            *(["frozen weights"] if self.frozen else []),
+            *(["ragged"] if self.ragged else []),
+            *([f"{self.resets:g} resets"] if self.resets else []),
+            *(["projected"] if self.projected else []),
+        ]
+        return ", ".join([f"{self.cell.name} {self.shape} {self.mode}", *options])
 
     @property
     def calls(self) -> int:
@@ -55,5 +70,6 @@ class Case:
         Training has three products for each of forward's: forward's own, the operand's gradient and the weights'.
         """
         T, B, I, H = self.shape
-        columns = H * (I * len(self.cell.input_gates) + H * len(self.cell.recurrent_gates))
+        inputs = 0 if self.projected else I
+        columns = H * (inputs * len(self.cell.input_gates) + H * len(self.cell.recurrent_gates))
         return 2.0 * T * B * columns / self.calls * (3 if self.mode == "train" else 1)

@@ -34,6 +34,7 @@ def quiet_blas(name: str | None) -> AbstractContextManager[object]:
     asked_for = name or os.environ.get(ENVIRONMENT_VARIABLE)
     if asked_for is not None and asked_for not in BACKENDS:
         return nullcontext()  # dispatch will say so
-    usable = (backend for backend in BACKENDS.values() if backend.unavailable() is None)
+    on_host = (backend for backend in BACKENDS.values() if backend.device_kind == "cpu")
+    usable = (backend for backend in on_host if backend.unavailable() is None)
     backend = next(usable) if asked_for is None else BACKENDS[asked_for]
     return nullcontext() if backend.uses_blas else threadpool_limits(1, user_api="blas")

@@ -14,7 +14,9 @@ from typing import Self, TypeVar
 
 from rich.progress import BarColumn, Progress, TextColumn
 
-from rnn_gpu.bench import blas, files, machine, table
+from rnn_gpu import files
+from rnn_gpu.bench import blas, machine, table
+from rnn_gpu.bench.gpu.suites import PARTS as GPU_PARTS
 from rnn_gpu.bench.measure import measure
 from rnn_gpu.bench.peers import PEERS, Peer, peer
 from rnn_gpu.bench.report import Report
@@ -36,8 +38,12 @@ _Name = TypeVar("_Name", bound=str)
 _MOST = 1_000_000
 _THREADS = Rule(int, "threads for each of those measured", low=1, high=1024)
 _SECONDS = Rule(float, "seconds to measure each of them in each case", above=0, high=3600)
+_MINUTES = Rule(float, "minutes after which no further case is begun", above=0, high=10_000)
 _LINE_EVERY = 15.0
 """Seconds between two lines of progress where there is no terminal."""
+
+GPU = "gpu"
+"""The suite for CUDA devices, whose parts are measured another way."""
 
 _WIDE = 200
 """Columns for the tables where there is no terminal."""
@@ -48,6 +54,7 @@ _EXAMPLES = """examples:
   rnn-gpu bench --cells lstm gru --modes train --threads 1  a part of it
   rnn-gpu bench --suite torch --modes train                 rnn_gpu.torch's modules beside torch.nn's
   rnn-gpu bench --cells mine:my_cell --shapes 64,32,128,256 your own cell, from mine.py in this folder
+  rnn-gpu bench --suite gpu --results results --minutes 9   on a CUDA device; again, to go on from there
 
 A ratio is how many times as long the other takes: above 1, ours is faster. Results are compared with a float64
 reference first; one that is wrong is given no speed, and the status is then 1. Leave the machine alone meanwhile.
@@ -61,7 +68,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "with the same threads."
     )
     parser.epilog = _EXAMPLES
-    parser.add_argument("--suite", default="cpu", metavar="NAME", help=f"one of {', '.join(SUITES)} (default: cpu)")
+    names = ", ".join((*SUITES, GPU))
+    parser.add_argument("--suite", default="cpu", metavar="NAME", help=f"one of {names} (default: cpu)")
     parser.add_argument("--quick", action="store_true", help="the suite's shorter form")
     parser.add_argument("--backend", metavar="NAME", help="the backend to measure (default: the suite's)")
     add_option(parser, "threads", _THREADS, "the processors there are, or NUMBA_NUM_THREADS")
@@ -74,10 +82,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
     place = parser.add_argument_group("keeping the results")
     place.add_argument("--json", metavar="PATH", help="write them to this file, with a description of the machine")
     place.add_argument("--plot", metavar="PATH", help="draw the ratios into this PNG file")
+    gpu = parser.add_argument_group("on a CUDA device, with --suite gpu")
+    gpu.add_argument("--parts", nargs="+", metavar="PART", help=f"of {', '.join(GPU_PARTS)} (default: all)")
+    gpu.add_argument(
+        "--results", metavar="FOLDER", help="keep the results of each part in a file there, and go on with those it has"
+    )
+    add_option(gpu, "minutes", _MINUTES, "until all is measured")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure, and print what came of it."""
+    if arguments.suite == GPU:
+        from rnn_gpu.cli import bench_gpu  # noqa: PLC0415 (imported where it is asked for)
+
+        return bench_gpu.run(arguments)
+    for name in ("parts", "results", "minutes"):
+        if getattr(arguments, name) is not None:
+            raise ArgumentError(name, "--suite gpu beside it", f"--suite {arguments.suite}")
     suite = _suite(arguments)
     check_backend(suite.backend)
     if suite.modules and importlib.util.find_spec("torch") is None:
@@ -109,8 +130,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _suite(arguments: argparse.Namespace) -> Suite:
     """The suite as the command line cuts it."""
     if arguments.suite not in SUITES:
-        found = repr(arguments.suite) + nearest(arguments.suite, SUITES)
-        raise ArgumentError("suite", f"one of {', '.join(SUITES)}", found)
+        found = repr(arguments.suite) + nearest(arguments.suite, (*SUITES, GPU))
+        raise ArgumentError("suite", f"one of {', '.join((*SUITES, GPU))}", found)
     whole, quick = SUITES[arguments.suite]
     suite = (quick if arguments.quick else whole).narrowed(
         None if arguments.cell is None else [find_cell(name) for name in _words(arguments.cell)],

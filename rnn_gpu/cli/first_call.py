@@ -17,8 +17,12 @@ _MEASURE = """
 import json, sys, time
 import numpy as np
 import rnn_gpu
+from rnn_gpu.dispatch import BACKENDS
 cell = rnn_gpu.cells.lstm
 weights, x = rnn_gpu.init_weights(cell, 32, 32), np.zeros((4, 2, 32), np.float32)
+if sys.argv[1] in BACKENDS and BACKENDS[sys.argv[1]].device_kind == "cuda":
+    import cupy
+    weights, x = weights.map(cupy.asarray), cupy.asarray(x)
 begin = time.perf_counter()
 y, last, tape = rnn_gpu.forward(cell, x, weights, backend=sys.argv[1])
 middle = time.perf_counter()
@@ -47,7 +51,7 @@ def first_calls(backend: str) -> tuple[FirstCall, FirstCall]:
 def _measure(backend: str, folder: str) -> FirstCall:
     ran = subprocess.run(
         [sys.executable, "-c", _MEASURE, backend],
-        env=os.environ | {"NUMBA_CACHE_DIR": folder},
+        env=os.environ | {"NUMBA_CACHE_DIR": folder, "RNN_GPU_CACHE_DIR": folder},
         capture_output=True,
         text=True,
         check=False,

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import platform
 from importlib import metadata
+from typing import Any
 
 from rich.table import Table
 
 from rnn_gpu import cells
+from rnn_gpu.arrays import dtype_named
 from rnn_gpu.cli.console import Console
 from rnn_gpu.cli.first_call import first_calls
-from rnn_gpu.dispatch import BACKENDS
+from rnn_gpu.dispatch import BACKENDS, Explanation
+from rnn_gpu.functional import explain
+from rnn_gpu.weights import init_weights
 
 __all__ = ["configure", "run"]
 
@@ -46,6 +51,10 @@ def run(arguments: argparse.Namespace) -> int:
         backends.add_row(name, "yes" if reason is None else f"no: {reason}", backend.description, devices)
     console.print(versions)
     console.print(backends)
+    for name, backend in BACKENDS.items():
+        if backend.device_kind == "cuda" and backend.unavailable() is None:
+            for dtype in ("float32", "bfloat16"):
+                console.print(f"{name} would run {_example(dtype, name)}")
     if arguments.compile:
         console.print(_first_calls())
     console.print("Cells: " + ", ".join(cells.ALL))
@@ -61,6 +70,18 @@ def _first_calls() -> Table:
             seconds = [f"{value:.2f}" for call in first_calls(name) for value in call]
             table.add_row(name, *seconds)
     return table
+
+
+def _example(dtype: str, backend: str) -> Explanation:
+    """How a GPU backend runs a call of a common size."""
+    zeros = to_device((128, 16, 256), dtype)
+    weights = init_weights(cells.lstm, 256, 256, dtype=dtype).map(lambda array: to_device(array.shape, dtype))
+    return explain(cells.lstm, zeros, weights, backend=backend)
+
+
+def to_device(shape: tuple[int, ...], dtype: str) -> Any:
+    """Zeros on the current CUDA device."""
+    return importlib.import_module("cupy").zeros(shape, dtype_named(dtype))
 
 
 def _version(package: str) -> str:

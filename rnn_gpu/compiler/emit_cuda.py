@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from rnn_gpu.compiler import ops
 from rnn_gpu.compiler.emit_expression import number, statements
-from rnn_gpu.compiler.graph import Node, Stage, topological
+from rnn_gpu.compiler.graph import Node, topological
 from rnn_gpu.compiler.program import Function, Program
 
 __all__ = ["source"]
@@ -52,7 +52,10 @@ def source(name: str, doc: str, program: Program) -> str:
     parts = [
         *(f"struct {kind} {{ enum {{ {', '.join(labels)} }}; }};" for kind, labels in enumerations.items() if labels),
         *(f"static constexpr int {name} = {count};" for name, count in counts.items()),
-        _stage_table(stages, recurrents),
+        f"static constexpr bool same_gradients = {str(program.same_gradients).lower()};"
+        "  // d_U, in the order of the stages, is d_Wx",
+        _table("stage_of", "gate", recurrents, [program.stage_of(gate) for gate in recurrents]),
+        _table("backward_stage", "k", [s.name for s in reverse], [stages.index(stage) for stage in reverse]),
         "",
         registers(
             "Forward",
@@ -235,16 +238,16 @@ def _kept_places(program: Program) -> dict[Node, str]:
     return places | _leaf_places(program)
 
 
-def _stage_table(stages: Sequence[Stage], recurrents: tuple[str, ...]) -> str | None:
-    """`stage_of(recurrent::g)`: the stage whose product gives gate g's block."""
-    if not recurrents:
+def _table(name: str, argument: str, meanings: Sequence[str], numbers: Sequence[int]) -> str | None:
+    """`stage_of(gate)`: the stage whose product gives the gate's block; `backward_stage(k)`: the stage of the k-th
+    product of backward. None where the table would be empty."""
+    if not numbers:
         return None
-    stage_of = {gate: index for index, stage in enumerate(stages) for gate in stage.gates}
-    table = ", ".join(str(stage_of[gate]) for gate in recurrents)
+    table = ", ".join(map(str, numbers))
     return (
-        "__device__ static constexpr int stage_of(int gate) {\n"
-        f"  constexpr int table[n_recurrent] = {{{table}}};  // {', '.join(recurrents)}\n"
-        "  return table[gate];\n}"
+        f"__device__ static constexpr int {name}(int {argument}) {{\n"
+        f"  constexpr int table[] = {{{table}}};  // {', '.join(meanings)}\n"
+        f"  return table[{argument}];\n}}"
     )
 
 

@@ -147,8 +147,8 @@ _CPP_WORDS = """
 
 _EMITTED_WORDS = """
     real where T unit segment input recurrent state vector saved carried operand forward backward Forward Backward
-    stage_of n_input n_recurrent n_state n_vector n_saved n_stages n_backward_stages n_forward_carried
-    n_backward_carried
+    stage_of backward_stage same_gradients n_input n_recurrent n_state n_vector n_saved n_stages n_backward_stages
+    n_forward_carried n_backward_carried
 """.split()
 
 COMPARISONS: frozenset[str] = frozenset(name for name, op in TABLE.items() if op.precedence == COMPARISON)

@@ -57,9 +57,31 @@ class Program:
         return tuple(stage for stage in reversed(self.stages) if stage in self.derived.transposed)
 
     @cached_property
+    def shares_gradient(self) -> bool:
+        """Whether the gradients of the input products are those of the recurrent ones, in the order of the stages.
+
+        So it is where every gate has both products, and their sum is all that the cell reads.
+        """
+        gates = [gate for stage in self.stages for gate in stage.gates]
+        return gates == list(self.traced.leaves("input")) and all(
+            self.derived.d_input.get(gate) is self.derived.d_recurrent.get(gate) for gate in gates
+        )
+
+    @cached_property
     def functions(self) -> tuple[Function, ...]:
         """The functions that have something to compute, in the order in which they run."""
         return tuple(f for f in (*self.forward, *self.backward, self.operands) if f.steps)
+
+    @cached_property
+    def same_gradients(self) -> bool:
+        """Whether the gradients of all products with U, stage by stage, are those of all products with W, in order."""
+        zero = self.traced.graph.constant(0.0)
+        d_recurrent = [self.derived.d_recurrent.get(gate, zero) for stage in self.stages for gate in stage.gates]
+        return d_recurrent == [self.derived.d_input.get(gate, zero) for gate in self.traced.leaves("input")]
+
+    def stage_of(self, gate: str) -> int:
+        """The index of the stage whose product gives a gate's block."""
+        return next(index for index, stage in enumerate(self.stages) if gate in stage.gates)
 
     def name(self, node: Node) -> str:
         """The name of a node that functions hand to one another."""

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from rnn_gpu.arrays import copied
+
 __all__ = ["Weights"]
 
 Array = Any
@@ -54,14 +56,14 @@ class Weights:
         NumPy arrays in it are read-only; arrays of other libraries must be left as they are.
         """
 
-        def copy(array: Array) -> Array:
+        def unchanging(array: Array) -> Array:
             if isinstance(array, np.ndarray):
-                copied = np.array(array)
-                copied.setflags(write=False)
-                return copied
-            return array.detach().clone() if hasattr(array, "detach") else array.copy()
+                own = np.array(array)
+                own.setflags(write=False)
+                return own
+            return copied(array)
 
-        return replace(self.map(copy), prepared={})
+        return replace(self.map(unchanging), prepared={})
 
     @staticmethod
     def of(arrays: Mapping[str, Array], vectors: Iterable[str] = ()) -> Weights:

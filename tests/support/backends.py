@@ -1,4 +1,7 @@
-"""The backends under test: all that dispatch knows. One for another device needs one entry here, in `DEVICES`."""
+"""The backends under test: all that dispatch knows and this machine can run.
+
+One for another device needs one entry here, in `DEVICES`.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,7 @@ class Target:
         if reason := dispatch.BACKENDS[self.name].unavailable():
             pytest.skip(f"{self}: {reason}")
         there = call.map(self.put)
-        if reason := rnn_gpu.explain(*there.arguments(), save=save).reasons[self.name]:
+        if reason := rnn_gpu.explain(*there.arguments(), backend=self.name, save=save).reasons[self.name]:
             if currently_in_test_context():
                 reject()
             pytest.skip(f"{self}: {reason}")
@@ -67,10 +70,44 @@ class Target:
         return tuple(map(self.get, new))
 
 
-DEVICES: dict[str, dict[str, Callable[[Any], Any]]] = {}
+def _to_numba(array: np.ndarray) -> Any:
+    from numba import cuda  # noqa: PLC0415  (where there is a device)
+
+    return cuda.to_device(np.ascontiguousarray(array, array.dtype.newbyteorder("=")))
+
+
+def _from_numba(array: Any) -> np.ndarray:
+    return array.copy_to_host()
+
+
+def _to_cupy(array: np.ndarray) -> Any:
+    """A copy on the device, with the same strides: those of a view of another array, as it was made."""
+    import cupy  # noqa: PLC0415  (where there is a device)
+
+    native = np.asarray(array, array.dtype.newbyteorder("="))
+    if native.flags.c_contiguous:
+        return cupy.asarray(native)
+    around = cupy.zeros([2 * size for size in native.shape], native.dtype)
+    view = around[(slice(None, None, -2),) * native.ndim]
+    view[...] = cupy.asarray(np.ascontiguousarray(native))
+    return view
+
+
+def _from_cupy(array: Any) -> np.ndarray:
+    return array.get()
+
+
+DEVICES: dict[str, dict[str, Callable[[Any], Any]]] = {
+    "cupy_raw": {"put": _to_cupy, "get": _from_cupy},
+    "numba_cuda": {"put": _to_numba, "get": _from_numba},
+}
 """By backend, `put` and `get` for one whose arrays do not lie in host memory."""
 
-TARGETS = tuple(Target(name, **DEVICES.get(name, {})) for name in dispatch.BACKENDS)
+TARGETS = tuple(
+    Target(name, **DEVICES.get(name, {})) for name, backend in dispatch.BACKENDS.items() if not backend.unavailable()
+)
+"""Those that can be tested here; `test_grid.py` says why the others cannot."""
+
 HOST_TARGETS = tuple(target for target in TARGETS if target.name not in DEVICES)
 
 REFERENCE = Target("numpy_cpu")

@@ -1,0 +1,44 @@
+"""Compiling before the first call: the kernels that a plan takes, many at a time, into the cache on disk."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+from rnn_gpu.compiler.cell import Cell
+from rnn_gpu.kernels.cupy_raw.compilation import Target, binary, target_for
+from rnn_gpu.kernels.cupy_raw.device import Kernel, Properties
+from rnn_gpu.kernels.cupy_raw.plan import Plan
+from rnn_gpu.kernels.cupy_raw.source import kernel, step_kernels
+
+__all__ = ["compile_ahead", "kernels_of"]
+
+
+def kernels_of(cell: Cell, dtype: str, plan: Plan) -> list[Kernel]:
+    """The kernels of a plan, one a source: those of a step lie in one together."""
+    found = [kernel(choice.kernel) for choice in (plan.forward, plan.backward) if choice is not None]
+    if plan.forward is None or plan.backward is None:
+        found.append(kernel(step_kernels(cell, dtype, plan.operand.name)[0]))
+    return found
+
+
+def compile_ahead(
+    kernels: Iterable[Kernel], properties: Properties, stop: Callable[[], bool] = lambda: False, *, threads: int = 0
+) -> int:
+    """Compile each source once, unless it lies on disk; returns how many there were.
+
+    threads: at a time, by default as many as there are processors. stop: asked before each; when it says so, the rest
+    is left. Raises BackendError where one does not compile.
+    """
+    target = target_for(properties.capability)
+    sources = {each.source: each for each in kernels}
+
+    def compile_one(each: Kernel, target: Target = target) -> None:
+        if not stop():
+            binary(each, target)
+
+    with ThreadPoolExecutor(threads or len(os.sched_getaffinity(0))) as pool:
+        for _ in pool.map(compile_one, sources.values()):
+            pass
+    return len(sources)

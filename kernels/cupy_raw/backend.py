@@ -1,0 +1,72 @@
+"""The backend that dispatch sees, over any `Device`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from rnn_gpu.arrays import ArrayLibrary
+from rnn_gpu.dispatch import Result
+from rnn_gpu.errors import BackendError
+from rnn_gpu.kernels.cupy_raw import backward, forward
+from rnn_gpu.kernels.cupy_raw.call import Call
+from rnn_gpu.kernels.cupy_raw.device import Device, Properties
+from rnn_gpu.kernels.cupy_raw.plan import Plan, choose
+from rnn_gpu.kernels.cupy_raw.rows import rows_of
+from rnn_gpu.problem import Array, Gradients, Inputs, Problem
+
+__all__ = ["CudaBackend"]
+
+
+class CudaBackend:
+    """Runs problems on the devices that `device_of` finds for their arrays, as `plan_of` says."""
+
+    name = "cupy_raw"
+    description = "CUDA C++ through CuPy, whole sequences in one launch: every cell, option and dtype"
+    device_kind = "cuda"
+    copies_host_arrays = False
+    batch_invariant = False  # tiles depend on the number of rows
+    uses_blas = False
+
+    def __init__(
+        self,
+        device_of: Callable[[ArrayLibrary], Device],
+        unavailable: Callable[[], str | None],
+        devices: Callable[[], list[str]],
+        plan_of: Callable[[Problem, Properties], Plan] = choose,
+    ) -> None:
+        self._device_of, self._plan_of, self._unavailable, self._devices = device_of, plan_of, unavailable, devices
+
+    def unavailable(self) -> str | None:
+        return self._unavailable()
+
+    def devices(self) -> list[str]:
+        return self._devices()
+
+    def refuses(self, problem: Problem) -> str | None:
+        try:
+            self._plan_of(problem, self._device_of(problem.library).properties)
+        except BackendError as error:
+            return str(error)
+        return None
+
+    def plan(self, problem: Problem) -> str | None:
+        """How the problem would be run, in words."""
+        return str(self._plan_of(problem, self._device_of(problem.library).properties))
+
+    def forward(self, problem: Problem, inputs: Inputs) -> Result:
+        device = self._device_of(problem.library)
+        with device.active():
+            plan = self._plan_of(problem, device.properties)
+            return forward.run(Call(problem, inputs, device, plan, rows_of(problem, inputs)))
+
+    def backward(
+        self, problem: Problem, inputs: Inputs, saved: Any, dy: Array | None, dlast: tuple[Array | None, ...]
+    ) -> Gradients:
+        device = self._device_of(problem.library)  # with the stream that its caller works on now
+        with device.active():
+            return backward.run(replace(saved, call=replace(saved.call, device=device)), dy, dlast)
+
+    def step(self, problem: Problem, inputs: Inputs) -> tuple[Array, ...]:
+        return self.forward(problem, inputs).last

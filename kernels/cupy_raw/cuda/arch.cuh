@@ -1,0 +1,170 @@
+// What the hardware offers beyond C++: the one place with PTX. Where the kernels are executed on a CPU, a stand-in for
+// this file comes first and defines RNN_GPU_ARCH.
+#ifndef RNN_GPU_ARCH
+#define RNN_GPU_ARCH
+
+#define RNN_GPU_KERNEL(name, threads, Arguments) \
+  extern "C" __global__ void __launch_bounds__(threads, 1) name(const __grid_constant__ Arguments p)
+
+#define RNN_GPU_CLUSTER_KERNEL(name, threads, blocks, Arguments) \
+  extern "C" __global__ void __cluster_dims__(blocks, 1, 1) __launch_bounds__(threads, 1) \
+      name(const __grid_constant__ Arguments p)
+
+namespace rnn_gpu {
+
+struct Half;
+struct BFloat16;
+
+namespace arch {
+
+using uint16 = unsigned short;
+using uint32 = unsigned int;
+using uint64 = unsigned long long;
+
+// ---- where a thread is ----
+
+__device__ __forceinline__ int thread_index() { return threadIdx.x; }
+__device__ __forceinline__ int n_threads() { return blockDim.x; }
+__device__ __forceinline__ int block_index() { return blockIdx.x; }
+__device__ __forceinline__ int n_blocks() { return gridDim.x; }
+
+// The block's dynamic shared memory, aligned to 128 bytes.
+__device__ __forceinline__ unsigned char* shared_memory() {
+  extern __shared__ __align__(128) unsigned char rnn_gpu_shared_memory[];
+  return rnn_gpu_shared_memory;
+}
+
+// The same number, of which the compiler knows nothing: what is computed from it is computed here, not all at once for
+// every turn of an unrolled loop.
+__device__ __forceinline__ int opaque(int x) {
+  asm volatile("" : "+r"(x));
+  return x;
+}
+
+// ---- 16-bit numbers ----
+
+__device__ __forceinline__ uint16 to_half(float x) {
+  uint16 bits;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(x));
+  return bits;
+}
+__device__ __forceinline__ float from_half(uint16 bits) {
+  float x;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(bits));
+  return x;
+}
+__device__ __forceinline__ uint16 to_bfloat16(float x) {
+  uint16 bits;
+  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(x));
+  return bits;
+}
+__device__ __forceinline__ float from_bfloat16(uint16 bits) { return __uint_as_float(uint32(bits) << 16); }
+
+// float32 with the mantissa of TensorFloat-32, rounded to nearest.
+__device__ __forceinline__ float to_tf32(float x) {
+  uint32 bits;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(x));
+  return __uint_as_float(bits);
+}
+
+// ---- within a warp ----
+
+template <class T>
+__device__ __forceinline__ T shuffle_xor(T value, int lanes) {
+  return __shfl_xor_sync(0xffffffffu, value, lanes);
+}
+
+// ---- within a block ----
+
+__device__ __forceinline__ void block_barrier() { __syncthreads(); }
+
+// ---- within a cluster (sm_90) ----
+
+// This block's rank in its cluster.
+__device__ __forceinline__ int cluster_rank() {
+  int rank;
+  asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+  return rank;
+}
+
+// What the cluster's threads stored before it, in any block's shared memory, is seen by all of them after it.
+__device__ __forceinline__ void cluster_barrier() {
+  asm volatile("barrier.cluster.arrive.release.aligned;\n\tbarrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
+
+// Store into the shared memory of block `rank`, at the address that `here` has in this block.
+template <class T>
+__device__ __forceinline__ void store_remote(T* here, int rank, T value) {
+  static_assert(sizeof(T) == 2 || sizeof(T) == 4 || sizeof(T) == 8);
+  uint32 address;
+  asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(address) : "r"(uint32(__cvta_generic_to_shared(here))), "r"(rank));
+  if constexpr (sizeof(T) == 2) {
+    uint16 bits;
+    memcpy(&bits, &value, 2);
+    asm volatile("st.shared::cluster.u16 [%0], %1;" ::"r"(address), "h"(bits) : "memory");
+  } else if constexpr (sizeof(T) == 4) {
+    uint32 bits;
+    memcpy(&bits, &value, 4);
+    asm volatile("st.shared::cluster.u32 [%0], %1;" ::"r"(address), "r"(bits) : "memory");
+  } else {
+    uint64 bits;
+    memcpy(&bits, &value, 8);
+    asm volatile("st.shared::cluster.u64 [%0], %1;" ::"r"(address), "l"(bits) : "memory");
+  }
+}
+
+// ---- across the chip ----
+
+// Adds one to a counter, after everything that this thread, and by a block barrier its block, has stored.
+__device__ __forceinline__ void arrive_release(uint32* counter) {
+  asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(counter) : "memory");
+}
+
+// The counter; what was stored before the arrivals that it counts is seen after this.
+__device__ __forceinline__ uint32 read_acquire(const uint32* counter) {
+  uint32 count;
+  asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(count) : "l"(counter) : "memory");
+  return count;
+}
+
+// Stores that other blocks read in this launch, and such loads: they go to the L2 cache that all blocks share.
+template <class T>
+__device__ __forceinline__ void store_exchanged(T* address, T value) {
+  *address = value;
+}
+
+struct alignas(16) Bytes16 {
+  uint32 words[4];
+};
+__device__ __forceinline__ Bytes16 load_exchanged(const Bytes16* address) {
+  Bytes16 value;
+  asm volatile("ld.relaxed.gpu.global.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(value.words[0]), "=r"(value.words[1]), "=r"(value.words[2]), "=r"(value.words[3])
+               : "l"(address)
+               : "memory");
+  return value;
+}
+
+// ---- tensor cores (sm_80) ----
+
+// d += a b on 16 x 8 numbers, a warp together: m16n8k16 of Half or BFloat16, m16n8k8 of float as TensorFloat-32.
+template <class Operand>
+__device__ __forceinline__ void mma(float (&d)[4], uint32 a0, uint32 a1, uint32 a2, uint32 a3, uint32 b0, uint32 b1);
+
+#define RNN_GPU_MMA(Operand, shape)                                                                              \
+  template <>                                                                                                    \
+  __device__ __forceinline__ void mma<Operand>(float (&d)[4], uint32 a0, uint32 a1, uint32 a2, uint32 a3, uint32 b0, \
+                                               uint32 b1) {                                                      \
+    asm volatile("mma.sync.aligned." shape " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"    \
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])                                                \
+                 : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));                                        \
+  }
+RNN_GPU_MMA(Half, "m16n8k16.row.col.f32.f16.f16.f32")
+RNN_GPU_MMA(BFloat16, "m16n8k16.row.col.f32.bf16.bf16.f32")
+RNN_GPU_MMA(float, "m16n8k8.row.col.f32.tf32.tf32.f32")
+#undef RNN_GPU_MMA
+
+}  // namespace arch
+}  // namespace rnn_gpu
+
+#endif

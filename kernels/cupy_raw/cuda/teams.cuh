@@ -1,0 +1,130 @@
+// A team of blocks works on one tile of rows at a time; each block owns some of the hidden units. A team differs from
+// another only in how a stage's operand, of which each block computes a part, comes to be seen by all of them.
+//
+// publish() writes a number; exchange() waits until every thread of the team has published, and after it chunk() gives
+// the rows that were. Buffers alternate, so that one barrier an exchange is enough: who publishes for exchange e + 1
+// writes the other buffer, and who publishes for e + 2 has passed barrier e + 1, which no thread passes before all have
+// read what exchange e gave. Rows are `stride` numbers apart. Columns that nobody publishes, beyond the units that there are, stay 0.
+
+namespace rnn_gpu {
+
+// One block: the operand [2, rows, stride] lies in its shared memory; the barrier is the block's.
+template <class Operand, class Traits, int stride> struct BlockTeam {
+  static constexpr int shared_bytes = 2 * Traits::rows * stride * int(sizeof(Operand));
+  Operand* buffers;
+  int parity = 0;
+
+  template <class P> __device__ __forceinline__ BlockTeam(const P&, unsigned char* shared)
+      : buffers(reinterpret_cast<Operand*>(shared)) {
+    static_assert(Traits::blocks == 1, "a block is a team");
+    for (int i = arch::thread_index(); i < 2 * Traits::rows * stride; i += Traits::threads) buffers[i] = Operand{};
+    arch::block_barrier();  // no zero is written over what another thread has published
+  }
+  __device__ __forceinline__ int index() const { return arch::block_index(); }
+  __device__ __forceinline__ int count() const { return arch::n_blocks(); }
+  __device__ __forceinline__ int rank() const { return 0; }
+  __device__ __forceinline__ void publish(int row, int column, Operand value) {
+    buffers[(parity * Traits::rows + row) * stride + column] = value;
+  }
+  __device__ __forceinline__ void exchange() {
+    arch::block_barrier();  // every thread has published
+    parity ^= 1;
+  }
+  template <int used> __device__ __forceinline__ const Operand* chunk(int c) {
+    return buffers + ((parity ^ 1) * Traits::rows + c * Traits::chunk) * stride;
+  }
+};
+
+// A cluster: each block has the whole operand [2, rows, stride] in its shared memory, and whoever publishes a number
+// stores it in all of them (distributed shared memory); the barrier is the cluster's. Nobody stores to a block after its
+// last exchange, so that a block may end at once.
+template <class Operand, class Traits, int stride> struct ClusterTeam {
+  static constexpr int shared_bytes = 2 * Traits::rows * stride * int(sizeof(Operand));
+  Operand* buffers;
+  int parity = 0;
+
+  template <class P> __device__ __forceinline__ ClusterTeam(const P&, unsigned char* shared)
+      : buffers(reinterpret_cast<Operand*>(shared)) {
+    for (int i = arch::thread_index(); i < 2 * Traits::rows * stride; i += Traits::threads) buffers[i] = Operand{};
+    arch::cluster_barrier();  // every block runs and has its zeros: its memory may be stored to
+  }
+  __device__ __forceinline__ int index() const { return arch::block_index() / Traits::blocks; }
+  __device__ __forceinline__ int count() const { return arch::n_blocks() / Traits::blocks; }
+  __device__ __forceinline__ int rank() const { return arch::cluster_rank(); }
+  __device__ __forceinline__ void publish(int row, int column, Operand value) {
+    Operand* here = buffers + (parity * Traits::rows + row) * stride + column;
+#pragma unroll
+    for (int rank = 0; rank < Traits::blocks; ++rank) arch::store_remote(here, rank, value);
+  }
+  __device__ __forceinline__ void exchange() {
+    arch::cluster_barrier();  // every thread of the cluster has published
+    parity ^= 1;
+  }
+  template <int used> __device__ __forceinline__ const Operand* chunk(int c) {
+    return buffers + ((parity ^ 1) * Traits::rows + c * Traits::chunk) * stride;
+  }
+};
+
+// Blocks anywhere on the chip, all of which must be running: the operand [2, rows, stride] lies in global memory, and
+// with it a counter of arrivals. Each block copies a chunk at a time into its shared memory, into one of two buffers in
+// turn: who copies the chunk after the next has passed the barrier that follows the copying of the next, and so has
+// everyone stopped reading this one.
+template <class Operand, class Traits, int stride> struct GridTeam {
+  static constexpr int shared_bytes = 2 * Traits::chunk * stride * int(sizeof(Operand));
+  Operand* buffers;       // [2, chunk, stride] in shared memory
+  Operand* exchanged;     // [2, rows, stride] in global memory, full of zeros when the kernel starts
+  arch::uint32* counter;  // 0 when the kernel starts
+  arch::uint32 arrivals = 0;
+  int parity = 0, slot = 0;
+
+  template <class P> __device__ __forceinline__ GridTeam(const P& p, unsigned char* shared)
+      : buffers(reinterpret_cast<Operand*>(shared)),
+        exchanged(p.exchange + (long long)index() * 2 * Traits::rows * stride),
+        counter(p.counters + index()) {}
+  __device__ __forceinline__ int index() const { return arch::block_index() / Traits::blocks; }
+  __device__ __forceinline__ int count() const { return arch::n_blocks() / Traits::blocks; }
+  __device__ __forceinline__ int rank() const { return arch::block_index() % Traits::blocks; }
+  __device__ __forceinline__ void publish(int row, int column, Operand value) {
+    arch::store_exchanged(exchanged + (parity * Traits::rows + row) * stride + column, value);
+  }
+  __device__ __forceinline__ void exchange() {
+    arrivals += Traits::blocks;
+    arch::block_barrier();  // every thread of the block has published
+    if (arch::thread_index() == 0) {
+      arch::arrive_release(counter);
+      while (int(arch::read_acquire(counter) - arrivals) < 0) {
+      }
+    }
+    arch::block_barrier();  // every block has arrived
+    parity ^= 1;
+  }
+  template <int used> __device__ __forceinline__ const Operand* chunk(int c) {
+    constexpr int vector = vector_size<Operand>();
+    static_assert(used % vector == 0 && stride % vector == 0);
+    const Operand* from = exchanged + ((parity ^ 1) * Traits::rows + c * Traits::chunk) * stride;
+    Operand* to = buffers + slot * Traits::chunk * stride;
+    slot ^= 1;
+    for (int i = arch::thread_index(); i < Traits::chunk * used / vector; i += Traits::threads) {
+      const int at = i / (used / vector) * stride + i % (used / vector) * vector;
+      *reinterpret_cast<arch::Bytes16*>(to + at) =
+          arch::load_exchanged(reinterpret_cast<const arch::Bytes16*>(from + at));
+    }
+    arch::block_barrier();  // the chunk is there
+    return to;
+  }
+};
+
+enum class Strategy { block, cluster, grid };
+
+template <Strategy strategy, class Operand, class Traits, int stride> struct TeamOf;
+template <class Operand, class Traits, int stride> struct TeamOf<Strategy::block, Operand, Traits, stride> {
+  using type = BlockTeam<Operand, Traits, stride>;
+};
+template <class Operand, class Traits, int stride> struct TeamOf<Strategy::cluster, Operand, Traits, stride> {
+  using type = ClusterTeam<Operand, Traits, stride>;
+};
+template <class Operand, class Traits, int stride> struct TeamOf<Strategy::grid, Operand, Traits, stride> {
+  using type = GridTeam<Operand, Traits, stride>;
+};
+
+}  // namespace rnn_gpu

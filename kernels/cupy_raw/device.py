@@ -1,0 +1,141 @@
+"""What the backend asks of a device: memory, products, launches. CuPy provides it on a GPU, an emulation on the CPU.
+
+Arrays are the device's own: row-major, with `shape`, `dtype`, `strides`, `reshape`, `.T` and basic slicing, as NumPy's.
+All work goes to the device's current stream, in the order in which it was asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+
+__all__ = ["Device", "Kernel", "Properties"]
+
+Array = Any
+
+
+@dataclass(frozen=True)
+class Properties:
+    """What the plan needs to know of a device. Sizes in bytes, rates a second.
+
+    capability: compute capability, (9, 0) for sm_90; shared_block: the most shared memory a block can opt in to.
+    shared_multiprocessor, registers_multiprocessor: shared memory and 32-bit registers of one multiprocessor.
+    max_cluster: blocks in the largest cluster it launches, 1 where it has none; clock: of the multiprocessors.
+    """
+
+    name: str
+    capability: tuple[int, int]
+    multiprocessors: int
+    shared_block: int
+    shared_multiprocessor: int
+    registers_multiprocessor: int
+    max_cluster: int
+    cooperative: bool
+    memory: int
+    l2: int
+    clock: float
+    bandwidth: float
+
+    @property
+    def arch(self) -> str:
+        """As compilers name it: "sm_90"."""
+        return "sm_{}{}".format(*self.capability)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One kernel, by what it is compiled from: the same text for NVRTC, for CuPy's RawModule and for the emulation.
+
+    source: a whole translation unit that includes nothing; it has further kernels besides this one.
+    entry: the kernel's name, extern "C".
+    """
+
+    source: str
+    entry: str
+
+    @cached_property
+    def digest(self) -> str:
+        """Hexadecimal SHA-256 of the source: with arch and compiler version, the key of a cache of binaries."""
+        return hashlib.sha256(self.source.encode()).hexdigest()
+
+
+class Device(Protocol):
+    """One device, and the stream that work goes to."""
+
+    properties: Properties
+
+    def active(self) -> AbstractContextManager[None]:
+        """Within it, this device and the caller's stream are current. Every other method is called within it.
+
+        Running out of device memory within it is a MemoryError, and leaves all usable.
+        """
+
+    def adopt(self, array: Array) -> Array:
+        """The caller's array, of any library, as one of the device's own on the same memory. Any strides, any
+        alignment."""
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """Row-major memory that holds anything; its address is a multiple of 256 bytes."""
+
+    def zeros(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """The same, full of zeros."""
+
+    def upload(self, array: np.ndarray[Any, Any]) -> Array:
+        """A row-major copy of a host array; the host array may be changed at once."""
+
+    def copy(self, source: Array, out: Array) -> None:
+        """out[...] = source, any strides, rounded to out's dtype; shapes are equal."""
+
+    def take_rows(self, source: Array, rows: Array, out: Array) -> None:
+        """out[n] = source[rows[n]], rounded to out's dtype; both are matrices, rows int64 on the device."""
+
+    def put_rows(self, source: Array, rows: Array, out: Array) -> None:
+        """out[rows[n]] = source[n], rounded to out's dtype; rows are distinct. Other rows of out stay."""
+
+    def column_sums(self, source: Array, out: Array) -> None:
+        """out[c] = the sum of column c of a matrix, rounded to out's dtype; 0 of no rows. Summed in float64, or in
+        float32 pairwise."""
+
+    def matmul(self, a: Array, b: Array, out: Array, *, accumulate: bool = False, tf32: bool = False) -> None:
+        """out = a @ b, or out += a @ b; [M, K] @ [K, N], any of the axes may be 0, K = 0 giving zeros.
+
+        a, b: one dtype, each row-major or the transpose of such; out: row-major, of the same dtype, or float32 where a
+        and b have 16 bits. All may have gaps between rows. Sums are in float32, in float64 for float64.
+        float32 is IEEE unless tf32 is True. The result of a call is the same bits each time.
+        """
+
+    def address(self, array: Array) -> int:
+        """Of the first element."""
+
+    def build(self, kernel: Kernel) -> None:
+        """Compile ahead of the first launch; does nothing where it has been."""
+
+    def launch(
+        self,
+        kernel: Kernel,
+        *,
+        grid: int,
+        block: int,
+        shared: int,
+        parameters: np.void,
+        cluster: int = 1,
+        cooperative: bool = False,
+    ) -> None:
+        """Launch on a one-dimensional grid; `parameters` is the kernel's one argument, passed by value.
+
+        shared: bytes of dynamic shared memory, above 48 KiB opted in to. cluster: blocks a cluster; the kernel has its
+        size compiled in (`__cluster_dims__`), and more than 8 need the non-portable attribute. cooperative: all blocks
+        run at once; raises BackendError where they cannot.
+        """
+
+    def repeat(self, body: Callable[[], None], times: int) -> None:
+        """Call `body` `times` times; it issues the same launches and products each time, on the same addresses.
+
+        A device may record them once (a CUDA graph) and replay them. `body` allocates nothing.
+        """

@@ -1,0 +1,289 @@
+"""Which kernels run a call, and why not others: one search over all strategies, by the estimates of `model.py`.
+
+A plan depends on the problem's sizes, cell and dtype and on the device's properties alone; no device is needed to make
+one. RNN_GPU_STRATEGY names a strategy to be used in place of the one estimated to be the fastest.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from rnn_gpu.arrays import dtype_named
+from rnn_gpu.compiler.cell import Cell
+from rnn_gpu.errors import ArgumentError, BackendError
+from rnn_gpu.kernels.cupy_raw import model
+from rnn_gpu.kernels.cupy_raw.device import Properties
+from rnn_gpu.kernels.cupy_raw.traits import DIRECTIONS, SequenceKernel, StepKernel, Traits, itemsize
+from rnn_gpu.problem import Problem
+
+__all__ = ["ENVIRONMENT_VARIABLE", "STRATEGIES", "Choice", "Plan", "choose", "plan_for", "samples"]
+
+ENVIRONMENT_VARIABLE = "RNN_GPU_STRATEGY"
+
+STRATEGIES = ("block", "cluster", "grid", "stepwise")
+
+LANES, SPLITS = (1, 2, 4, 8, 16, 32), (1, 2, 4, 8)
+UNITS, OCTETS = (1, 2, 4), (1, 2, 4)
+ROWS, CHUNKS_FMA, CHUNKS_MMA = (1, 2, 4, 8, 16, 32), (1, 2, 4, 8), (8, 16)
+CLUSTERS = (2, 4, 8, 16)
+GRID_THREADS, MAX_THREADS = (128, 256, 512), 512
+MAX_ITEMS = 8
+"""Items of a thread: each is unrolled."""
+
+MAX_UNROLLED = 4096
+"""Multiply-adds of a thread that are written out one after the other."""
+
+SMALLEST_MMA = 16
+"""H from which 16-bit products run on tensor cores: below, a fragment would be mostly padding."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A sequence kernel, and how many teams of its blocks share the tiles of rows."""
+
+    kernel: SequenceKernel
+    tiles: int
+    teams: int
+    cost: model.Cost
+
+    def __str__(self) -> str:
+        kernel, traits = self.kernel, self.kernel.traits
+        if traits.product == "mma":
+            shares = f"{traits.splits} warps share {8 * traits.units} units"
+        else:
+            shares = f"{traits.lanes} threads share {traits.units} unit{'s' * (traits.units > 1)}"
+        return (
+            f"{self.teams} x {traits.blocks} blocks of {traits.threads} threads, {traits.product} of {traits.operand}; "
+            f"{traits.block_units} units a block, {shares}; {self.tiles} tile{'s' * (self.tiles > 1)} of "
+            f"{traits.rows} rows in chunks of {traits.chunk}; {kernel.shared_bytes} bytes of shared memory, about "
+            f"{model.registers_of(kernel)} registers of which {kernel.weight_registers} hold weights; {_step(self.cost)}"
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a call is run. forward, backward: the sequence kernels, None for step by step.
+
+    operand: dtype that recurrent products read, and that their gradients are kept in; tf32: of float32 products.
+    strategies: of forward and backward; costs: of a step of each; refused: why each other strategy is not taken.
+    """
+
+    forward: Choice | None
+    backward: Choice | None
+    operand: np.dtype[Any]
+    tf32: bool
+    strategies: Mapping[str, str]
+    costs: Mapping[str, model.Cost]
+    refused: Mapping[str, Mapping[str, str]]
+
+    def __str__(self) -> str:
+        lines = []
+        for direction in DIRECTIONS:
+            choice: Choice | None = getattr(self, direction)
+            how = (
+                str(choice)
+                if choice
+                else f"a product of {self.operand.name} and a kernel a step; " + _step(self.costs[direction])
+            )
+            lines.append(f"{direction}: {self.strategies[direction]}: {how}")
+            lines += [f"  not {strategy}: {reason}" for strategy, reason in self.refused[direction].items()]
+        return "\n".join(lines)
+
+
+def _step(cost: model.Cost) -> str:
+    return (
+        f"{cost.flops} flops, {cost.bytes} bytes, {cost.exchanges} exchanges a step, "
+        f"predicted {cost.seconds * 1e6:.2f} us a step"
+    )
+
+
+def choose(problem: Problem, properties: Properties) -> Plan:
+    """The plan for a problem. Raises BackendError where RNN_GPU_STRATEGY names a strategy that cannot run it."""
+    return plan_for(
+        problem.cell,
+        problem.dtype.name,
+        max(problem.B, 1),
+        problem.H,
+        properties,
+        strategy=os.environ.get(ENVIRONMENT_VARIABLE) or None,
+        save=problem.save,
+        tf32=problem.tf32,
+    )
+
+
+@lru_cache(maxsize=1024)
+def plan_for(
+    cell: Cell,
+    dtype: str,
+    B: int,
+    H: int,
+    properties: Properties,
+    *,
+    strategy: str | None = None,
+    save: bool = True,
+    tf32: bool = False,
+) -> Plan:
+    """The plan for B rows and H hidden units; strategy: the one to take, in both directions, or None.
+
+    Raises ArgumentError for a strategy that does not exist, BackendError, saying why, for one that cannot run it.
+    """
+    if strategy is not None and strategy not in STRATEGIES:
+        raise ArgumentError(ENVIRONMENT_VARIABLE, f"one of {', '.join(STRATEGIES)}", repr(strategy))
+    operand = _operand(cell, dtype, H)
+    best: dict[str, Choice | None] = {}
+    taken, costs, refused = {}, {}, {}
+    for direction in DIRECTIONS:
+        reasons: dict[str, str] = {}
+        found: dict[str, Choice | None] = {}
+        prices: dict[str, model.Cost] = {}
+        for name in STRATEGIES:
+            if name == "stepwise":
+                found[name] = None
+                prices[name] = model.stepwise_cost(
+                    cell, direction, dtype, operand, B, H, properties, save=save, tf32=tf32
+                )
+                continue
+            choice = _best(cell, dtype, operand, direction, name, B, H, properties, save=save, tf32=tf32)
+            if isinstance(choice, str):
+                reasons[name] = choice
+            else:
+                found[name], prices[name] = choice, choice.cost
+        if strategy is not None and strategy not in found:
+            raise BackendError(f"strategy {strategy}, {direction}: {reasons[strategy]}")
+        name = strategy or min(prices, key=lambda candidate: prices[candidate].seconds)
+        for other, cost in prices.items():
+            if other != name:
+                asked = "; another was asked for" if strategy else ""
+                reasons[other] = f"predicted {cost.seconds * 1e6:.2f} us a step{asked}"
+        best[direction], taken[direction], costs[direction] = found[name], name, prices[name]
+        refused[direction] = {other: reasons[other] for other in STRATEGIES if other in reasons}
+    return Plan(best["forward"], best["backward"], dtype_named(operand), tf32, taken, costs, refused)
+
+
+def samples(cell: Cell, dtype: str, properties: Properties) -> list[SequenceKernel | StepKernel]:
+    """The kernels that the plan takes for a few sizes in every strategy that there is, each once."""
+    found: dict[SequenceKernel | StepKernel, None] = {}
+    for B, H in ((1, 128), (16, 128), (16, 512), (64, 1024)):
+        operand = _operand(cell, dtype, H)
+        for direction in DIRECTIONS:
+            for strategy in STRATEGIES[:-1]:
+                for tf32 in (False, True) if dtype == "float32" else (False,):
+                    choice = _best(cell, dtype, operand, direction, strategy, B, H, properties, save=True, tf32=tf32)
+                    if isinstance(choice, Choice):
+                        found[choice.kernel] = None
+    segments = len(cell.stages) + 1, len(cell.program.backward_stages) + 1
+    operand = _operand(cell, dtype, SMALLEST_MMA)
+    for direction, count in zip(DIRECTIONS, segments, strict=True):
+        found |= {StepKernel(cell, dtype, direction, operand, segment): None for segment in range(count)}
+    found |= {StepKernel(cell, dtype, "forward", operand, segment, replay=True): None for segment in range(segments[0])}
+    return list(found)
+
+
+def _operand(cell: Cell, dtype: str, H: int) -> str:
+    """The dtype that recurrent products read."""
+    if itemsize(dtype) != 2:
+        return dtype
+    return dtype if cell.stages and H >= SMALLEST_MMA else "float32"
+
+
+def _best(
+    cell: Cell,
+    dtype: str,
+    operand: str,
+    direction: str,
+    strategy: str,
+    B: int,
+    H: int,
+    properties: Properties,
+    *,
+    save: bool,
+    tf32: bool,
+) -> Choice | str:
+    """The fastest kernel of a strategy by the model, or why there is none."""
+    if strategy == "cluster" and properties.max_cluster < 2:
+        return f"{properties.name} ({properties.arch}) has no thread block clusters"
+    if strategy == "grid" and not properties.cooperative:
+        return f"{properties.name} cannot launch cooperatively"
+    product = "mma" if itemsize(operand) == 2 or (tf32 and cell.stages) else "fma"
+    if product == "mma" and properties.capability < (8, 0):
+        return f"{properties.name} ({properties.arch}) has no tensor cores for {operand}"
+    best: Choice | None = None
+    reason = "no division of the work fits"
+    for traits in _divisions(cell, operand, product, direction, strategy, B, H, properties):
+        kernel = SequenceKernel(cell, dtype, direction, traits)
+        kernel = _filled(kernel, properties)
+        if misfit := model.misfit(kernel, properties):
+            reason = misfit
+            continue
+        tiles = -(-B // traits.rows)
+        teams = tiles if strategy == "block" else min(tiles, properties.multiprocessors // traits.blocks)
+        cost = model.sequence_cost(kernel, B, H, min(teams, properties.multiprocessors), properties, save=save)
+        if best is None or cost.seconds < best.cost.seconds:
+            best = Choice(kernel, tiles, teams, cost)
+    return best or reason
+
+
+def _filled(kernel: SequenceKernel, properties: Properties) -> SequenceKernel:
+    """With as many columns of U in registers as there is room for."""
+    traits = kernel.traits
+    most = max((kernel.vectors(inputs) for _, inputs in kernel.products), default=0)
+    empty = replace(kernel, traits=replace(traits, register_vectors=0))
+    room = model.registers_available(traits.threads, properties) - model.registers_of(empty)
+    each = sum(outputs for outputs, _ in kernel.products) * traits.units * 4
+    kept = min(most, max(room, 0) // each) if each else 0
+    return replace(kernel, traits=replace(traits, register_vectors=kept))
+
+
+def _divisions(
+    cell: Cell, operand: str, product: str, direction: str, strategy: str, B: int, H: int, properties: Properties
+) -> Iterator[Traits]:
+    """The ways to divide a step among threads and blocks."""
+    shares = [(1, lanes) for lanes in LANES] if product == "fma" else [(splits, 4) for splits in SPLITS]
+    width = 16 // itemsize(operand)
+    for splits, lanes in shares:
+        for units in UNITS if product == "fma" else OCTETS:
+            group_threads, group_units = (lanes, units) if product == "fma" else (32 * splits, 8 * units)
+            hidden = _multiple(H, lanes * splits * width)
+            for blocks, threads in _blocks(strategy, H, group_threads, group_units, properties):
+                for rows, chunk in _tiles(product, units, B, blocks, properties):
+                    traits = Traits(
+                        strategy, product, operand, hidden, blocks, threads, lanes, splits, units, rows, chunk, 0
+                    )
+                    if traits.per_lane * (rows // chunk) <= MAX_ITEMS:
+                        yield traits
+
+
+def _blocks(
+    strategy: str, H: int, group_threads: int, group_units: int, properties: Properties
+) -> Iterator[tuple[int, int]]:
+    """Blocks of a team and their threads. A group of threads owns some hidden units."""
+    groups = -(-H // group_units)
+    if strategy == "grid":
+        for threads in GRID_THREADS:
+            blocks = -(-groups // max(threads // group_threads, 1))
+            if group_threads <= threads and 1 < blocks <= properties.multiprocessors:
+                yield blocks, threads
+        return
+    for blocks in (1,) if strategy == "block" else (n for n in CLUSTERS if n <= properties.max_cluster):
+        threads = _multiple(-(-groups // blocks) * group_threads, max(32, group_threads))
+        if threads <= MAX_THREADS:
+            yield blocks, threads
+
+
+def _tiles(product: str, units: int, B: int, blocks: int, properties: Properties) -> Iterator[tuple[int, int]]:
+    """Rows of a tile and of a chunk."""
+    most = 1 << (B - 1).bit_length()
+    for chunk in CHUNKS_FMA if product == "fma" else CHUNKS_MMA:
+        for rows in ROWS:
+            if rows % chunk == 0 and rows <= max(most, chunk):
+                yield rows, chunk
+
+
+def _multiple(number: int, of: int) -> int:
+    return -(-number // of) * of

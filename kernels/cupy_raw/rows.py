@@ -1,0 +1,61 @@
+"""How the steps of a batch are numbered: those that exist, step by step, and within a step the longest row first.
+
+With rows of different lengths this packs x, W x_t and all that backward keeps, so that no product is spent on padding,
+and lets the rows of a tile end together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from rnn_gpu.problem import Inputs, Problem
+
+__all__ = ["Rows", "rows_of"]
+
+Host = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The N steps that exist, of T steps and B rows.
+
+    Where all rows have T steps, n = t * B + row, and there are no arrays. Else, on the host, `order` [B] is the
+    caller's number of each sorted row, `ends` [B] its length, `starts` [T+1] the n of each step's first row, and `flat` [N]
+    where each n is in the caller's arrays, t * B + row.
+    """
+
+    T: int
+    B: int
+    N: int
+    order: Host | None = None
+    ends: Host | None = None
+    starts: Host | None = None
+    flat: Host | None = None
+
+    @property
+    def packed(self) -> bool:
+        """Whether the caller's rows are not all there is."""
+        return self.starts is not None
+
+    def start(self, t: int) -> int:
+        """n of step t's first row; N for t = T."""
+        return t * self.B if self.starts is None else int(self.starts[t])
+
+    def at(self, t: int) -> int:
+        """The number of rows that have step t."""
+        return self.start(t + 1) - self.start(t)
+
+
+def rows_of(problem: Problem, inputs: Inputs) -> Rows:
+    """The numbering for a call."""
+    lengths = inputs.lengths
+    if lengths is None or bool((lengths == problem.T).all()):
+        return Rows(problem.T, problem.B, problem.T * problem.B)
+    order = np.argsort(-lengths, kind="stable")
+    ends = lengths[order]
+    active = np.arange(problem.T)[:, None] < ends  # [T, B] in the order of the sorted rows
+    starts = np.concatenate([[0], np.cumsum(active.sum(axis=1))])
+    t, position = np.nonzero(active)
+    return Rows(problem.T, problem.B, len(t), order, ends, starts, t * problem.B + order[position])

@@ -1,0 +1,107 @@
+"""The text that kernels are compiled from: the drivers in cuda/, the emitted cells, the traits, and the entry points.
+
+The text includes nothing, so that it alone says what is compiled, whichever compiler reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache, lru_cache
+from pathlib import Path
+
+from rnn_gpu.compiler.cell import Cell
+from rnn_gpu.kernels.cupy_raw.device import Kernel
+from rnn_gpu.kernels.cupy_raw.parameters import checks
+from rnn_gpu.kernels.cupy_raw.traits import CPP_TYPES, SequenceKernel, StepKernel
+
+__all__ = ["FOLDER", "HEADERS", "THREADS", "Spec", "kernel", "step_kernels", "translation_unit"]
+
+Spec = SequenceKernel | StepKernel
+
+FOLDER = Path(__file__).with_name("cuda")
+
+HEADERS = (
+    "arch", "numbers", "mathematics", "parameters", "cell", "rows", "product_fma", "product_mma", "teams",
+    "backward_step", "sequence_forward", "sequence_backward", "step_forward", "step_backward",
+)  # fmt: skip
+"""The drivers, each after those it needs."""
+
+THREADS = 256
+"""Of a block of an elementwise kernel."""
+
+
+@lru_cache(maxsize=256)
+def kernel(spec: Spec) -> Kernel:
+    """The kernel, with the others of its cell that are used with it where they are small."""
+    together: list[Spec] = [spec]
+    if isinstance(spec, StepKernel):
+        together = step_kernels(spec.cell, spec.dtype, spec.operand)
+    return Kernel(translation_unit(tuple(together)), spec.entry)
+
+
+def step_kernels(cell: Cell, dtype: str, operand: str) -> list[Spec]:
+    """All elementwise kernels of a cell."""
+    forward, backward = range(len(cell.stages) + 1), range(len(cell.program.backward_stages) + 1)
+    return [
+        *(StepKernel(cell, dtype, "forward", operand, segment) for segment in forward),
+        *(StepKernel(cell, dtype, "forward", operand, segment, replay=True) for segment in forward),
+        *(StepKernel(cell, dtype, "backward", operand, segment) for segment in backward),
+    ]
+
+
+@lru_cache(maxsize=256)
+def translation_unit(specs: Sequence[Spec]) -> str:
+    """The whole text for these kernels."""
+    cells = {spec.cell.digest: spec.cell for spec in specs}
+    traits = {spec.traits.digest: spec.traits for spec in specs if isinstance(spec, SequenceKernel)}
+    parts = [*_headers(), '#line 1 "cells"', "namespace rnn_gpu {"]
+    for digest, cell in cells.items():
+        parts += [f"namespace cells {{\nnamespace of_{digest[:8]} {{", cell.source("cuda"), "}\n}"]
+    parts += [found.source(f"Traits_{digest}") for digest, found in traits.items()]
+    parts += ["}  // namespace rnn_gpu", '#line 1 "entries"']
+    parts += [_sequence(spec) if isinstance(spec, SequenceKernel) else _step(spec) for spec in specs]
+    return "\n".join(parts) + "\n"
+
+
+@cache
+def _headers() -> tuple[str, ...]:
+    return tuple(f'#line 1 "{name}.cuh"\n{(FOLDER / f"{name}.cuh").read_text()}' for name in HEADERS)
+
+
+def _cell(spec: Spec) -> str:
+    return f"rnn_gpu::cells::of_{spec.cell.digest[:8]}::{spec.cell.name}"
+
+
+def _named(dtype: str) -> str:
+    return CPP_TYPES[dtype] if dtype in ("float64", "float32") else f"rnn_gpu::{CPP_TYPES[dtype]}"
+
+
+def _sequence(spec: SequenceKernel) -> str:
+    traits, driver = f"rnn_gpu::Traits_{spec.traits.digest}", f"driver_{spec.entry}"
+    arguments, product = f"{_cell(spec)}, {_named(spec.dtype)}", f"{spec.traits.product.title()}Product"
+    head = f"RNN_GPU_KERNEL({spec.entry}, {spec.traits.threads}, {driver}::Arguments)"
+    if spec.traits.strategy == "cluster":
+        numbers = f"{spec.traits.threads}, {spec.traits.blocks}"
+        head = f"RNN_GPU_CLUSTER_KERNEL({spec.entry}, {numbers}, {driver}::Arguments)"
+    return "\n".join(
+        [
+            f"using {driver} = rnn_gpu::Sequence{spec.direction.title()}<{arguments}, {traits}, rnn_gpu::{product}>;",
+            f'static_assert({driver}::shared_bytes == {spec.shared_bytes}, "traits.py");',
+            f'static_assert({driver}::Multiply::block_units == {spec.traits.block_units}, "traits.py");',
+            checks(f"{driver}::Arguments"),
+            f"{head} {{ {driver}::run(p); }}",
+        ]
+    )
+
+
+def _step(spec: StepKernel) -> str:
+    driver = f"driver_{spec.entry}"
+    arguments = f"{_cell(spec)}, {_named(spec.dtype)}, {_named(spec.operand)}, {spec.segment}"
+    return "\n".join(
+        [
+            f"using {driver} = rnn_gpu::Step{spec.direction.title()}<{arguments}>;",
+            checks(f"{driver}::Arguments"),
+            f"RNN_GPU_KERNEL({spec.entry}, {THREADS}, {driver}::Arguments)"
+            f" {{ {driver}::{'replay' if spec.replay else 'run'}(p); }}",
+        ]
+    )

@@ -1,0 +1,95 @@
+"""The *block* strategy: one launch a sequence, U in shared memory, and no block waits for another.
+
+A block owns a tile of batch rows with all H hidden units (of a cell without products, some of them), for the whole
+sequence. A thread owns one unit (x) of `rows` consecutive rows (y), and the z-th share of each sum over k; the threads
+with z = 0 run the cell.
+
+Shared memory, from its beginning; D and W are blocks of H terms, and of H terms for one product, over all stages:
+
+    weights   [W * H, units]     every stage's U, [k, product, unit]: neighbouring threads read neighbouring banks
+    operand   [2, D * H, width]  what products sum over, [k, row of the tile]; even steps in one half, odd in the other
+    sums      [z, product, width, units]   the shares of a sum; none where one thread makes it all
+
+Registers hold the sums of one stage and the sequence's values of this step and the next: those are fetched a step
+ahead, so that they arrive while products run. The states live in global memory, read and written by their owner only.
+
+Barrier: `syncthreads`, one for each stage and step, and one more where sums are shared. Invariant: a thread writes a
+half of `operand` only after the barrier of the step before, which every thread reaches only after its last read of that
+half, two steps ago. Rows that have ended are left as they are; a tile ends with its longest row.
+
+Limits: weights, operand and sums fit in the 48 KB of shared memory that Numba launches with; at most as many threads as
+`traits.Traits.threads`. `plan.block` checks both, and says why not.
+
+The idea, weights that stay on the chip for all steps, is Diamos et al. (2016), "Persistent RNNs", in its smallest form.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from numba import cuda
+
+from rnn_gpu.kernels.numba_cuda.cells import CompiledCell
+from rnn_gpu.kernels.numba_cuda.jit import INDEX, SCALAR, device, kernel
+from rnn_gpu.kernels.numba_cuda.traits import TRAITS
+
+__all__ = ["copy", "make"]
+
+
+@device
+def copy(source: Any, begin: int, target: Any, at: int, count: int, thread: int, threads: int) -> None:
+    """target[at + i] = source[begin + i] for i below `count`, by all threads of a block together."""
+    i, end, step = INDEX(thread), INDEX(count), INDEX(threads)
+    while i < end:
+        target[INDEX(at) + i] = source[INDEX(begin) + i]
+        i += step
+
+
+@lru_cache(maxsize=256)
+def make(cell: CompiledCell) -> Any:
+    """The kernel `block_sequence(a, s)`; a, s: see `sequence`. Grid: (row tiles, unit tiles)."""
+    f, segments, rows, n_stages = cell.functions, cell.segments, cell.rows, cell.segments.n_stages
+    fetch, segment, accumulate, begin = f.fetch, f.segment, f.accumulate, f.begin
+    row_ends, longest, store_sums, load_sums, no_sums = f.row_ends, f.longest, f.store_sums, f.load_sums, f.no_sums
+    depth_of, operand_of, weights_of = f.depth_of, f.operand_of, f.weights_of
+    D, W = sum(segments.depth), segments.area
+    scalar = SCALAR[cell.dtype]
+
+    def block_sequence(a: Any, s: Any) -> None:
+        x, group, part = cuda.threadIdx.x, cuda.threadIdx.y, cuda.threadIdx.z
+        units, groups, parts = cuda.blockDim.x, cuda.blockDim.y, cuda.blockDim.z
+        width = groups * rows
+        first = cuda.blockIdx.x * width
+        row, unit = first + group * rows, cuda.blockIdx.y * units + x
+
+        shared = cuda.shared.array(0, scalar)
+        operand = W * s.H * units
+        sums_at = operand + 2 * D * s.H * width + group * rows * units + x
+        copy(a.weights, 0, shared, 0, operand, (part * groups + group) * units + x, units * groups * parts)
+
+        ends = row_ends(a, s, row, unit, part)
+        begin(a, s, ends, row, unit)
+        steps = longest(a, s, first, width)
+        now = fetch(a, s, steps - 1 if s.descending else 0, ends, row, unit)
+        step = 0
+        while step < steps:
+            t = steps - 1 - step if s.descending else step
+            coming = fetch(a, s, t - 1 if s.descending else t + 1, ends, row, unit)
+            half = operand + (step & 1) * D * s.H * width + group * rows
+            segment(0, a, s, now, no_sums(), t, ends, row, unit, shared, half, width)
+            for stage in range(n_stages):
+                cuda.syncthreads()  # the stage's operand is complete, in all rows of the tile
+                sums = accumulate(
+                    stage, no_sums(), shared, half + operand_of(stage) * s.H * width,
+                    shared, weights_of(stage) * s.H * units + x, part, parts, depth_of(stage) * s.H, width, units,
+                )  # fmt: skip
+                if parts > 1:
+                    store_sums(sums, shared, sums_at, part, width, units)
+                    cuda.syncthreads()  # every share is stored; the next are, only after the next stage's barrier
+                    sums = load_sums(sums, shared, sums_at, parts, width, units)
+                segment(stage + 1, a, s, now, sums, t, ends, row, unit, shared, half, width)
+            now = coming
+            step += 1
+
+    return kernel(block_sequence, threads=TRAITS.threads)

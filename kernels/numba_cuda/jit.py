@@ -1,0 +1,72 @@
+"""Numba's CUDA decorators as this backend uses them, on a device and in Numba's simulator.
+
+The simulator (NUMBA_ENABLE_CUDASIM=1) runs a kernel's threads as threads of Python, on NumPy scalars.
+"""
+
+from __future__ import annotations
+
+import linecache
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numba import config, cuda, types
+
+__all__ = ["INDEX", "SCALAR", "SIMULATED", "device", "device_with_barriers", "executed", "kernel", "launch"]
+
+SIMULATED = bool(config.ENABLE_CUDASIM)
+
+SCALAR = {np.dtype(np.float32): types.float32, np.dtype(np.float64): types.float64}
+"""Numba's type of a working type, as shared memory is declared with."""
+
+
+INDEX: Any = (lambda i: i) if SIMULATED else np.uint64
+"""Makes an index unsigned. Numba checks a signed one for being negative, at the cost of instructions and registers."""
+
+
+def device(function: Callable[..., Any]) -> Any:
+    """A function that kernels call. In the simulator a plain one, which is quicker: it may not name `cuda`."""
+    return function if SIMULATED else cuda.jit(device=True, forceinline=True)(function)
+
+
+def device_with_barriers(function: Callable[..., Any]) -> Any:
+    """A function that kernels call, and that calls `cuda.syncthreads` itself."""
+    return cuda.jit(device=True)(function) if SIMULATED else device(function)
+
+
+def kernel(function: Callable[..., Any], *, threads: int | None = None) -> Any:
+    """A kernel, compiled at its first launch. threads: the most that a block has; registers are allotted by it."""
+    if SIMULATED or threads is None:
+        return cuda.jit(function)
+    return cuda.jit(launch_bounds=threads)(function)
+
+
+def executed(text: str, name: str, namespace: Mapping[str, Any]) -> dict[str, Any]:
+    """The functions that emitted text defines, ready for kernels to call."""
+    filename = f"<rnn_gpu {name}>"
+    made: dict[str, Any] = dict(namespace)
+    exec(compile(text, filename, "exec"), made)
+    linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
+    functions = {key: value for key, value in made.items() if key not in namespace and key != "__builtins__"}
+    for key, function in functions.items():
+        made[key] = functions[key] = device(function)
+    return functions
+
+
+def launch(kernel: Any, grid: Any, block: Any, stream: Any, shared: int, *arguments: Any) -> None:
+    """Launch a kernel; nothing is launched for an empty grid."""
+    if 0 in (grid if isinstance(grid, tuple) else (grid,)):
+        return
+    if not SIMULATED:
+        kernel[grid, block, stream, shared](*arguments)
+        return
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(2e-5)  # the simulator waits for its threads in a loop, which would keep them from running
+    try:
+        with warnings.catch_warnings():  # NumPy's scalars warn where a device gives inf or NaN
+            warnings.simplefilter("ignore", RuntimeWarning)
+            kernel[grid, block, stream, shared](*arguments)
+    finally:
+        sys.setswitchinterval(interval)

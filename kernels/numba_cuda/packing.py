@@ -1,0 +1,113 @@
+"""Weights as the kernels take them: in the working type, and U in the order in which a block reads it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from numba import cuda
+
+from rnn_gpu.kernels.numba_cuda.jit import kernel
+from rnn_gpu.kernels.numba_cuda.memory import Queue
+from rnn_gpu.kernels.numba_cuda.plan import Tile
+from rnn_gpu.problem import Inputs, Problem
+
+__all__ = ["DeviceWeights", "weights_of"]
+
+Array = Any
+
+
+@dataclass
+class DeviceWeights:
+    """Flat arrays on the device. w_ih [G, H, I], w_hh [S, H, H], b_ih [G, H], b_hh [S, H], vectors [n_vectors, H].
+
+    w_ih, b_ih: None where there is none; b_hh: zeros. packed: U by direction and units of a block, made when asked for.
+    """
+
+    w_ih: Array | None
+    w_hh: Array
+    b_ih: Array | None
+    b_hh: Array
+    vectors: Array
+    packed: dict[tuple[str, int], Array] = field(default_factory=dict)
+
+    def u(self, queue: Queue, direction: str, tile: Tile) -> Array:
+        """U, [unit tile, stage, k, product, units]: zeros for units beyond H."""
+        key = (direction, tile.units)
+        if key not in self.packed:
+            self.packed[key] = _packed(queue, self.w_hh, direction, tile)
+        return self.packed[key]
+
+
+def weights_of(queue: Queue, inputs: Inputs) -> DeviceWeights:
+    """The weights on the device; for frozen weights, those made the first time."""
+    weights = inputs.weights
+    if weights.prepared is None:
+        return _taken(queue, inputs)
+    key = ("numba_cuda", queue.problem.cell, queue.device, queue.problem.dtype)
+    if key not in weights.prepared:
+        weights.prepared[key] = _taken(queue, inputs)
+    found: DeviceWeights = weights.prepared[key]
+    return found
+
+
+def _taken(queue: Queue, inputs: Inputs) -> DeviceWeights:
+    problem, given = queue.problem, inputs.weights
+    recurrent = len(problem.cell.recurrent_gates) * problem.H
+    return DeviceWeights(
+        None if given.w_ih is None else queue.take(given.w_ih),
+        queue.nothing if given.w_hh is None else queue.take(given.w_hh),
+        None if given.b_ih is None else queue.take(given.b_ih),
+        queue.zeros(recurrent) if given.b_hh is None else queue.take(given.b_hh),
+        queue.joined([given.vectors[name] for name in problem.cell.vectors], problem.H),
+    )
+
+
+def _packed(queue: Queue, w_hh: Array, direction: str, tile: Tile) -> Array:
+    problem = queue.problem
+    hidden, units = problem.H, tile.units
+    place = {gate: k for k, gate in enumerate(problem.cell.recurrent_gates)}
+    stages = _gates_by_stage(problem, direction)
+    area = sum(map(len, stages)) * hidden * units
+    out = queue.empty(tile.unit_tiles * area)
+    at = 0
+    for gates in stages:
+        for k, gate in enumerate(gates):
+            if direction == "forward":  # [k, product, units]: a gate is a product
+                k_step, first = len(gates) * units, at + k * units
+                from_unit, from_k = hidden, 1
+            else:  # [block, k, units]: a gate is a block of terms
+                k_step, first = units, at + k * hidden * units
+                from_unit, from_k = 1, hidden
+            size = tile.unit_tiles * hidden * units
+            at_gate = place[gate] * hidden * hidden
+            queue.over(size, _pack, out, first, area, k_step, w_hh, at_gate, from_unit, from_k, hidden, units)
+        at += len(gates) * hidden * units
+    return out
+
+
+def _gates_by_stage(problem: Problem, direction: str) -> list[list[str]]:
+    """The gates of each product, in the order in which the direction makes them."""
+    program = problem.cell.program
+    if direction == "forward":
+        return [list(stage.gates) for stage in program.stages]
+    reached = program.derived.d_recurrent
+    return [[gate for gate in stage.gates if gate in reached] for stage in program.backward_stages]
+
+
+@kernel
+def _pack(
+    out: Array, first: int, tile_size: int, k_step: int, w: Array, at: int, from_unit: int, from_k: int, H: int,
+    units: int, size: int,
+) -> None:  # fmt: skip
+    """One gate of U for all unit tiles; neighbouring threads neighbouring units."""
+    e = cuda.grid(1)
+    while e < size:
+        x, k, tile = e % units, (e // units) % H, e // (units * H)
+        unit = tile * units + x
+        to = tile * tile_size + first + k * k_step + x
+        if unit < H:
+            out[to] = w[at + unit * from_unit + k * from_k]
+        else:
+            out[to] = 0
+        e += cuda.gridsize(1)

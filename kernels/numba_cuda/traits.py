@@ -1,0 +1,93 @@
+"""All tuning numbers of this backend: one set for devices, one for the simulator, where every thread is dear."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rnn_gpu.kernels.numba_cuda.jit import SIMULATED
+
+__all__ = ["DEVICE", "SIMULATOR", "TRAITS", "Traits"]
+
+
+@dataclass(frozen=True)
+class Traits:
+    """Sizes of tiles and blocks. None of them changes a bit of what belongs to rows, but `chain` and `parts`.
+
+    threads: the most in a block of a sequence kernel; registers are allotted for as many.
+    shared: bytes of shared memory that a block may have; Numba launches with no more than 48 KB.
+    row_bytes: what one number takes for all the batch rows that a thread owns, at most: more rows, more registers.
+    chain: terms of a recurrent sum that one thread adds up before the sum is shared out; parts: the most shares, a
+        power of two.
+    chunk: terms of a staged operand in shared memory at a time, a multiple of `parts`.
+    units: the fewest hidden units of a block in the grid strategy; units_stepwise: those of a block in the stepwise
+        strategy where it makes whole sums, and fewer, but no less than `units_shared`, where sums are shared.
+    product_tile, product_own: sums along the side of the square that a block of a matrix product owns, and a thread.
+    product_depth: terms that are taken at a time; product_chain: terms of one chain of additions, a multiple of that.
+    product_blocks: blocks that a product over time is cut into where its result is small.
+    wide: threads of a block in kernels that only copy or add up columns; wide_blocks: the most blocks of such.
+    """
+
+    threads: int
+    shared: int
+    row_bytes: int
+    chain: int
+    parts: int
+    chunk: int
+    units: int
+    units_stepwise: int
+    units_shared: int
+    product_tile: int
+    product_own: int
+    product_depth: int
+    product_chain: int
+    product_blocks: int
+    wide: int
+    wide_blocks: int
+
+    def __post_init__(self) -> None:
+        assert self.parts & (self.parts - 1) == 0, "parts is a power of two"
+        assert self.chunk % self.parts == 0, "a chunk holds as many terms of each part"
+        assert self.row_bytes in (8, 16, 32), "a thread owns at least one row in float64, and a power of two"
+        assert self.product_tile % self.product_own == 0, "threads own all sums of a square"
+        assert self.product_chain % self.product_depth == 0, "a chain ends with a slice"
+
+
+DEVICE = Traits(
+    threads=256,
+    shared=48 * 1024,
+    row_bytes=8,
+    chain=64,
+    parts=8,
+    chunk=64,
+    units=4,
+    units_stepwise=64,
+    units_shared=16,
+    product_tile=64,
+    product_own=4,
+    product_depth=16,
+    product_chain=512,
+    product_blocks=264,
+    wide=256,
+    wide_blocks=1056,
+)
+
+SIMULATOR = Traits(
+    threads=128,
+    shared=48 * 1024,
+    row_bytes=16,
+    chain=16,
+    parts=2,
+    chunk=16,
+    units=4,
+    units_stepwise=8,
+    units_shared=4,
+    product_tile=16,
+    product_own=8,
+    product_depth=16,
+    product_chain=16,
+    product_blocks=2,
+    wide=2,
+    wide_blocks=1,
+)
+
+TRAITS = SIMULATOR if SIMULATED else DEVICE

@@ -1,0 +1,84 @@
+"""Results on a device as tables: for the terminal, and for the documents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from rich.table import Table
+
+from rnn_gpu.bench.gpu.results import Results, Row
+from rnn_gpu.bench.timing import geometric_mean
+
+__all__ = ["machine_in_words", "markdown", "summaries", "table"]
+
+_COLUMNS = ("cell", "type", "T,B,I,H", "mode", "ours, us/step", "torch, us/step", "ratio", "error", "plan", "remark")
+
+
+def table(title: str, results: Results) -> Table:
+    """For the terminal: a line a case."""
+    made = Table(*_COLUMNS, title=title, title_justify="left")
+    for row in results.rows:
+        bad = row.status == "wrong"
+        slower = row.ratio is not None and row.ratio < 1
+        made.add_row(*_cells(row), style="bold red" if bad else "yellow" if slower else None)
+    return made
+
+
+def summaries(rows: Iterable[Row]) -> Iterator[str]:
+    """A sentence for each mode and type: how many times as long torch takes."""
+    groups: dict[tuple[str, str], list[float]] = {}
+    for row in rows:
+        if row.ratio is not None:
+            groups.setdefault((row.mode, row.kind), []).append(row.ratio)
+    for (mode, kind), ratios in groups.items():
+        slower = sum(ratio < 1 for ratio in ratios)
+        worse = f", {slower} of them below 1" if slower else ""
+        yield (
+            f"{mode}, {kind}: torch takes {geometric_mean(ratios):.2f} times as long, at least {min(ratios):.2f} "
+            f"times, in {len(ratios)} cases{worse}."
+        )
+
+
+def machine_in_words(results: Results) -> str:
+    """Device, versions, date and commit."""
+    machine = results.machine
+    versions = [f"{name} {value}" for name, value in machine.items() if value and name not in _NO_VERSION]
+    return f"{results.device}; {', '.join(versions)}; measured {machine.get('date')} at commit {machine.get('commit')}."
+
+
+_NO_VERSION = ("processor", "architecture", "cores", "usable_cores", "system", "date", "commit")
+
+
+def markdown(title: str, results: Results) -> str:
+    """For the documents: what it was measured on, the summary, and a line a case."""
+    lines = [f"### {title}", "", machine_in_words(results), ""]
+    if not results.complete:
+        lines += ["Not all of it has been measured.", ""]
+    lines += [*summaries(results.rows), ""]
+    lines += [_line(_COLUMNS), _line(["---"] * len(_COLUMNS))]
+    lines += [_line(_cells(row)) for row in results.rows]
+    return "\n".join(lines) + "\n"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _cells(row: Row) -> list[str]:
+    options = ["ragged"] * row.ragged + [f"{row.resets:g} resets"] * bool(row.resets) + ["projected"] * row.projected
+    return [
+        row.cell,
+        row.kind,
+        f"{row.T},{row.B},{row.I},{row.H}",
+        ", ".join([row.mode, *options]),
+        _number(row.ours_step_us),
+        _number(row.torch_step_us),
+        _number(row.ratio),
+        "-" if row.error is None else f"{row.error:.0e}",
+        row.plan or "-",
+        "" if row.status == "ok" else " ".join(filter(None, [row.status + ":" * bool(row.remark), row.remark])),
+    ]
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}" if value < 1000 else f"{value:.0f}"

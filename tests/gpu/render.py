@@ -1,0 +1,66 @@
+"""Write docs/performance-gpu.md from the results under asv_bench/results; where there are none, there is no document.
+
+python tests/gpu/render.py [RESULTS [DOCUMENT]]
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from rnn_gpu import files
+from rnn_gpu.bench.gpu.results import Results
+from rnn_gpu.bench.gpu.suites import PARTS
+from rnn_gpu.bench.gpu.table import machine_in_words, markdown
+
+ROOT = Path(__file__).parents[2]
+
+HEAD = """# Performance on GPUs
+
+Measured by `make gpu`, and written from the files it leaves in `asv_bench/results/<device>/`; nothing here is typed by
+hand. A ratio is how many times as long torch (cuDNN) takes: above 1, ours is faster. Times are medians on the device's
+clock with caches emptied before; the error is the largest of any array, relative to torch in float64. What is wrong is
+given no speed.
+"""
+
+
+def main(arguments: list[str]) -> int:
+    folder = Path(arguments[0]) if arguments else ROOT / "asv_bench" / "results"
+    document = Path(arguments[1]) if len(arguments) > 1 else ROOT / "docs" / "performance-gpu.md"
+    sections = [text for device in sorted(folder.glob("*")) if (text := device_section(device))]
+    if not sections:
+        print("no results on a GPU: no document")
+        return 0
+    files.write(document, "\n".join([HEAD, *sections]).encode())
+    print(f"written: {document}")
+    return 0
+
+
+def device_section(folder: Path) -> str | None:
+    """All that was measured on one device, None where nothing was."""
+    made = []
+    barriers = folder / "gpu-barriers.json"
+    if barriers.exists():
+        made.append(barrier_section(json.loads(barriers.read_text())))
+    for name, part in PARTS.items():
+        for suffix, what in (("-torch", ": torch alone"), ("", "")):
+            path = folder / f"gpu-{name}{suffix}.json"
+            if path.exists():
+                results = Results.read(path)
+                made.append(markdown(part.title + what, results))
+    return None if not made else "\n".join([f"## {folder.name}", "", *made])
+
+
+def barrier_section(report: dict[str, Any]) -> str:
+    lines = ["### Barriers", "", machine_in_words(Results(report["device"], {}, report["machine"])), ""]
+    lines += ["| barrier | blocks | us |", "|---|---|---|"]
+    for row in report["rows"]:
+        cost = f"{row['us']:.3f}" if "us" in row else f"not measured: {row['reason']}"
+        lines.append(f"| {row['barrier']} | {row['blocks']} | {cost} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

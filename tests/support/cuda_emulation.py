@@ -1,0 +1,225 @@
+"""The GPU backend on the CPU: its kernels compiled by g++ and run thread by thread, its arrays NumPy's.
+
+`EmulatedDevice` implements the backend's `Device`, so that plans, workspaces, parameters and kernels are those of a
+GPU.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rnn_gpu.errors import BackendError
+from rnn_gpu.kernels.cupy_raw import source
+from rnn_gpu.kernels.cupy_raw.device import Kernel, Properties
+
+__all__ = [
+    "HIGHEST_FIRST",
+    "LOWEST_FIRST",
+    "RANDOM",
+    "SMALL",
+    "EmulatedDevice",
+    "EmulationError",
+    "compile_units",
+    "ready",
+]
+
+HERE = Path(__file__).parents[1] / "cuda_emulation"
+
+LOWEST_FIRST, HIGHEST_FIRST, RANDOM = range(3)
+"""Which of the threads that can run does: see runtime.cpp."""
+
+GUARD = 64
+"""Bytes before and after each array, which nothing may write."""
+
+SMALL = Properties(
+    name="emulated",
+    capability=(9, 0),
+    multiprocessors=8,
+    shared_block=227 * 1024,
+    shared_multiprocessor=228 * 1024,
+    registers_multiprocessor=65536,
+    max_cluster=16,
+    cooperative=True,
+    memory=1 << 34,
+    l2=1 << 25,
+    clock=1.7e9,
+    bandwidth=4e12,
+)
+
+
+class EmulationError(AssertionError):
+    """A kernel did what no GPU would forgive: a deadlock, a store out of bounds, a store to a block that has ended."""
+
+
+@cache
+def folder() -> Path:
+    """Where compiled kernels lie, for this process."""
+    return Path(tempfile.mkdtemp(prefix="rnn_gpu_emulation_"))
+
+
+@cache
+def _runtime() -> ctypes.CDLL:
+    path = folder() / "librnn_gpu_runtime.so"
+    _gcc("-O2", HERE / "runtime.cpp", "-o", path)
+    runtime = ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
+    runtime.rnn_gpu_launch.argtypes = (
+        [ctypes.c_void_p] * 2 + [ctypes.c_int] * 2 + [ctypes.c_long] + [ctypes.c_int] * 3 + [ctypes.c_uint64]
+    ) + [ctypes.c_char_p]
+    return runtime
+
+
+def _gcc(*arguments: object) -> None:
+    command = ["g++", "-std=c++17", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
+    run = subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True, check=False)
+    if run.returncode:
+        raise AssertionError(run.stderr[:4000])
+
+
+_entries: dict[str, ctypes.CDLL] = {}
+"""By kernel, the library that has it."""
+
+
+def ready(specs: Sequence[source.Spec]) -> None:
+    """Compile what of these kernels has not been compiled, two translation units at a time."""
+    missing = [spec for spec in specs if spec.entry not in _entries]
+    if missing:
+        units = list(dict.fromkeys(source.kernel(spec).source for spec in missing))
+        libraries = dict(zip(units, compile_units(units), strict=True))
+        _entries.update((spec.entry, libraries[source.kernel(spec).source]) for spec in missing)
+
+
+def compile_units(units: Sequence[str]) -> list[ctypes.CDLL]:
+    """Compile translation units, two at a time."""
+    _runtime()
+    paths = [folder() / f"{hashlib.sha256(unit.encode()).hexdigest()[:16]}.so" for unit in units]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(_compile, units, paths))
+    return [ctypes.CDLL(str(path)) for path in paths]
+
+
+def _compile(unit: str, path: Path) -> None:
+    if not path.exists():
+        text = path.with_suffix(".cpp")
+        text.write_text(unit)
+        _gcc("-O1", "-ffp-contract=off", "-Wno-maybe-uninitialized", "-include", HERE / "arch.h", text, "-o", path)
+
+
+class EmulatedDevice:
+    """A device whose memory is NumPy's. order, seed: how threads are scheduled."""
+
+    def __init__(
+        self,
+        properties: Properties = SMALL,
+        order: int = LOWEST_FIRST,
+        seed: int = 1,
+        library_of: Callable[[Kernel], ctypes.CDLL] | None = None,
+    ) -> None:
+        self.properties, self.order, self.seed = properties, order, seed
+        self._library_of = library_of or self._compiled
+        self.launches: list[str] = []
+        self._guarded: list[np.ndarray[Any, Any]] = []
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        yield
+        for memory in self._guarded:
+            if (memory[:GUARD] != 0xA5).any() or (memory[-GUARD:] != 0xA5).any():
+                raise EmulationError("a store outside an array")
+        self._guarded.clear()
+
+    def adopt(self, array: Any) -> Any:
+        return array
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        around = np.full(size + 2 * GUARD + 256, 0xFF, np.uint8)  # NaN in every type
+        start = -(around.ctypes.data + GUARD) % 256
+        memory = around[start : start + size + 2 * GUARD]
+        memory[:GUARD] = memory[GUARD + size :] = 0xA5
+        self._guarded.append(memory)
+        return memory[GUARD : GUARD + size].view(dtype).reshape(shape)
+
+    def zeros(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+        array = self.empty(shape, dtype)
+        array[...] = np.zeros((), dtype)
+        return array
+
+    def upload(self, array: np.ndarray[Any, Any]) -> Any:
+        copy = self.empty(array.shape, array.dtype)
+        copy[...] = array
+        return copy
+
+    def copy(self, source: Any, out: Any) -> None:
+        assert source.shape == out.shape
+        out[...] = source.astype(out.dtype)
+
+    def take_rows(self, source: Any, rows: Any, out: Any) -> None:
+        assert out.shape == (*rows.shape, source.shape[1])
+        out[...] = source[rows].astype(out.dtype)
+
+    def put_rows(self, source: Any, rows: Any, out: Any) -> None:
+        out[rows] = source.astype(out.dtype)
+
+    def column_sums(self, source: Any, out: Any) -> None:
+        out[...] = source.sum(axis=0, dtype=np.float64).astype(out.dtype)
+
+    def matmul(self, a: Any, b: Any, out: Any, *, accumulate: bool = False, tf32: bool = False) -> None:
+        assert a.dtype == b.dtype, (a.dtype, b.dtype)
+        real = np.dtype(np.float64 if a.dtype == np.float64 else np.float32)
+        assert out.dtype in (a.dtype, real)
+        product = a.astype(real) @ b.astype(real)
+        out[...] = (out.astype(real) + product if accumulate else product).astype(out.dtype)
+
+    def address(self, array: Any) -> int:
+        address: int = array.ctypes.data
+        return address
+
+    def build(self, kernel: Kernel) -> None:
+        self._library_of(kernel)
+
+    def launch(
+        self,
+        kernel: Kernel,
+        *,
+        grid: int,
+        block: int,
+        shared: int,
+        parameters: np.void,
+        cluster: int = 1,
+        cooperative: bool = False,
+    ) -> None:
+        if shared > self.properties.shared_block:
+            raise BackendError(f"{shared} bytes of shared memory a block")
+        if cooperative and grid > self.properties.multiprocessors:
+            raise BackendError(f"{grid} blocks cannot run at once")
+        assert grid % cluster == 0
+        record = np.array(parameters)
+        message = ctypes.create_string_buffer(1000)
+        entry = ctypes.cast(getattr(self._library_of(kernel), kernel.entry), ctypes.c_void_p)
+        failed = _runtime().rnn_gpu_launch(
+            entry, record.ctypes.data, grid, block, shared, cluster, cooperative, self.order, self.seed, message
+        )
+        self.launches.append(kernel.entry)
+        if failed:
+            raise EmulationError(f"{kernel.entry}: {message.value.decode()}")
+
+    def repeat(self, body: Callable[[], None], times: int) -> None:
+        for _ in range(times):
+            body()
+
+    @staticmethod
+    def _compiled(kernel: Kernel) -> ctypes.CDLL:
+        if kernel.entry not in _entries:
+            (_entries[kernel.entry],) = compile_units([kernel.source])
+        return _entries[kernel.entry]
