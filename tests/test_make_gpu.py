@@ -157,6 +157,15 @@ def test_the_list_needs_no_device():
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["smoke", *(f"bench:{name}" for name in PARTS)]
 
 
+def test_a_copy_without_git_is_told_its_commit(monkeypatch, tmp_path):
+    assert run.commit().rstrip("+").isalnum()
+    monkeypatch.setattr(run, "ROOT", tmp_path)
+    monkeypatch.delenv("RNN_GPU_COMMIT", raising=False)
+    assert run.commit() == "unknown"
+    monkeypatch.setenv("RNN_GPU_COMMIT", "c0ffee")
+    assert run.commit() == "c0ffee"
+
+
 def test_folders_of_devices():
     assert run.folder_name("NVIDIA H200") == "nvidia-h200"
     assert run.folder_name("NVIDIA A100-SXM4-80GB") == "nvidia-a100-sxm4-80gb"

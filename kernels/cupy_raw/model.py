@@ -44,8 +44,9 @@ ELEMENTWISE_CLOCKS = 150
 SHUFFLE_CLOCKS, PARTIAL_CLOCKS, VECTOR_CLOCKS = 25, 60, 20
 """Latencies: one level of a sum over lanes; a sum over warps; the chain that one vector adds to a product."""
 
-RESERVED_REGISTERS = 88
-"""Of a thread, for addresses and what a step has in flight, beyond what is counted: no kernel spills."""
+RESERVED_REGISTERS, ITEM_REGISTERS = {"fma": 44, "mma": 20}, {"fma": 16, "mma": 14}
+"""Of a thread, and of each of its items: addresses, and what a step has in flight beyond what is counted. Found by
+compiling: less, and kernels spill."""
 
 LAUNCH_SECONDS, PRODUCT_SECONDS = 2.0e-6, 4.0e-6
 """The least time of a kernel in a CUDA graph, and of a matrix product of one step."""
@@ -89,11 +90,11 @@ def registers_of(kernel: SequenceKernel) -> int:
     n_input, n_recurrent, n_vector = len(cell.input_gates), len(cell.recurrent_gates), len(cell.vectors)
     n_state, n_saved = len(cell.states), len(cell.saved)
     if kernel.direction == "forward":
-        item = 2 * n_input + n_state + n_vector + 6
+        item = 2 * n_input + n_state + n_vector
         shared = traits.per_lane * (n_input + n_recurrent)
         passing = n_saved + n_recurrent
     else:
-        item = 2 * n_saved + 6 * n_state + 3 * n_vector + 8
+        item = 2 * n_saved + 6 * n_state + 3 * n_vector
         shared = 0
         passing = n_input + n_recurrent
     outputs = max((outputs for outputs, _ in kernel.products), default=0)
@@ -102,7 +103,13 @@ def registers_of(kernel: SequenceKernel) -> int:
     else:
         sums = outputs * traits.units * traits.chunk + 4 * min(traits.chunk, 4)
     words = 2 if kernel.real == "float64" else 1
-    return RESERVED_REGISTERS + kernel.weight_registers + words * (items * item + shared + passing + sums)
+    from_shared = 0
+    if any(kernel.vectors(inputs) > traits.register_vectors for _, inputs in kernel.products):
+        turns = 1 if traits.product == "mma" else 2  # of the loop, at a time
+        from_shared = 4 * outputs * traits.units * turns
+    counted = words * (items * item + shared + passing + sums)
+    reserved = RESERVED_REGISTERS[traits.product] + ITEM_REGISTERS[traits.product] * items
+    return reserved + kernel.weight_registers + from_shared + counted
 
 
 def sequence_cost(kernel: SequenceKernel, B: int, H: int, teams: int, properties: Properties, *, save: bool) -> Cost:

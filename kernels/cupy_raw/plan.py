@@ -22,7 +22,17 @@ from rnn_gpu.kernels.cupy_raw.device import Properties
 from rnn_gpu.kernels.cupy_raw.traits import DIRECTIONS, SequenceKernel, StepKernel, Traits, itemsize
 from rnn_gpu.problem import Problem
 
-__all__ = ["ENVIRONMENT_VARIABLE", "STRATEGIES", "Choice", "Plan", "choose", "plan_for", "samples"]
+__all__ = [
+    "ENVIRONMENT_VARIABLE",
+    "STRATEGIES",
+    "Choice",
+    "Plan",
+    "Verdict",
+    "choose",
+    "plan_for",
+    "samples",
+    "verdict",
+]
 
 ENVIRONMENT_VARIABLE = "RNN_GPU_STRATEGY"
 
@@ -62,8 +72,18 @@ class Choice:
             f"{self.teams} x {traits.blocks} blocks of {traits.threads} threads, {traits.product} of {traits.operand}; "
             f"{traits.block_units} units a block, {shares}; {self.tiles} tile{'s' * (self.tiles > 1)} of "
             f"{traits.rows} rows in chunks of {traits.chunk}; {kernel.shared_bytes} bytes of shared memory, about "
-            f"{model.registers_of(kernel)} registers of which {kernel.weight_registers} hold weights; {_step(self.cost)}"
+            f"{model.registers_of(kernel)} registers, {kernel.weight_registers} of them weights; {_step(self.cost)}"
         )
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A strategy for one direction: its kernel, None for step by step; its cost; why each other one is not taken."""
+
+    strategy: str
+    choice: Choice | None
+    cost: model.Cost
+    refused: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -71,28 +91,21 @@ class Plan:
     """How a call is run. forward, backward: the sequence kernels, None for step by step.
 
     operand: dtype that recurrent products read, and that their gradients are kept in; tf32: of float32 products.
-    strategies: of forward and backward; costs: of a step of each; refused: why each other strategy is not taken.
+    verdicts: by direction, what was found.
     """
 
     forward: Choice | None
     backward: Choice | None
     operand: np.dtype[Any]
     tf32: bool
-    strategies: Mapping[str, str]
-    costs: Mapping[str, model.Cost]
-    refused: Mapping[str, Mapping[str, str]]
+    verdicts: Mapping[str, Verdict]
 
     def __str__(self) -> str:
         lines = []
-        for direction in DIRECTIONS:
-            choice: Choice | None = getattr(self, direction)
-            how = (
-                str(choice)
-                if choice
-                else f"a product of {self.operand.name} and a kernel a step; " + _step(self.costs[direction])
-            )
-            lines.append(f"{direction}: {self.strategies[direction]}: {how}")
-            lines += [f"  not {strategy}: {reason}" for strategy, reason in self.refused[direction].items()]
+        for direction, found in self.verdicts.items():
+            step_by_step = f"a product of {self.operand.name} and a kernel a step; {_step(found.cost)}"
+            lines.append(f"{direction}: {found.strategy}: {found.choice or step_by_step}")
+            lines += [f"  not {strategy}: {reason}" for strategy, reason in found.refused.items()]
         return "\n".join(lines)
 
 
@@ -117,7 +130,6 @@ def choose(problem: Problem, properties: Properties) -> Plan:
     )
 
 
-@lru_cache(maxsize=1024)
 def plan_for(
     cell: Cell,
     dtype: str,
@@ -129,41 +141,60 @@ def plan_for(
     save: bool = True,
     tf32: bool = False,
 ) -> Plan:
-    """The plan for B rows and H hidden units; strategy: the one to take, in both directions, or None.
+    """The plan for B rows and H hidden units; without `save` for forward alone; strategy: the one to take, or None.
 
     Raises ArgumentError for a strategy that does not exist, BackendError, saying why, for one that cannot run it.
     """
+    directions = DIRECTIONS if save else DIRECTIONS[:1]
+    found = {
+        direction: verdict(cell, dtype, direction, B, H, properties, strategy=strategy, save=save, tf32=tf32)
+        for direction in directions
+    }
+    return Plan(
+        found["forward"].choice,
+        found["backward"].choice if save else None,
+        dtype_named(_operand(cell, dtype, H)),
+        tf32,
+        found,
+    )
+
+
+@lru_cache(maxsize=4096)
+def verdict(
+    cell: Cell,
+    dtype: str,
+    direction: str,
+    B: int,
+    H: int,
+    properties: Properties,
+    *,
+    strategy: str | None = None,
+    save: bool = True,
+    tf32: bool = False,
+) -> Verdict:
+    """The strategy for one direction. Raises as `plan_for` does."""
     if strategy is not None and strategy not in STRATEGIES:
         raise ArgumentError(ENVIRONMENT_VARIABLE, f"one of {', '.join(STRATEGIES)}", repr(strategy))
     operand = _operand(cell, dtype, H)
-    best: dict[str, Choice | None] = {}
-    taken, costs, refused = {}, {}, {}
-    for direction in DIRECTIONS:
-        reasons: dict[str, str] = {}
-        found: dict[str, Choice | None] = {}
-        prices: dict[str, model.Cost] = {}
-        for name in STRATEGIES:
-            if name == "stepwise":
-                found[name] = None
-                prices[name] = model.stepwise_cost(
-                    cell, direction, dtype, operand, B, H, properties, save=save, tf32=tf32
-                )
-                continue
-            choice = _best(cell, dtype, operand, direction, name, B, H, properties, save=save, tf32=tf32)
-            if isinstance(choice, str):
-                reasons[name] = choice
-            else:
-                found[name], prices[name] = choice, choice.cost
-        if strategy is not None and strategy not in found:
-            raise BackendError(f"strategy {strategy}, {direction}: {reasons[strategy]}")
-        name = strategy or min(prices, key=lambda candidate: prices[candidate].seconds)
-        for other, cost in prices.items():
-            if other != name:
-                asked = "; another was asked for" if strategy else ""
-                reasons[other] = f"predicted {cost.seconds * 1e6:.2f} us a step{asked}"
-        best[direction], taken[direction], costs[direction] = found[name], name, prices[name]
-        refused[direction] = {other: reasons[other] for other in STRATEGIES if other in reasons}
-    return Plan(best["forward"], best["backward"], dtype_named(operand), tf32, taken, costs, refused)
+    refused: dict[str, str] = {}
+    choices: dict[str, Choice | None] = {}
+    costs: dict[str, model.Cost] = {}
+    for name in STRATEGIES[:-1]:
+        choice = _best(cell, dtype, operand, direction, name, B, H, properties, save=save, tf32=tf32)
+        if isinstance(choice, str):
+            refused[name] = choice
+        else:
+            choices[name], costs[name] = choice, choice.cost
+    choices["stepwise"] = None
+    costs["stepwise"] = model.stepwise_cost(cell, direction, dtype, operand, B, H, properties, save=save, tf32=tf32)
+    if strategy in refused:
+        raise BackendError(f"strategy {strategy}, {direction}: {refused[strategy]}")
+    taken = strategy or min(costs, key=lambda name: costs[name].seconds)
+    for name, cost in costs.items():
+        if name != taken:
+            asked = "; another was asked for" if strategy else ""
+            refused[name] = f"predicted {cost.seconds * 1e6:.2f} us a step{asked}"
+    return Verdict(taken, choices[taken], costs[taken], {name: refused[name] for name in STRATEGIES if name in refused})
 
 
 def samples(cell: Cell, dtype: str, properties: Properties) -> list[SequenceKernel | StepKernel]:
@@ -192,6 +223,7 @@ def _operand(cell: Cell, dtype: str, H: int) -> str:
     return dtype if cell.stages and H >= SMALLEST_MMA else "float32"
 
 
+@lru_cache(maxsize=4096)
 def _best(
     cell: Cell,
     dtype: str,
@@ -233,11 +265,15 @@ def _filled(kernel: SequenceKernel, properties: Properties) -> SequenceKernel:
     """With as many columns of U in registers as there is room for."""
     traits = kernel.traits
     most = max((kernel.vectors(inputs) for _, inputs in kernel.products), default=0)
-    empty = replace(kernel, traits=replace(traits, register_vectors=0))
-    room = model.registers_available(traits.threads, properties) - model.registers_of(empty)
+
+    def with_registers(kept: int) -> SequenceKernel:
+        return replace(kernel, traits=replace(traits, register_vectors=kept))
+
+    if kernel.products and model.misfit(everything := with_registers(most), properties) is None:
+        return everything
+    room = model.registers_available(traits.threads, properties) - model.registers_of(with_registers(0))
     each = sum(outputs for outputs, _ in kernel.products) * traits.units * 4
-    kept = min(most, max(room, 0) // each) if each else 0
-    return replace(kernel, traits=replace(traits, register_vectors=kept))
+    return with_registers(min(most, max(room, 0) // each) if each else 0)
 
 
 def _divisions(
@@ -251,7 +287,7 @@ def _divisions(
             group_threads, group_units = (lanes, units) if product == "fma" else (32 * splits, 8 * units)
             hidden = _multiple(H, lanes * splits * width)
             for blocks, threads in _blocks(strategy, H, group_threads, group_units, properties):
-                for rows, chunk in _tiles(product, units, B, blocks, properties):
+                for rows, chunk in _tiles(product, B, blocks, properties):
                     traits = Traits(
                         strategy, product, operand, hidden, blocks, threads, lanes, splits, units, rows, chunk, 0
                     )
@@ -270,15 +306,17 @@ def _blocks(
             if group_threads <= threads and 1 < blocks <= properties.multiprocessors:
                 yield blocks, threads
         return
-    for blocks in (1,) if strategy == "block" else (n for n in CLUSTERS if n <= properties.max_cluster):
+    most = min(properties.max_cluster, properties.multiprocessors)
+    for blocks in (1,) if strategy == "block" else (n for n in CLUSTERS if n <= most):
         threads = _multiple(-(-groups // blocks) * group_threads, max(32, group_threads))
         if threads <= MAX_THREADS:
             yield blocks, threads
 
 
-def _tiles(product: str, units: int, B: int, blocks: int, properties: Properties) -> Iterator[tuple[int, int]]:
-    """Rows of a tile and of a chunk."""
-    most = 1 << (B - 1).bit_length()
+def _tiles(product: str, B: int, blocks: int, properties: Properties) -> Iterator[tuple[int, int]]:
+    """Rows of a tile and of a chunk. There are no more rows in a tile than it takes for all tiles to run at once."""
+    teams = max(1, properties.multiprocessors // blocks)
+    most = 1 << (-(-B // teams) - 1).bit_length()
     for chunk in CHUNKS_FMA if product == "fma" else CHUNKS_MMA:
         for rows in ROWS:
             if rows % chunk == 0 and rows <= max(most, chunk):

@@ -22,8 +22,8 @@ class Rows:
     """The N steps that exist, of T steps and B rows.
 
     Where all rows have T steps, n = t * B + row, and there are no arrays. Else, on the host, `order` [B] is the
-    caller's number of each sorted row, `ends` [B] its length, `starts` [T+1] the n of each step's first row, and `flat` [N]
-    where each n is in the caller's arrays, t * B + row.
+    caller's number of each sorted row, `ends` [B] its length, `starts` [T+1] the n of each step's first row, and
+    `flat` [N] where each n is in the caller's arrays, t * B + row.
     """
 
     T: int

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import astuple, dataclass, fields
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from rnn_gpu.compiler.cell import Cell
 
@@ -90,6 +90,7 @@ class Traits:
         )
 
 
+@lru_cache(maxsize=256)
 def products_of(cell: Cell, direction: str) -> tuple[tuple[int, int], ...]:
     """For each product of a step, the outputs and the inputs it has for a hidden unit."""
     if direction == "forward":

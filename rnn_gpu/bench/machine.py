@@ -70,10 +70,13 @@ def _version(package: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """The commit of the checkout that this package is run from, "+" after it if files were changed; else None."""
+    """The commit of the checkout that this package is run from, "+" after it if files were changed.
+
+    Where it is run from a copy without git's folder, what RNN_GPU_COMMIT says; else None.
+    """
     here = Path(__file__).resolve()
     if _git(here.parent, "ls-files", "--", here.name) != here.name:
-        return None
+        return os.environ.get("RNN_GPU_COMMIT")
     commit = _git(here.parent, "rev-parse", "HEAD")
     return f"{commit}+" if commit and _git(here.parent, "status", "--porcelain", "--untracked-files=no") else commit
 

@@ -58,8 +58,6 @@ inline int block_index() { return rnn_gpu_thread.block; }
 inline int n_blocks() { return rnn_gpu_thread.blocks; }
 inline unsigned char* shared_memory() { return rnn_gpu_thread.shared; }
 
-inline int opaque(int x) { return x; }
-
 inline uint32 bits_of(float x) {
   uint32 bits;
   std::memcpy(&bits, &x, 4);

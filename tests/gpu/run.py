@@ -172,7 +172,7 @@ def folder_name(device: str) -> str:
 
 
 def commit() -> str:
-    """The commit that is checked out, "+" after it where files were changed; else "unknown"."""
+    """The commit that is checked out, "+" after it where files were changed; else what RNN_GPU_COMMIT says."""
 
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
@@ -180,7 +180,7 @@ def commit() -> str:
     try:
         return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.SubprocessError):
-        return "unknown"
+        return os.environ.get("RNN_GPU_COMMIT", "unknown")
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ def awkward_plan(strategy: str, product: str) -> Callable[[Problem, Properties],
             choices.append(Choice(kernel, tiles, 1 if traits.strategy == "grid" else tiles, NOTHING))
         ready([choice.kernel for choice in choices])
         tf32 = product == "mma" and dtype == "float32"
-        return Plan(choices[0], choices[1], operand, tf32, {}, {}, {})
+        return Plan(choices[0], choices[1], operand, tf32, {})
 
     return plan_of
 
@@ -71,7 +71,7 @@ def stepwise(product: str) -> Callable[[Problem, Properties], Plan]:
     def plan_of(problem: Problem, properties: Properties) -> Plan:
         operand = problem.real if product == "fma" else problem.dtype
         ready(step_kernels(problem.cell, problem.dtype.name, operand.name))
-        return Plan(None, None, operand, product == "mma" and problem.dtype == np.float32, {}, {}, {})
+        return Plan(None, None, operand, product == "mma" and problem.dtype == np.float32, {})
 
     return plan_of
 

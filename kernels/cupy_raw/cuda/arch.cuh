@@ -34,13 +34,6 @@ __device__ __forceinline__ unsigned char* shared_memory() {
   return rnn_gpu_shared_memory;
 }
 
-// The same number, of which the compiler knows nothing: what is computed from it is computed here, not all at once for
-// every turn of an unrolled loop.
-__device__ __forceinline__ int opaque(int x) {
-  asm volatile("" : "+r"(x));
-  return x;
-}
-
 // ---- 16-bit numbers ----
 
 __device__ __forceinline__ uint16 to_half(float x) {

@@ -54,7 +54,7 @@ template <class Cell, class T, class Traits, template <class> class Direction> s
   static constexpr int stride = widest();  // of an operand's rows
   static constexpr int shared_bytes = shared_before(n_stages) * threads * int(sizeof(Stored));
 
-  Registers<Real, registers_before(n_stages)> in_register;
+  Registers<Real, registers_before(n_stages)> in_register{};
   Stored* in_shared;  // [shared_before, threads]
   int lane, group;
 
@@ -81,7 +81,7 @@ template <class Cell, class T, class Traits, template <class> class Direction> s
         constexpr int o = decltype(output)::value;
         const int unit_here = first_unit + group * units + o % units;
         const auto vector = [&](int v) {
-          const int column = arch::opaque((v * lanes + lane) * width);
+          const int column = (v * lanes + lane) * width;
           const long long gate = Products::first(k) + (Products::transposed ? column / Traits::hidden : o / units);
           Stored loaded;
 #pragma unroll
@@ -96,12 +96,16 @@ template <class Cell, class T, class Traits, template <class> class Direction> s
           }
           return loaded;
         };
+        if constexpr (kept > 0) {
+          constexpr int first = registers_before(k) + o * kept * width, last = first + (kept - 1) * width;
+#pragma unroll 1
+          for (int v = 0; v < kept; ++v) {  // each comes in at the end, as registers cannot be counted off by v
+            const Stored loaded = vector(v);
 #pragma unroll
-        for (int v = 0; v < kept; ++v) {
-          const Stored loaded = vector(v);
+            for (int i = first; i < last; ++i) in_register[i] = in_register[i + width];
 #pragma unroll
-          for (int i = 0; i < width; ++i)
-            in_register[registers_before(k) + (o * kept + v) * width + i] = widen(loaded.at[i]);
+            for (int i = 0; i < width; ++i) in_register[last + i] = widen(loaded.at[i]);
+          }
         }
 #pragma unroll 1
         for (int v = kept; v < vectors(k); ++v)

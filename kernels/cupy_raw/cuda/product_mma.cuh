@@ -66,7 +66,7 @@ template <class Cell, class T, class Traits, template <class> class Direction> s
     Operand at[width];
   };
 
-  Registers<arch::Bytes16, registers_before(n_stages)> in_register;
+  Registers<arch::Bytes16, registers_before(n_stages)> in_register{};
   arch::Bytes16* in_shared;  // [shared_before, threads]
   float* partial;            // [2, warps, items, outputs, 32]
   int lane, warp, parity = 0;
@@ -98,7 +98,7 @@ template <class Cell, class T, class Traits, template <class> class Direction> s
         constexpr int o = decltype(octet)::value;
         const int unit_here = first_unit + octet_unit(o % octets);
         const auto vector = [&](int v) {
-          const int first_column = arch::opaque((v * splits + split()) * span + lane % 4 * width);
+          const int first_column = (v * splits + split()) * span + lane % 4 * width;
           Columns loaded;
 #pragma unroll
           for (int i = 0; i < width; ++i) {
@@ -114,8 +114,16 @@ template <class Cell, class T, class Traits, template <class> class Direction> s
           }
           return loaded.bytes;
         };
+        if constexpr (kept > 0) {
+          constexpr int first = registers_before(k) + o * kept, last = first + kept - 1;
+#pragma unroll 1
+          for (int v = 0; v < kept; ++v) {  // each comes in at the end, as registers cannot be counted off by v
+            const arch::Bytes16 loaded = vector(v);
 #pragma unroll
-        for (int v = 0; v < kept; ++v) in_register[registers_before(k) + o * kept + v] = vector(v);
+            for (int i = first; i < last; ++i) in_register[i] = in_register[i + 1];
+            in_register[last] = loaded;
+          }
+        }
 #pragma unroll 1
         for (int v = kept; v < vectors(k); ++v)
           in_shared[(shared_before(k) + o * (vectors(k) - kept) + v - kept) * threads] = vector(v);
@@ -152,7 +160,7 @@ template <class Cell, class T, class Traits, template <class> class Direction> s
 #pragma unroll
     for (int v = 0; v < kept; ++v)
       multiply(v, [&](int o) { return in_register[registers_before(k) + o * kept + v]; });
-#pragma unroll 2
+#pragma unroll 1
     for (int v = kept; v < vectors(k); ++v)
       multiply(v, [&](int o) { return in_shared[(shared_before(k) + o * (vectors(k) - kept) + v - kept) * threads]; });
 
