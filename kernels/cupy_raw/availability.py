@@ -27,6 +27,8 @@ def reason() -> str | None:
         cupy = importlib.import_module("cupy")
     except ImportError as error:
         return f"cupy cannot be imported: {_first_line(error)}"
+    if not hasattr(cupy, "cuda"):
+        return f"what is imported as cupy is not CuPy: {list(getattr(cupy, '__path__', []))}"
     runtime = cupy.cuda.runtime
     if runtime.is_hip:
         return "this CuPy is built for ROCm, and the kernels are CUDA's"

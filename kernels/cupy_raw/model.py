@@ -48,6 +48,9 @@ RESERVED_REGISTERS, ITEM_REGISTERS = {"fma": 44, "mma": 20}, {"fma": 16, "mma": 
 """Of a thread, and of each of its items: addresses, and what a step has in flight beyond what is counted. Found by
 compiling: less, and kernels spill."""
 
+ARCHITECTURE_REGISTERS = {10: 24}
+"""What the same kernel takes more of, by major compute capability, than on the others."""
+
 LAUNCH_SECONDS, PRODUCT_SECONDS = 2.0e-6, 4.0e-6
 """The least time of a kernel in a CUDA graph, and of a matrix product of one step."""
 
@@ -79,8 +82,9 @@ def memory_bytes(cell: Cell, direction: str, dtype: str, operand: str, B: int, H
 
 
 def registers_available(threads: int, properties: Properties) -> int:
-    """32-bit registers of a thread where one block has a multiprocessor."""
-    return min(255, properties.registers_multiprocessor // threads // 8 * 8)
+    """32-bit registers of a thread where one block has a multiprocessor, less what the architecture takes."""
+    registers = min(255, properties.registers_multiprocessor // threads // 8 * 8)
+    return registers - ARCHITECTURE_REGISTERS.get(properties.capability[0], 0)
 
 
 def registers_of(kernel: SequenceKernel) -> int:

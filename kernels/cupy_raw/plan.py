@@ -46,8 +46,9 @@ GRID_THREADS, MAX_THREADS = (128, 256, 512), 512
 MAX_ITEMS = 8
 """Items of a thread: each is unrolled."""
 
-MAX_UNROLLED = 4096
-"""Multiply-adds of a thread that are written out one after the other."""
+WEIGHT_REGISTERS, WEIGHT_VECTORS = {"fma": 192, "mma": 112}, {"fma": 64, "mma": 16}
+"""The most of a thread that hold weights, and of vectors of an output: all that is done with them is unrolled, and the
+compiler would load too many operands ahead."""
 
 SMALLEST_MMA = 16
 """H from which 16-bit products run on tensor cores: below, a fragment would be mostly padding."""
@@ -269,11 +270,14 @@ def _filled(kernel: SequenceKernel, properties: Properties) -> SequenceKernel:
     def with_registers(kept: int) -> SequenceKernel:
         return replace(kernel, traits=replace(traits, register_vectors=kept))
 
-    if kernel.products and model.misfit(everything := with_registers(most), properties) is None:
+    each = sum(outputs for outputs, _ in kernel.products) * traits.units * 4
+    if not each:
+        return kernel
+    most = min(most, WEIGHT_VECTORS[traits.product], WEIGHT_REGISTERS[traits.product] // each)
+    if model.misfit(everything := with_registers(most), properties) is None:
         return everything
     room = model.registers_available(traits.threads, properties) - model.registers_of(with_registers(0))
-    each = sum(outputs for outputs, _ in kernel.products) * traits.units * 4
-    return with_registers(min(most, max(room, 0) // each) if each else 0)
+    return with_registers(min(most, max(room, 0) // each))
 
 
 def _divisions(

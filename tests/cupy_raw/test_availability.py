@@ -50,6 +50,12 @@ def cupy(monkeypatch):
     return put
 
 
+def test_a_folder_of_the_same_name(monkeypatch):
+    folder = SimpleNamespace(__path__=["/home/me/cupy"])
+    monkeypatch.setattr(importlib, "import_module", lambda name: folder)
+    assert availability.reason() == "what is imported as cupy is not CuPy: ['/home/me/cupy']"
+
+
 INSUFFICIENT = "cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version"
 
 
