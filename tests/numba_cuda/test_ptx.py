@@ -103,12 +103,14 @@ def spills(text, capability, tmp_path):
     return {int(number) for kernel in found for number in kernel}
 
 
+SEQUENCES = [("lstm", "float32", strategy, (9, 0)) for strategy in ("block", "grid", "stepwise")] + [
+    ("gru_2014", "float32", "grid", (8, 0)),
+    ("lstm_peephole", "float64", "block", (10, 0)),
+]
+
+
 @pytest.mark.parametrize("direction", ["forward", "backward"])
-@pytest.mark.parametrize("strategy", ["block", "grid", "stepwise"])
-@pytest.mark.parametrize(
-    ("name", "real", "capability"),
-    [("lstm", "float32", (9, 0)), ("gru_2014", "float32", (8, 0)), ("lstm_peephole", "float64", (10, 0))],
-)
+@pytest.mark.parametrize(("name", "real", "strategy", "capability"), SEQUENCES)
 def test_sequences(compile_ptx, tmp_path, strategy, name, real, capability, direction):
     text = sequence_ptx(compile_ptx, strategy, CELLS[name], real, direction, capability)
     assert_lean(text, real)
