@@ -12,6 +12,9 @@ from hypothesis import settings
 os.environ["KERAS_BACKEND"] = "torch"
 os.environ.setdefault("KERAS_HOME", tempfile.mkdtemp(prefix="keras-"))
 
+# Tables are as wide as the terminal, and these tests may have none.
+os.environ["COLUMNS"] = "200"
+
 pytest.register_assert_rewrite("support")
 
 # The same examples on every run: what fails once fails again.

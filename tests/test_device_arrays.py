@@ -135,6 +135,7 @@ def test_only_backends_for_the_device_are_considered(name):
 def test_a_gpu_backend_takes_no_host_arrays(monkeypatch):
     class Asked:
         device_kind = "cuda"
+        copies_host_arrays = False
 
         def unavailable(self):
             raise AssertionError("asked, and so imported, for host arrays")

@@ -21,7 +21,7 @@ __all__ = ["empty", "release", "split", "zeros"]
 SMALLEST = 1 << 16
 """Bytes below which the C library's own free lists do."""
 
-MOST_KEPT = 1 << 28
+MOST_KEPT = 1 << 29
 """Bytes kept for later at most."""
 
 CACHE_LINE = 64
