@@ -45,6 +45,11 @@ def python(folder: Path) -> Path:
     return folder / "bin" / "python"
 
 
+def compiled(folder: Path) -> str:
+    """Where Numba keeps what it compiles in the environment, also when another commit is put into it."""
+    return str(folder / "compiled")
+
+
 def install(commit: str, folder: Path) -> None:
     """Put the commit's package, or the working tree's, into the environment, in the place of the one there."""
     packages = _packages(folder)

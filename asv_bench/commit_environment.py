@@ -20,8 +20,9 @@ class CommitEnvironment(Environment):
     tool_name = "commit"
 
     def __init__(self, conf: Any, python: str, requirements: dict[str, str], tagged_env_vars: Any) -> None:
-        recorded = {name: version(name) for name in RECORDED}
-        super().__init__(conf, python, requirements | recorded, tagged_env_vars)
+        self._requirements = requirements | {name: version(name) for name in RECORDED}
+        super().__init__(conf, python, self._requirements, tagged_env_vars)
+        self._global_env_vars["NUMBA_CACHE_DIR"] = checkout.compiled(Path(self._path))
 
     @classmethod
     def matches(cls, python: str) -> bool:

@@ -1,4 +1,4 @@
-"""What every benchmark runs on: cases, numbers, what a run is, and how long it is timed. `rnn-gpu bench` has the same."""
+"""What every benchmark runs on: the cases, numbers, runs and timing of `rnn-gpu bench`."""
 
 from collections.abc import Callable
 from functools import cache

@@ -66,13 +66,13 @@ class Ragged(Timed):
 
 
 class Resets(Timed):
-    """Resets before that share of all steps."""
+    """Resets before one step in a hundred."""
 
-    params = (GATED, BACKENDS, MODES, (0.01, 0.1))
-    param_names = ("cell", "backend", "mode", "share")
+    params = (GATED, BACKENDS, MODES)
+    param_names = ("cell", "backend", "mode")
 
-    def setup(self, cell: str, backend: str, mode: Mode, share: float) -> None:
-        self.prepare(cell, backend, ONE, mode, resets=share)
+    def setup(self, cell: str, backend: str, mode: Mode) -> None:
+        self.prepare(cell, backend, ONE, mode, resets=0.01)
 
-    def time_resets(self, cell: str, backend: str, mode: Mode, share: float) -> None:
+    def time_resets(self, cell: str, backend: str, mode: Mode) -> None:
         self.run()
