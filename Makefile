@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help train test check format bench bench-compare bench-html gpu clean
+.PHONY: help train test check format docs bench bench-compare bench-html gpu clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -33,6 +33,10 @@ format: $(VENV)/.test  ## rewrite the sources as `make check` wants them, where 
 
 bench: $(VENV)/.test  ## time the last commit, or those of COMMITS="v1..main"; results in asv_bench/results
 	cd asv_bench && ../$(BIN)/asv run --machine $$(../$(BIN)/python machine.py) "$(COMMITS)"
+
+docs: $(VENV)/.test  ## the documents and the docstrings as a site, in build/docs
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+	@echo "The site: build/docs/index.html"
 
 # BENCH=regex: only some benchmarks; FACTOR=1.2: how much slower is slower.
 bench-compare: $(VENV)/.test  ## whether the working tree, or commit HEAD=..., is slower than commit BASE=...

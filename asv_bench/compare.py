@@ -42,9 +42,8 @@ SPENT_S = 0.2
 class Side(Protocol):
     """What is asked of each of the two: see `worker.Worker`."""
 
-    def names(self) -> list[str]: ...
-    def prepare(self, name: str) -> dict[str, Any]: ...
-    def time(self, number: int) -> float: ...
+    def ask(self, *request: object) -> None: ...
+    def answer(self) -> Any: ...
 
 
 @dataclass
@@ -71,7 +70,7 @@ class Result:
 
 
 class Worker:
-    """A process with one side's package. Requests are the methods of `worker.Worker`."""
+    """A process with one side's package. A request is the name of a method of `worker.Worker`, and its arguments."""
 
     def __init__(self, environment: Path) -> None:
         variables = os.environ | ONE_THREAD | {"NUMBA_CACHE_DIR": checkout.compiled(environment)}
@@ -80,35 +79,32 @@ class Worker:
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=variables
         )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._writer, self._reader = self._process.stdin, self._process.stdout
 
-    def names(self) -> list[str]:
-        return list(self._ask("names"))
+    def ask(self, *request: object) -> None:
+        """Send a request."""
+        self._writer.write(json.dumps(request) + "\n")
+        self._writer.flush()
 
-    def prepare(self, name: str) -> dict[str, Any]:
-        return dict(self._ask("prepare", name))
-
-    def time(self, number: int) -> float:
-        return float(self._ask("time", number))
+    def answer(self) -> Any:
+        """Wait for its answer."""
+        line = self._reader.readline()
+        if not line:
+            raise RuntimeError(f"a process that timed benchmarks ended with status {self._process.wait()}")
+        return json.loads(line)
 
     def close(self) -> None:
         """End the process."""
         self._process.communicate()
 
-    def _ask(self, *request: object) -> Any:
-        reader, writer = self._process.stdout, self._process.stdin
-        assert reader is not None
-        assert writer is not None
-        writer.write(json.dumps(request) + "\n")
-        writer.flush()
-        answer = reader.readline()
-        if not answer:
-            raise RuntimeError(f"the process that was asked for {request} ended with status {self._process.wait()}")
-        return json.loads(answer)
-
 
 def measure(result: Result, base: Side, head: Side) -> None:
     """One round of a benchmark."""
-    answers = [side.prepare(result.name) for side in (base, head)]
+    for side in (base, head):  # at the same time, as they may have to compile
+        side.ask("prepare", result.name)
+    answers = [side.answer() for side in (base, head)]
     for side, answer in zip(("base", "head"), answers, strict=True):
         if "seconds" not in answer:
             ((how, reason),) = answer.items()
@@ -116,17 +112,23 @@ def measure(result: Result, base: Side, head: Side) -> None:
             result.failed = side == "head" and how == "failed"
             return
     number = math.ceil(SAMPLE_S / min(answer["seconds"] for answer in answers))
+    _pair(base, head, number, 0)
     pairs: list[tuple[float, float]] = []
     least, most = PAIRS
-    while len(pairs) < least or (len(pairs) < most and sum(map(sum, pairs)) < SPENT_S):
-        if len(pairs) % 2:  # who comes first takes turns
-            later, first = head.time(number), base.time(number)
-        else:
-            first, later = base.time(number), head.time(number)
-        pairs.append((first / number, later / number))
+    while len(pairs) < least or (len(pairs) < most and number * sum(map(sum, pairs)) < SPENT_S):
+        pairs.append(_pair(base, head, number, len(pairs)))
     if not result.ratios:
         result.base_s, result.head_s = (median(times) for times in zip(*pairs, strict=True))
     result.ratios.append(median(later / first for first, later in pairs))
+
+
+def _pair(base: Side, head: Side, number: int, turn: int) -> tuple[float, float]:
+    """Seconds of a run on the base and on the head, of a sample each; who comes first takes turns."""
+    seconds = {}
+    for side in (base, head)[:: -1 if turn % 2 else 1]:
+        side.ask("time", number)
+        seconds[side] = side.answer() / number
+    return seconds[base], seconds[head]
 
 
 def compare(
@@ -206,7 +208,8 @@ def main(arguments: list[str]) -> int:
             yield base, head
 
     with sides() as (_, head):
-        names = [name for name in head.names() if wanted.search(name)]
+        head.ask("names")
+        names = [name for name in head.answer() if wanted.search(name)]
     results = compare(names, sides, options.factor, options.rounds, progress=lambda text: print(text, flush=True))
     lines, status = report(results, options.factor)
     print("\n".join(lines))

@@ -54,6 +54,8 @@ class Worker:
     def prepare(self, name: str) -> dict[str, float | str]:
         """Make ready to time the entry: how long a run takes, or why it cannot run, or how it failed."""
         _, instance, method, combination = self._entries[name]
+        self._run = None
+        gc.collect()
         try:
             instance.setup(*combination)
             self._run = lambda: method(*combination)
@@ -93,8 +95,6 @@ def main() -> None:
         method, *arguments = json.loads(line)
         answers.write(json.dumps(getattr(worker, method)(*arguments)) + "\n")
         answers.flush()
-        if method == "prepare":
-            gc.collect()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What every benchmark runs on: the cases, numbers, runs and timing of `rnn-gpu bench`."""
 
 from collections.abc import Callable
-from functools import cache
+from functools import lru_cache
 from typing import Any, ClassVar
 
 from rnn_gpu import cells, dispatch
@@ -38,7 +38,7 @@ class Timed:
         self.run = prepared(Case(cells.ALL[cell], shape, mode, **options), backend)
 
 
-@cache
+@lru_cache(maxsize=1)
 def prepared(case: Case, backend: str) -> Callable[[], Any]:
     """One run of a case, with everything it reads made and everything it needs compiled.
 
