@@ -17,12 +17,10 @@ author = copyright = "The rnn_gpu authors"
 version = release = rnn_gpu.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
-exclude_patterns = ["README.md"]
 myst_heading_anchors = 3
-nitpicky = False
 
 autodoc_member_order = "bysource"
-autodoc_type_aliases = {"Array": "Array"}
+autodoc_type_aliases = {"Array": "Array", "States": "States"}
 autodoc_typehints_format = "short"
 python_maximum_signature_line_length = 88
 python_use_unqualified_type_names = True
@@ -93,6 +91,18 @@ def _docstring(app: Any, what: str, name: str, obj: Any, options: Any, lines: li
     lines[:] = as_rst(lines)
 
 
+def _skip(app: Any, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
+    """The fields of named tuples: their class says what they are."""
+    return True if (getattr(obj, "__doc__", None) or "").startswith("Alias for field number") else None
+
+
+def _signature(
+    app: Any, what: str, name: str, obj: Any, options: Any, signature: str | None, returns: str | None
+) -> Any:
+    """The names of types for which autodoc writes the objects that stand for them."""
+    return tuple(text and re.sub(r"TypeAliasForwardRef\('(\w+)'\)", r"\1", text) for text in (signature, returns))
+
+
 def _source_of(app: Any, module: str, attribute: str) -> str | None:
     """Where what has no module of its own, such as a field of a tuple, is to be found."""
     found: Any = sys.modules[module]
@@ -103,5 +113,7 @@ def _source_of(app: Any, module: str, attribute: str) -> str | None:
 
 def setup(app: Any) -> None:
     """Called by Sphinx."""
+    app.connect("autodoc-skip-member", _skip)
+    app.connect("autodoc-process-signature", _signature)
     app.connect("viewcode-follow-imported", _source_of)
     app.connect("autodoc-process-docstring", _docstring)
