@@ -3,6 +3,7 @@
 asv's own name for a machine is its host's, which says nothing to others.
 """
 
+import platform
 import re
 
 from asv.machine import Machine, MachineCollection
@@ -15,8 +16,13 @@ def main() -> str:
     cores = found["usable_cores"]
     words = f"{found['processor']} {cores} core{'s' if cores != 1 else ''}"
     name = re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
-    described = Machine.get_defaults() | {"machine": name, "cpu": found["processor"], "num_cpu": str(cores)}
-    MachineCollection.save(name, described)
+    described = {
+        "machine": name,
+        "cpu": found["processor"],
+        "num_cpu": str(cores),
+        "os": f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}",
+    }
+    MachineCollection.save(name, Machine.get_defaults() | described)
     return name
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from rnn_gpu import cells, cli, dispatch
+from rnn_gpu.bench import blas, memory
 from rnn_gpu.compiler import language
 from rnn_gpu.lm.cell_names import find_cell
 from rnn_gpu.weights import keras, onnx, torch
@@ -133,6 +134,9 @@ def test_commands_run(document, monkeypatch, tmp_path):
     monkeypatch.setattr("pydoc_data.topics.topics", few)
     Path("book.txt").write_text("\n".join(few.values()), encoding="utf-8")
     shutil.copy(ROOT / "examples" / "own_cell.py", tmp_path)
+    monkeypatch.setattr(blas, "SGEMM_SIZE", 16)
+    monkeypatch.setattr(memory, "BYTES", 1 << 12)
+    monkeypatch.setattr("rnn_gpu.bench.timing._rest", lambda: None)
     gpu = dispatch.BACKENDS["cupy_raw"].unavailable() is None
     for words in commands(document):
         if words[0] == "rnn-gpu":
