@@ -105,11 +105,11 @@ def measure(result: Result, base: Side, head: Side) -> None:
     for side in (base, head):  # at the same time, as they may have to compile
         side.ask("prepare", result.name)
     answers = [side.answer() for side in (base, head)]
-    for side, answer in zip(("base", "head"), answers, strict=True):
+    for where, answer in zip(("base", "head"), answers, strict=True):
         if "seconds" not in answer:
             ((how, reason),) = answer.items()
-            result.remark = f"{how} on the {side}: {reason.strip().splitlines()[-1]}"
-            result.failed = side == "head" and how == "failed"
+            result.remark = f"{how} on the {where}: {reason.strip().splitlines()[-1]}"
+            result.failed = where == "head" and how == "failed"
             return
     number = math.ceil(SAMPLE_S / min(answer["seconds"] for answer in answers))
     _pair(base, head, number, 0)

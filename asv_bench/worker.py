@@ -76,7 +76,7 @@ class Worker:
         return time.perf_counter() - begin
 
     def _warm_up(self) -> float:
-        times = []
+        times: list[float] = []
         end = time.perf_counter() + WARM_UP_S
         while not times or time.perf_counter() < end:
             times.append(self.time(1))

@@ -1,6 +1,8 @@
 """What keeping only the states for backward costs in time and saves in memory."""
 
-from .common import BACKENDS, GATED, Shape, Timed
+from rnn_gpu.bench.shapes import Shape
+
+from .common import BACKENDS, GATED, Timed
 
 LONG = Shape(1000, 64, 64, 64)
 """Enough for what is kept to be more than the interpreter and its libraries."""

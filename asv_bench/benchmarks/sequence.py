@@ -2,8 +2,9 @@
 
 from rnn_gpu import cells
 from rnn_gpu.arrays import DTYPES
+from rnn_gpu.bench.shapes import Mode, Shape
 
-from .common import BACKENDS, CELLS, GATED, MODES, ONE, SEQUENCES, Mode, Shape, Timed
+from .common import BACKENDS, CELLS, GATED, MODES, ONE, SEQUENCES, Timed
 
 
 class Forward(Timed):

@@ -1,6 +1,8 @@
 """Streaming: the latency of fused steps, with weights that may change and with frozen ones."""
 
-from .common import BACKENDS, CELLS, QUICK, Shape, Timed
+from rnn_gpu.bench.shapes import Shape
+
+from .common import BACKENDS, CELLS, QUICK, Timed
 
 
 class Step(Timed):
