@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import itertools
+import json
+import os
 import pkgutil
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -162,3 +168,28 @@ def test_a_wrong_result_on_a_device_has_no_time(suite):
     benchmark.row = module.Row(**fields, status="wrong", error=1.0, bound=1e-6)
     with pytest.raises(RuntimeError, match=r"wrong: error 1\.0"):
         benchmark.track_median("cupy_raw", "gru", "float32", SMALL, "train")
+
+
+@pytest.mark.skipif(not (SUITE.parent / ".git").exists(), reason="a copy without git's folder has no commits to time")
+def test_asv_times_a_commit(tmp_path):
+    """The configuration, the environment of a commit, and the name of the machine, as `make bench` has them."""
+    variables = os.environ | {"HOME": str(tmp_path)}
+    run = functools.partial(subprocess.run, cwd=SUITE, env=variables, capture_output=True, text=True, check=True)
+    machine = run([sys.executable, "machine.py"]).stdout.strip()
+    assert re.fullmatch(r"[a-z0-9-]+-cores?", machine)
+    settings = json.loads(re.sub(r"//.*", "", (SUITE / "asv.conf.json").read_text())) | {
+        "repo": str(SUITE.parent),
+        "benchmark_dir": str(SUITE / "benchmarks"),
+        **{f"{name}_dir": str(tmp_path / name) for name in ("env", "results", "html")},
+    }
+    (tmp_path / "asv.conf.json").write_text(json.dumps(settings))
+    command = [sys.executable, "-m", "asv", "--config", str(tmp_path / "asv.conf.json"), "run", "--machine", machine]
+    commit = run(["git", "rev-parse", "HEAD"]).stdout.strip()
+    shown = run([*command, "--bench", "time_forward.*numpy_cpu.*T=10,", f"{commit}^!"]).stdout
+    assert "time_forward" in shown
+    (found,) = tmp_path.glob(f"results/{machine}/{commit[:8]}-commit-*.json")
+    results = json.loads(found.read_text())
+    assert results["params"]["machine"] == machine
+    assert set(results["requirements"]) == {"numba", "numpy"}
+    times, _, *_ = results["results"]["sequence.Forward.time_forward"]
+    assert sum(time is not None and time > 0 for time in times) == 3
