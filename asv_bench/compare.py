@@ -3,7 +3,7 @@
 Noise of a machine lasts for longer than a sample, so that two samples taken one after the other share it, and their
 ratio does not have it. What remains is that two processes differ although they run the same code, as their memory lies
 elsewhere. So a benchmark that seems slower by more than the factor is timed again in new processes, round after round,
-and is slower only if it is so in every round. The status is 1 if one is, or fails where the base did not, and 2 if
+and is slower only if it is so in every round. The status is 1 if one is, or does not run where the base did, and 2 if
 nothing was measured.
 """
 
@@ -50,7 +50,7 @@ class Side(Protocol):
 class Result:
     """One benchmark. ratios: of the head's time to the base's, one a round; base_s, head_s: of the first round.
 
-    remark: why it was not measured. failed: whether that is an error of the head's.
+    remark: why it was not measured. failed: whether the base ran it and the head did not.
     """
 
     name: str
@@ -109,7 +109,7 @@ def measure(result: Result, base: Side, head: Side) -> None:
         if "seconds" not in answer:
             ((how, reason),) = answer.items()
             result.remark = f"{how} on the {where}: {reason.strip().splitlines()[-1]}"
-            result.failed = where == "head" and how == "failed"
+            result.failed = where == "head"  # as the base ran it
             return
     number = math.ceil(SAMPLE_S / min(answer["seconds"] for answer in answers))
     _pair(base, head, number, 0)

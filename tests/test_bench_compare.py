@@ -117,11 +117,15 @@ def test_what_cannot_run_is_told(compare):
     assert "not measured (1): failed on the base: ZeroDivisionError: x" in lines
 
 
-def test_what_fails_on_the_head_alone_is_an_error(compare):
-    pair = Pair(({"a": [1.0]}, {"a": {"failed": "Traceback\nZeroDivisionError: x"}}))
+@pytest.mark.parametrize(
+    ("how", "reason", "told"),
+    [("failed", "Traceback\nZeroDivisionError: x", "ZeroDivisionError: x"), ("skipped", "too large", "too large")],
+)
+def test_what_runs_on_the_base_alone_is_an_error(compare, how, reason, told):
+    pair = Pair(({"a": [1.0]}, {"a": {how: reason}}))
     lines, status = compare.report(list(pair.results(compare, "a").values()), 1.2)
     assert status == 1
-    assert lines[0] == "FAILED  a: failed on the head: ZeroDivisionError: x"
+    assert lines[0] == f"FAILED  a: {how} on the head: {told}"
 
 
 @pytest.mark.parametrize("names", ["", "b"])
