@@ -152,8 +152,8 @@ class Host:
 
 def test_kernels_on_a_device_are_tracked_by_their_median(suite, monkeypatch):
     module = suite["cuda"]
-    monkeypatch.setattr(module, "CupyPlatform", Host)
-    monkeypatch.setattr(module.torch_peer, "unavailable", lambda: "not here")
+    monkeypatch.setattr("rnn_gpu.bench.gpu.platform.CupyPlatform", Host)
+    monkeypatch.setattr("rnn_gpu.bench.gpu.torch_peer.unavailable", lambda: "not here")
     benchmark = module.Device()
     arguments = ("numpy_cpu", "gru", "float32", SMALL, "train")
     benchmark.setup(*arguments)

@@ -1,15 +1,12 @@
 """Kernels on a CUDA device: medians of the device's time, as `rnn-gpu bench --suite gpu` measures them.
 
 Inputs are taken in turns, the L2 cache is flushed before each run, and where torch is there its results are what ours
-are compared with first.
+are compared with first. What needs a device is imported where one is used: a commit that lacks it can be timed without.
 """
 
 from functools import cache
 
 from rnn_gpu import cells, dispatch
-from rnn_gpu.bench.gpu import torch_peer
-from rnn_gpu.bench.gpu.measure import measure
-from rnn_gpu.bench.gpu.platform import CupyPlatform
 from rnn_gpu.bench.gpu.results import Results, Row
 from rnn_gpu.bench.gpu.suites import PARTS, TF32
 from rnn_gpu.bench.shapes import Case, Mode, Shape
@@ -46,6 +43,10 @@ class Device:
 @cache
 def measured(case: Case, backend: str) -> Row:
     """The case's row."""
+    from rnn_gpu.bench.gpu import torch_peer  # noqa: PLC0415
+    from rnn_gpu.bench.gpu.measure import measure  # noqa: PLC0415
+    from rnn_gpu.bench.gpu.platform import CupyPlatform  # noqa: PLC0415
+
     platform = CupyPlatform()
     peer = None if torch_peer.unavailable() else torch_peer
     results = Results(platform.name, measured={}, machine={})
