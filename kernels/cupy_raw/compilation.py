@@ -25,8 +25,12 @@ __all__ = ["CACHE_VARIABLE", "Target", "binary", "compiled", "folder", "log_of",
 CACHE_VARIABLE = "RNN_GPU_CACHE_DIR"
 """Environment variable with the folder for compiled code; by default `rnn_gpu` in the user's cache folder."""
 
-OPTIONS = ("--std=c++17", "--fmad=true", "--ftz=false", "--prec-div=true", "--prec-sqrt=true")
-"""IEEE arithmetic: nothing is flushed to zero, divisions and roots are rounded correctly."""
+OPTIONS = (
+    "--std=c++17", "--device-as-default-execution-space",
+    "--fmad=true", "--ftz=false", "--prec-div=true", "--prec-sqrt=true",
+)  # fmt: skip
+"""Lambdas are the device's, which not every NVRTC sees by itself. IEEE arithmetic: nothing is flushed to zero, divisions
+and roots are rounded correctly."""
 
 _ELF, _PTX = b"\x7fELF", b".version"
 

@@ -18,6 +18,7 @@ from rnn_gpu.arrays import ArrayLibrary
 from rnn_gpu.cuda_arrays import to_cupy
 from rnn_gpu.errors import BackendError
 from rnn_gpu.kernels.cupy_raw.availability import devices, unavailable
+from rnn_gpu.kernels.cupy_raw.cublas import WORKSPACE_BYTES
 from rnn_gpu.kernels.cupy_raw.device import Device, Kernel, Properties
 from rnn_gpu.kernels.cupy_raw.modules import Modules
 from rnn_gpu.kernels.cupy_raw.products import Products
@@ -75,6 +76,7 @@ class CupyDevice:
         self._cupy = importlib.import_module("cupy")
         self._shared = shared
         self._stream = _stream(stream)
+        self._workspace = 0
         self.properties = shared.properties
 
     @contextlib.contextmanager
@@ -127,7 +129,9 @@ class CupyDevice:
         out[...] = total
 
     def matmul(self, a: Array, b: Array, out: Array, *, accumulate: bool = False, tf32: bool = False) -> None:
-        self._shared.products.matmul(a, b, out, accumulate=accumulate, tf32=tf32)
+        products = self._shared.products
+        products.queue_on(self._cupy.cuda.get_current_stream().ptr, self._workspace)
+        products.matmul(a, b, out, accumulate=accumulate, tf32=tf32)
 
     def address(self, array: Array) -> int:
         return int(array.data.ptr)
@@ -151,16 +155,21 @@ class CupyDevice:
                 body()
             return
         body()  # loads what it launches, which a capture does not allow
-        graph = self._captured(body, BODIES_A_GRAPH)
+        workspace = self.empty((WORKSPACE_BYTES,), np.dtype(np.uint8))  # the caller's stream reuses it after the graphs
+        graph = self._captured(body, BODIES_A_GRAPH, self.address(workspace))
         graphs, rest = divmod(times - 1, BODIES_A_GRAPH)
         for _ in range(graphs):
             graph.launch(self._stream)
         for _ in range(rest):
             body()
 
-    def _captured(self, body: Callable[[], None], times: int) -> Any:
-        """A CUDA graph of so many bodies. Captured on a stream of its own: the default stream cannot be captured."""
+    def _captured(self, body: Callable[[], None], times: int, workspace: int) -> Any:
+        """A CUDA graph of so many bodies. Captured on a stream of its own: the default stream cannot be captured.
+
+        workspace: address of what products use in it.
+        """
         stream = self._cupy.cuda.Stream(non_blocking=True)
+        self._workspace = workspace
         with stream:
             stream.begin_capture()
             try:
@@ -170,6 +179,8 @@ class CupyDevice:
                 with contextlib.suppress(RuntimeError):  # that the capture is broken; the reason for it is raised
                     stream.end_capture()
                 raise
+            finally:
+                self._workspace = 0
             return stream.end_capture()
 
 

@@ -1,6 +1,7 @@
 """The kernels' one argument: the fields of `Parameters` in cuda/parameters.cuh, whose comments say what each is.
 
-Each compilation compares sizes and offsets with those here (`checks`).
+Each compilation compares the size with that here, and each by another compiler than NVRTC, of which not every version
+knows offsets, the fields' offsets too (`checks`).
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ def checks(struct: str) -> str:
     """Static assertions, in C++, that `struct` is laid out as `DTYPE`."""
     assert DTYPE.fields is not None
     lines = [f'static_assert(sizeof({struct}) == {DTYPE.itemsize}, "parameters.py");']
+    lines.append("#ifndef __CUDACC_RTC__")
     for name, (_, offset, *_) in DTYPE.fields.items():
         lines.append(f'static_assert(__builtin_offsetof({struct}, {name}) == {offset}, "parameters.py");')
-    return "\n".join(lines)
+    return "\n".join([*lines, "#endif"])

@@ -6,13 +6,14 @@ C^T = B^T A^T, without a copy.
 
 from __future__ import annotations
 
-import importlib
 import threading
 import weakref
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from rnn_gpu.kernels.cupy_raw import cublas
 
 __all__ = ["Call", "Products", "calls"]
 
@@ -115,13 +116,20 @@ def calls(a: Array, b: Array, out: Array, *, accumulate: bool, most: int = MOST_
 
 
 class Products(threading.local):
-    """cuBLAS on one device, with a handle a thread: CuPy's own may have been told by someone else to use TF32."""
+    """cuBLAS on one device, with a handle a thread, which nobody else can tell to use TF32."""
 
     def __init__(self) -> None:
         self._handle: int | None = None
+        self._stream: tuple[int, int] | None = None
+
+    def queue_on(self, stream: int, workspace: int = 0) -> None:
+        """Queue what follows on the stream of this address. workspace: see `cublas.set_stream`."""
+        if self._stream != (stream, workspace):
+            cublas.set_stream(self.handle(), stream, workspace)
+            self._stream = (stream, workspace)
 
     def matmul(self, a: Array, b: Array, out: Array, *, accumulate: bool, tf32: bool) -> None:
-        """out = a @ b, or out += a @ b, on the current device and stream. out is of their dtype, or float32."""
+        """out = a @ b, or out += a @ b, on the current device. out is of their dtype, or float32."""
         if a.shape[1] == 0:
             if not accumulate:
                 out.fill(0)
@@ -129,10 +137,9 @@ class Products(threading.local):
         kind = a.dtype.name
         compute = _COMPUTE_64F if kind == "float64" else _COMPUTE_TF32 if tf32 and kind == "float32" else _COMPUTE_32F
         scale = _ONES["float64" if kind == "float64" else "float32"]
-        cublas = _cublas()
         size, size_out = a.dtype.itemsize, out.dtype.itemsize
         for call in calls(a, b, out, accumulate=accumulate):
-            cublas.gemmEx(
+            cublas.gemm(
                 self.handle(), call.op_a, call.op_b, call.m, call.n, call.k,
                 scale.one,
                 b.data.ptr + size * call.offset_a, _TYPES[kind], call.lda,
@@ -145,9 +152,8 @@ class Products(threading.local):
     def handle(self) -> int:
         """This thread's, made on the current device at its first use."""
         if self._handle is None:
-            cublas = _cublas()
             self._handle = cublas.create()
-            cublas.setMathMode(self._handle, _NO_REDUCED_PRECISION)
+            cublas.set_math_mode(self._handle, _NO_REDUCED_PRECISION)
             weakref.finalize(threading.current_thread(), cublas.destroy, self._handle).atexit = False
         return self._handle
 
@@ -163,6 +169,3 @@ class _Scale:
 
 _ONES = {name: _Scale(name) for name in ("float32", "float64")}
 
-
-def _cublas() -> Any:
-    return importlib.import_module("cupy_backends.cuda.libs").cublas  # as its attribute: so NVIDIA's wheels are found

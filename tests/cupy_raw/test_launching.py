@@ -29,6 +29,9 @@ H200 = Properties(
 
 KERNEL = Kernel("", "sequence_forward")
 
+WORKSPACE = 4096
+"""Address of what products use in a CUDA graph."""
+
 PARAMETERS = np.array([(7, 2.5, 1 << 40)], [("steps", "i4"), ("scale", "f4"), ("address", "u8")])[0]
 
 
@@ -194,7 +197,9 @@ def device():
     """A CupyDevice whose streams are these."""
     cuda = SimpleNamespace(Stream=Stream, Device=lambda index: contextlib.nullcontext())
     made = CupyDevice.__new__(CupyDevice)
-    made._cupy, made._stream, made._shared = SimpleNamespace(cuda=cuda), Stream(ptr=1), SimpleNamespace(index=0)
+    memory = SimpleNamespace(data=SimpleNamespace(ptr=WORKSPACE))
+    made._cupy = SimpleNamespace(cuda=cuda, empty=lambda shape, dtype: memory)
+    made._stream, made._shared, made._workspace = Stream(ptr=1), SimpleNamespace(index=0), 0
     made.properties = H200
     Stream.current = made._stream
     return made
@@ -208,6 +213,7 @@ def test_a_body_is_repeated_so_many_times(device, times):
 
     def body():
         stream = Stream.current
+        assert device._workspace == (WORKSPACE if stream.capturing else 0)
         if stream.capturing:
             captured.append(stream)
             stream.launches.append(ran.append)
@@ -231,6 +237,7 @@ def test_an_error_while_capturing_ends_the_capture(device):
         device.repeat(body, FEWEST_FOR_A_GRAPH)
     assert not any(stream.capturing for stream in streams)
     assert Stream.current is device._stream
+    assert device._workspace == 0
 
 
 @pytest.mark.parametrize(
