@@ -109,7 +109,10 @@ def _compile(source: str, target: Target, options: tuple[str, ...]) -> tuple[byt
         except nvrtc.NVRTCError as error:
             said = nvrtc.getProgramLog(program).strip()
             raise BackendError(f"NVRTC does not compile the kernel for {target.name}: {said or error}") from error
-        code = nvrtc.getCUBIN(program) if target.is_binary else nvrtc.getPTX(program)
+        if target.is_binary:
+            code = nvrtc.getCUBIN(program) + b"\0"  # CuPy takes the last byte for the end of a string
+        else:
+            code = nvrtc.getPTX(program)
         return (code if isinstance(code, bytes) else code.encode()), nvrtc.getProgramLog(program)
     finally:
         nvrtc.destroyProgram(program)

@@ -32,7 +32,8 @@ struct RnnGpuThread {
 extern RnnGpuThread rnn_gpu_thread;
 
 void rnn_gpu_block_barrier();
-void rnn_gpu_cluster_barrier();
+void rnn_gpu_cluster_arrive();
+void rnn_gpu_cluster_wait();
 void* rnn_gpu_warp_barrier(const void* mine, int bytes);  // what the lanes gave, 64 bytes each
 void rnn_gpu_store_remote(void* here, int rank, const void* value, int bytes);
 void rnn_gpu_store_exchanged(void* address, const void* value, int bytes);
@@ -87,6 +88,8 @@ inline uint16 to_bfloat16(float x) {
 inline float from_bfloat16(uint16 bits) { return float_of(static_cast<uint32>(bits) << 16); }
 inline float to_tf32(float x) { return x - x != 0 ? x : float_of((bits_of(x) + 0x1000) & 0xffffe000u); }
 
+template <class T> T reciprocal(T x) { return T(1) / x; }
+
 template <class T> T shuffle_xor(T value, int lanes) {
   const char* given = static_cast<const char*>(rnn_gpu_warp_barrier(&value, sizeof(T)));
   T other;
@@ -96,7 +99,12 @@ template <class T> T shuffle_xor(T value, int lanes) {
 
 inline void block_barrier() { rnn_gpu_block_barrier(); }
 inline int cluster_rank() { return rnn_gpu_thread.rank; }
-inline void cluster_barrier() { rnn_gpu_cluster_barrier(); }
+inline void cluster_arrive() { rnn_gpu_cluster_arrive(); }
+inline void cluster_wait() { rnn_gpu_cluster_wait(); }
+inline void cluster_barrier() {
+  cluster_arrive();
+  cluster_wait();
+}
 template <class T> void store_remote(T* here, int rank, T value) { rnn_gpu_store_remote(here, rank, &value, sizeof(T)); }
 
 inline void arrive_release(uint32* counter) { rnn_gpu_arrive_release(counter); }

@@ -79,13 +79,13 @@ void change(Context& leave, Context& go) { swapcontext(&leave, &go); }
 
 struct Store {
   void* address;
-  uint64_t value;
+  unsigned char value[16];
   int bytes;
 };
 
-// So many threads wait at it until all `members` have come.
+// So many threads wait at it until all `members` have come. passed: how often they have.
 struct Barrier {
-  int members = 0, arrived = 0;
+  int members = 0, arrived = 0, passed = 0;
   std::vector<int> waiting;
 };
 
@@ -110,6 +110,8 @@ struct Fiber {
   int block = 0, thread = 0;
   int shuffles = 0;
   unsigned seen = 0;               // progress when it last read a counter
+  bool arrived = false;            // at its cluster's barrier, `passed` of which it has waited for before
+  int passed = 0;
   std::vector<Store> unpublished;  // in the memory of other blocks of its cluster
   const char* where = "";
 };
@@ -173,7 +175,7 @@ void fail(const std::string& message) {
 }
 
 void publish(std::vector<Store>& stores) {
-  for (const Store& store : stores) std::memcpy(store.address, &store.value, store.bytes);
+  for (const Store& store : stores) std::memcpy(store.address, store.value, store.bytes);
   stores.clear();
 }
 
@@ -260,9 +262,35 @@ extern "C" {
 
 void rnn_gpu_block_barrier() { wait(blocks[fibers[current].block].barrier, "a block barrier"); }
 
-void rnn_gpu_cluster_barrier() {
-  publish(fibers[current].unpublished);
-  wait(clusters[blocks[fibers[current].block].cluster], "a cluster barrier");
+void rnn_gpu_cluster_arrive() {
+  Fiber& fiber = fibers[current];
+  if (fiber.arrived) fail("a second arrival at a cluster barrier");
+  publish(fiber.unpublished);
+  Barrier& barrier = clusters[blocks[fiber.block].cluster];
+  fiber.arrived = true;
+  if (++barrier.arrived < barrier.members) return;
+  barrier.arrived = 0;
+  ++barrier.passed;
+  for (int waiting : barrier.waiting) make_ready(waiting);
+  barrier.waiting.clear();
+}
+
+void rnn_gpu_cluster_wait() {
+  Fiber& fiber = fibers[current];
+  if (!fiber.arrived) fail("a wait at a cluster barrier without an arrival");
+  Barrier& barrier = clusters[blocks[fiber.block].cluster];
+  if (barrier.passed == fiber.passed) {
+    fiber.where = "a cluster barrier";
+    barrier.waiting.push_back(current);
+    suspend();
+  }
+  Fiber& same = fibers[current];
+  same.arrived = false;
+  ++same.passed;
+  if (order != lowest_first) {  // let another be the first to go on
+    make_ready(current);
+    suspend();
+  }
 }
 
 void* rnn_gpu_warp_barrier(const void* mine, int bytes) {
@@ -292,15 +320,15 @@ void rnn_gpu_store_remote(void* here, int rank, const void* value, int bytes) {
   Block& other = blocks[fiber.block - own.first.rank + rank];
   if (!other.begun) fail("a remote store to a block that does not run yet");
   if (other.live == 0) fail("a remote store to a block that has ended");
-  Store store{other.memory.data() + offset, 0, bytes};
-  std::memcpy(&store.value, value, bytes);
+  Store store{other.memory.data() + offset, {}, bytes};
+  std::memcpy(store.value, value, bytes);
   fiber.unpublished.push_back(store);
 }
 
 void rnn_gpu_store_exchanged(void* address, const void* value, int bytes) {
   rnn_gpu_maybe_suspend();
-  Store store{address, 0, bytes};
-  std::memcpy(&store.value, value, bytes);
+  Store store{address, {}, bytes};
+  std::memcpy(store.value, value, bytes);
   blocks[fibers[current].block].unpublished.push_back(store);
 }
 
@@ -335,7 +363,7 @@ int rnn_gpu_launch(void (*entry)(const void*), const void* parameters, int grid,
     const int first = order == highest_first ? grid - together - done : done;
     blocks.clear();
     blocks.resize(together);
-    clusters.assign(together / cluster, Barrier{cluster * threads, 0, {}});
+    clusters.assign(together / cluster, Barrier{cluster * threads, 0, 0, {}});
     for (int b = 0; b < together; ++b) {
       Block& block = blocks[b];
       block.memory.assign(shared, 0xff);  // NaN in every type

@@ -60,6 +60,16 @@ __device__ __forceinline__ float to_tf32(float x) {
   return __uint_as_float(bits);
 }
 
+// ---- arithmetic ----
+
+// 1 / x for x >= 1, within a unit in the last place; 0 where that is below the smallest normal number.
+__device__ __forceinline__ float reciprocal(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+__device__ __forceinline__ double reciprocal(double x) { return 1.0 / x; }
+
 // ---- within a warp ----
 
 template <class T>
@@ -80,15 +90,21 @@ __device__ __forceinline__ int cluster_rank() {
   return rank;
 }
 
-// What the cluster's threads stored before it, in any block's shared memory, is seen by all of them after it.
+// What the cluster's threads stored before they arrived, in any block's shared memory, is seen by all of them after the
+// wait that follows.
+__device__ __forceinline__ void cluster_arrive() {
+  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+}
+__device__ __forceinline__ void cluster_wait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
 __device__ __forceinline__ void cluster_barrier() {
-  asm volatile("barrier.cluster.arrive.release.aligned;\n\tbarrier.cluster.wait.acquire.aligned;" ::: "memory");
+  cluster_arrive();
+  cluster_wait();
 }
 
 // Store into the shared memory of block `rank`, at the address that `here` has in this block.
 template <class T>
 __device__ __forceinline__ void store_remote(T* here, int rank, T value) {
-  static_assert(sizeof(T) == 2 || sizeof(T) == 4 || sizeof(T) == 8);
+  static_assert(sizeof(T) == 2 || sizeof(T) == 4 || sizeof(T) == 8 || sizeof(T) == 16);
   uint32 address;
   asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(address) : "r"(uint32(__cvta_generic_to_shared(here))), "r"(rank));
   if constexpr (sizeof(T) == 2) {
@@ -99,10 +115,16 @@ __device__ __forceinline__ void store_remote(T* here, int rank, T value) {
     uint32 bits;
     memcpy(&bits, &value, 4);
     asm volatile("st.shared::cluster.u32 [%0], %1;" ::"r"(address), "r"(bits) : "memory");
-  } else {
+  } else if constexpr (sizeof(T) == 8) {
     uint64 bits;
     memcpy(&bits, &value, 8);
     asm volatile("st.shared::cluster.u64 [%0], %1;" ::"r"(address), "l"(bits) : "memory");
+  } else {
+    uint32 bits[4];
+    memcpy(bits, &value, 16);
+    asm volatile("st.shared::cluster.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(bits[0]), "r"(bits[1]),
+                 "r"(bits[2]), "r"(bits[3])
+                 : "memory");
   }
 }
 
