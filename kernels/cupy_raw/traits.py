@@ -22,6 +22,9 @@ DIRECTIONS = ("forward", "backward")
 VECTOR_BYTES = 16
 """Of an operand, loaded at once."""
 
+COUNTER_BYTES = 16
+"""Shared memory in which a block of a cluster counts what has come."""
+
 
 @dataclass(frozen=True)
 class Traits:
@@ -168,9 +171,10 @@ class SequenceKernel:
 
     @property
     def operand_bytes(self) -> int:
-        """Shared memory that holds operands."""
+        """Shared memory that holds operands, and counts their bytes."""
         rows = self.traits.chunk if self.traits.strategy == "grid" else self.traits.rows
-        return 2 * rows * self.stride * itemsize(self.traits.operand)
+        counters = COUNTER_BYTES if self.traits.strategy == "cluster" else 0
+        return 2 * rows * self.stride * itemsize(self.traits.operand) + counters
 
     @property
     def shared_bytes(self) -> int:

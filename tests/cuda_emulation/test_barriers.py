@@ -56,7 +56,7 @@ class Barrier:
 
 
 WAITS = re.compile(
-    r"arch::(\w+_barrier|cluster_arrive|cluster_wait)\(\);|arch::arrive_release\(|while \(.*arch::read_acquire\(|"
+    r"arch::\w+_barrier\(\);|arch::(arrive_release|expect_bytes|wait_for_bytes)\(|while \(.*arch::read_acquire\(|"
     r"\bteam\.(template )?(arrive|wait)\b"
 )
 

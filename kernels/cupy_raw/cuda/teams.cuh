@@ -39,18 +39,23 @@ template <class Operand, class Traits, int stride> struct BlockTeam {
 };
 
 // A cluster: each block has the whole operand [2, rows, stride] in its shared memory. What a block publishes it gathers
-// in its own, and then copies to the others' (distributed shared memory), 16 bytes at a time, as they take any store at the
-// same cost; the barrier is the cluster's. Nobody stores to a block after its last exchange, so that a block may end at
-// once.
+// in its own, and then copies to the others' (distributed shared memory), 16 bytes at a time, where they are counted: a
+// block goes on when the bytes of all others have come, and no barrier of the cluster is needed. Who has an exchange's bytes of
+// a block knows that all threads of that block have read what the exchange before gave. Nobody stores to a block after its
+// last exchange, so that a block may end at once.
 template <class Operand, class Traits, int stride> struct ClusterTeam {
-  static constexpr int shared_bytes = 2 * Traits::rows * stride * int(sizeof(Operand));
+  static constexpr int buffer_bytes = 2 * Traits::rows * stride * int(sizeof(Operand));
+  static constexpr int shared_bytes = buffer_bytes + 2 * int(sizeof(arch::ByteCounter));
   Operand* buffers;
+  arch::ByteCounter* counters;  // [2], one a buffer
   int parity = 0;
+  arch::uint32 phase = 0;
 
   template <class P> __device__ __forceinline__ ClusterTeam(const P&, unsigned char* shared)
-      : buffers(reinterpret_cast<Operand*>(shared)) {
+      : buffers(reinterpret_cast<Operand*>(shared)), counters(reinterpret_cast<arch::ByteCounter*>(shared + buffer_bytes)) {
     for (int i = arch::thread_index(); i < 2 * Traits::rows * stride; i += Traits::threads) buffers[i] = Operand{};
-    arch::cluster_barrier();  // every block runs and has its zeros: its memory may be stored to
+    if (arch::thread_index() < 2) arch::begin_counting(counters + arch::thread_index());
+    arch::cluster_barrier();  // every block runs, has its zeros and counts: its memory may be stored to
   }
   __device__ __forceinline__ int index() const { return arch::block_index() / Traits::blocks; }
   __device__ __forceinline__ int count() const { return arch::n_blocks() / Traits::blocks; }
@@ -63,18 +68,25 @@ template <class Operand, class Traits, int stride> struct ClusterTeam {
     constexpr int pieces = units / width, others = Traits::blocks - 1;
     using Piece = Vector<Operand, width>;
     arch::block_barrier();  // every thread of the block has published
+    if (arch::thread_index() == 0) arch::expect_bytes(counters + parity, bytes_of_others<inputs, units>(first_unit));
     for (int i = arch::thread_index(); i < others * Traits::rows * inputs * pieces; i += Traits::threads) {
       const int piece = i % pieces, input = i / pieces % inputs, row = i / pieces / inputs % Traits::rows;
       const int other = (rank() + 1 + i / pieces / inputs / Traits::rows) % Traits::blocks;
-      Operand* const from =
-          buffers + (parity * Traits::rows + row) * stride + input * Traits::hidden + first_unit + piece * width;
-      if (first_unit + piece * width < Traits::hidden)
-        arch::store_remote(reinterpret_cast<Piece*>(from), other, *reinterpret_cast<const Piece*>(from));
+      const int column = first_unit + piece * width;
+      Operand* const from = buffers + (parity * Traits::rows + row) * stride + input * Traits::hidden + column;
+      if (column < Traits::hidden)
+        arch::store_counted(reinterpret_cast<Piece*>(from), other, *reinterpret_cast<const Piece*>(from), counters + parity);
     }
-    arch::cluster_arrive();  // this thread has stored its share
+  }
+  // Of an exchange, what comes from the other blocks.
+  template <int inputs, int units> static __device__ __forceinline__ int bytes_of_others(int first_unit) {
+    constexpr int all = Traits::blocks * units < Traits::hidden ? Traits::blocks * units : Traits::hidden;
+    const int left = all - first_unit, own = left < 0 ? 0 : left < units ? left : units;
+    return (all - own) * inputs * Traits::rows * int(sizeof(Operand));
   }
   __device__ __forceinline__ void wait() {
-    arch::cluster_wait();  // every thread of the cluster has published
+    arch::wait_for_bytes(counters + parity, phase);  // every other block's bytes have come
+    phase ^= parity;
     parity ^= 1;
   }
   template <int used> __device__ __forceinline__ const Operand* chunk(int c) {
