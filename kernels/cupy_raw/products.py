@@ -168,4 +168,3 @@ class _Scale:
 
 
 _ONES = {name: _Scale(name) for name in ("float32", "float64")}
-

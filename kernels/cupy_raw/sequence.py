@@ -15,9 +15,7 @@ __all__ = ["launch"]
 def launch(call: Call, choice: Choice, arrays: dict[str, Array | None], **numbers: int) -> None:
     """Run the kernel of `choice` over all tiles; `arrays`, `numbers`: its parameters beyond the common ones."""
     keeps = 0 if arrays["history"] is None else 1 if arrays["saved"] is None else 2
-    spec = choice.kernel.of_call(
-        lengths=call.rows.packed, resets=call.common["resets"] is not None, keeps=keeps
-    )
+    spec = choice.kernel.of_call(lengths=call.rows.packed, resets=call.common["resets"] is not None, keeps=keeps)
     traits, teams = spec.traits, choice.teams
     assert min(traits.hidden, traits.blocks * traits.block_units) >= call.problem.H, "each hidden unit has an owner"
     shared: dict[str, Array | None] = {}

@@ -90,6 +90,8 @@ inline uint16 to_bfloat16(float x) {
 inline float from_bfloat16(uint16 bits) { return float_of(static_cast<uint32>(bits) << 16); }
 inline float to_tf32(float x) { return x - x != 0 ? x : float_of((bits_of(x) + 0x1000) & 0xffffe000u); }
 
+inline int kept(int x) { return x; }
+
 template <class T> T reciprocal(T x) { return T(1) / x; }
 
 template <class T> T shuffle_xor(T value, int lanes) {

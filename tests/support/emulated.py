@@ -10,9 +10,9 @@ import numpy as np
 from rnn_gpu.kernels.cupy_raw import plan
 from rnn_gpu.kernels.cupy_raw.backend import CudaBackend
 from rnn_gpu.kernels.cupy_raw.device import Properties
-from rnn_gpu.kernels.cupy_raw.model import Cost
 from rnn_gpu.kernels.cupy_raw.plan import Choice, Plan
 from rnn_gpu.kernels.cupy_raw.source import step_kernels
+from rnn_gpu.kernels.cupy_raw.step_time import Cost
 from rnn_gpu.kernels.cupy_raw.traits import DIRECTIONS, SequenceKernel, Traits
 from rnn_gpu.problem import Problem, describe, describe_gradients
 from support.calls import Call, named_gradients

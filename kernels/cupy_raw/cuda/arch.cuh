@@ -60,6 +60,14 @@ __device__ __forceinline__ float to_tf32(float x) {
   return __uint_as_float(bits);
 }
 
+// ---- registers ----
+
+// The same number, in a register: the compiler would compute anew at each use what is quickly computed.
+__device__ __forceinline__ int kept(int x) {
+  asm volatile("" : "+r"(x));
+  return x;
+}
+
 // ---- arithmetic ----
 
 // 1 / x for x >= 1, within a unit in the last place; 0 where that is below the smallest normal number.
@@ -118,13 +126,13 @@ __device__ __forceinline__ void expect_bytes(ByteCounter* counter, uint32 bytes)
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(counter)), "r"(bytes)
                : "memory");
 }
-// Returns when the phase has passed; what was stored for it is seen after this.
+// Returns when the phase has passed; what was stored and counted for it is seen after this.
 __device__ __forceinline__ void wait_for_bytes(ByteCounter* counter, uint32 phase) {
   uint32 passed;
   do {
     asm volatile(
         "{\n\t.reg .pred p;\n\t"
-        "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%1], %2;\n\t"
+        "mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n\t"
         "selp.u32 %0, 1, 0, p;\n\t}"
         : "=r"(passed)
         : "r"(shared_address(counter)), "r"(phase)

@@ -34,6 +34,11 @@ template <class Cell, class T, class Operand> struct BackwardStep {
   Real dy;
   bool is_reset;
 
+  // Bytes of a number of dy.
+  template <class P> static __device__ __forceinline__ int dy_bytes(const P& p) {
+    return p.dy_is_real ? int(sizeof(Real)) : int(sizeof(T));
+  }
+
   // The states after a step. history: where it begins.
   template <class P>
   __device__ __forceinline__ void load_after(const P& p, const Row& row, const Real* history, int unit) {
@@ -43,10 +48,10 @@ template <class Cell, class T, class Operand> struct BackwardStep {
   }
 
   // All else that step t of a row reads. history: where the step before it, in the order of the recurrence, begins; kept
-  // and dy_at: where the step itself does in `saved` and dy.
+  // and d_output: where the step itself does in `saved` and in dy, if there is one.
   template <class P>
   __device__ __forceinline__ void load_others(const P& p, const Row& row, int t, const Real* history, const Real* kept,
-                                              long long dy_at, int unit) {
+                                              const void* d_output, int unit) {
     const bool first = is_first(p, row, t);
     const Real* from = element<n_state>(history, row.sorted, p.hidden, unit);
     if (first) from = p.initial ? p.initial + at_state(p, row, 0, unit) : nullptr;
@@ -60,8 +65,8 @@ template <class Cell, class T, class Operand> struct BackwardStep {
     }
     dy = Real(0);
     if (p.dy)
-      dy = p.dy_is_real ? *element<1>(static_cast<const Real*>(p.dy) + dy_at, row.caller, p.hidden, unit)
-                        : widen(*element<1>(static_cast<const T*>(p.dy) + dy_at, row.caller, p.hidden, unit));
+      dy = p.dy_is_real ? *element<1>(static_cast<const Real*>(d_output), row.caller, p.hidden, unit)
+                        : widen(*element<1>(static_cast<const T*>(d_output), row.caller, p.hidden, unit));
   }
 
   // Hand it to the cell; dy is a part of the gradient of the first state.

@@ -79,7 +79,7 @@ template <class P> __device__ __forceinline__ TileSteps steps_of(const P& p, int
   const int stop = end < p.end ? end : p.end;
   const int count = stop > p.begin ? stop - p.begin : 0;
   const bool down = (p.reverse != 0) != backward;
-  return {down ? stop - 1 : p.begin, down ? -1 : 1, count};
+  return {down ? stop - 1 : p.begin, arch::kept(down ? -1 : 1), arch::kept(count)};
 }
 
 // A row of a tile; where the call has no lengths, all rows have all steps.
@@ -123,17 +123,18 @@ template <class Traits> struct Walk {
   }
 };
 
-// Where a step begins in an array with k numbers a row and unit, [n, k, H], as far as it goes from step to step: by the
-// same way each time, where all rows have all steps. `rows_of_all`: also of a call with lengths, as in y and dy.
-template <class Traits, int k, bool rows_of_all = false> struct Place {
-  long long at, way;
+// Where a step begins in an array with k numbers a row and unit, [n, k, H], as it goes from step to step: by the same way
+// each time, where all rows have all steps. `rows_of_all`: also of a call with lengths, as in y.
+template <class Traits, int k, class T, bool rows_of_all = false> struct Place {
+  T* at;
+  int way;
 
   template <class P>
-  __device__ __forceinline__ Place(const P& p, long long n, int direction)
-      : at(n * k * p.hidden), way((long long)direction * p.rows * k * p.hidden) {}
-  // On to the next step, whose first row is n.
-  template <class P> __device__ __forceinline__ void go_on(const P& p, long long n) {
-    if constexpr (Traits::lengths && !rows_of_all) at = n * k * p.hidden;
+  __device__ __forceinline__ Place(const P& p, T* array, long long n, int direction)
+      : at(array + n * k * p.hidden), way(arch::kept(direction * p.rows * k * p.hidden)) {}
+  // On to the next step, whose first row in the array is n.
+  template <class P> __device__ __forceinline__ void go_on(const P& p, T* array, long long n) {
+    if constexpr (Traits::lengths && !rows_of_all) at = array + n * k * p.hidden;
     else at += way;
   }
 };

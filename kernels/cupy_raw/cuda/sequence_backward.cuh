@@ -39,34 +39,35 @@ struct SequenceBackward {
 
   // Where what is read of a step begins in each array: its own numbers, and the states before it.
   struct Read {
-    Place<Traits, n_state> after, before;
-    Place<Traits, Cell::n_saved> saved;
-    Place<Traits, 1, true> dy;
+    Place<Traits, n_state, const Real> after, before;
+    Place<Traits, Cell::n_saved, const Real> saved;
+    Place<Traits, 1, const char, true> dy;
     __device__ __forceinline__ Read(const Arguments& p, int t, const Walk<Traits>& walk)
-        : after(p, walk.here, walk.steps.direction),
-          before(p, walk.next, walk.steps.direction),
-          saved(p, walk.here - p.rows_begin, walk.steps.direction),
-          dy(p, (long long)t * p.rows, walk.steps.direction) {}
+        : after(p, p.history, walk.here, walk.steps.direction),
+          before(p, p.history, walk.next, walk.steps.direction),
+          saved(p, p.saved, walk.here - p.rows_begin, walk.steps.direction),
+          dy(p, static_cast<const char*>(p.dy), (long long)t * p.rows * Passed::dy_bytes(p),
+             walk.steps.direction * Passed::dy_bytes(p)) {}
     // To the step whose first row is n; n_before: of the one before it in the order of the recurrence.
     __device__ __forceinline__ void go_on(const Arguments& p, long long n, long long n_before) {
-      if constexpr (Traits::lengths) after.go_on(p, n);
-      before.go_on(p, n_before);
-      saved.go_on(p, n - p.rows_begin);
-      dy.go_on(p, 0);
+      if constexpr (Traits::lengths) after.go_on(p, p.history, n);
+      before.go_on(p, p.history, n_before);
+      saved.go_on(p, p.saved, n - p.rows_begin);
+      dy.go_on(p, nullptr, 0);
     }
   };
 
   // Where what is written of a step begins.
   struct Written {
-    Place<Traits, Cell::n_stages> operands;
-    Place<Traits, Cell::n_input> d_P;
-    Place<Traits, Cell::n_recurrent> d_R;
+    Place<Traits, Cell::n_stages, Operand> operands;
+    Place<Traits, Cell::n_input, Operand> d_P;
+    Place<Traits, Cell::n_recurrent, Operand> d_R;
     __device__ __forceinline__ Written(const Arguments& p, long long n, int direction)
-        : operands(p, n, direction), d_P(p, n, direction), d_R(p, n, direction) {}
+        : operands(p, p.operands, n, direction), d_P(p, p.d_P, n, direction), d_R(p, p.d_R, n, direction) {}
     __device__ __forceinline__ void go_on(const Arguments& p, long long n) {
-      operands.go_on(p, n);
-      d_P.go_on(p, n);
-      d_R.go_on(p, n);
+      operands.go_on(p, p.operands, n);
+      d_P.go_on(p, p.d_P, n);
+      d_R.go_on(p, p.d_R, n);
     }
   };
 
@@ -113,7 +114,7 @@ struct SequenceBackward {
         each(items, [&](Item& item, int, int e) {
           const int unit = first_unit + multiply.unit(e);
           if (item.row.sorted >= 0 && has_step<Traits>(item.row, steps.t(0)))
-            item.next.load_after(p, item.row, p.history + read.after.at, unit);
+            item.next.load_after(p, item.row, read.after.at, unit);
           fetch(p, item, steps.t(0), read, unit);
         });
 
@@ -131,7 +132,7 @@ struct SequenceBackward {
           team.template arrive<BackwardProducts<Cell>::inputs(0), Multiply::block_units>(first_unit);
         each(items, [&](Item& item, int, int e) {
           if (!has_step<Traits>(item.row, t)) return;
-          store_operands<Cell>(p, item.unit, p.operands + written.operands.at, item.row, first_unit + multiply.unit(e));
+          store_operands<Cell>(p, item.unit, written.operands.at, item.row, first_unit + multiply.unit(e));
           if constexpr (Cell::early_gradients) store(p, item, written, first_unit + multiply.unit(e));
         });
         read.go_on(p, walk.next, walk.after);
@@ -140,7 +141,7 @@ struct SequenceBackward {
             const int unit = first_unit + multiply.unit(e);
             if constexpr (Traits::lengths) {  // a row may begin here
               if (has_step<Traits>(item.row, steps.t(i + 1)))
-                item.next.load_after(p, item.row, p.history + read.after.at, unit);
+                item.next.load_after(p, item.row, read.after.at, unit);
             } else {  // the states after a step are those before the one after it
 #pragma unroll
               for (int s = 0; s < n_state; ++s) item.next.after[s] = item.next.before[s];
@@ -215,12 +216,12 @@ struct SequenceBackward {
   // Begin to load what step t reads but the states after it; it is used a step later.
   static __device__ __forceinline__ void fetch(const Arguments& p, Item& item, int t, const Read& read, int unit) {
     if (!has_step<Traits>(item.row, t)) return;
-    item.next.load_others(p, item.row, t, p.history + read.before.at, p.saved + read.saved.at, read.dy.at, unit);
+    item.next.load_others(p, item.row, t, read.before.at, read.saved.at, read.dy.at, unit);
     if constexpr (Traits::resets) item.next.is_reset = is_reset(p, item.row, t);
   }
 
   static __device__ __forceinline__ void store(const Arguments& p, const Item& item, const Written& written, int unit) {
-    store_gradients<Cell>(p, item.unit, p.d_P + written.d_P.at, p.d_R + written.d_R.at, item.row, unit);
+    store_gradients<Cell>(p, item.unit, written.d_P.at, written.d_R.at, item.row, unit);
   }
 
   // The gradients of the gates whose transposed product is the k-th.

@@ -26,6 +26,8 @@ struct SequenceForward {
   static constexpr int n_vector = Cell::n_vector, n_saved = Cell::n_saved, n_stages = Cell::n_stages;
   static constexpr int chunks = Traits::rows / Traits::chunk, per_lane = Multiply::per_lane;
   static constexpr int shared_bytes = Team::shared_bytes + Multiply::shared_bytes;
+  // What a step has made is stored while the next one waits, unless that makes some of it before.
+  static constexpr bool deferred = n_stages > 0 && Cell::late_results;
   static_assert(chunks * Traits::chunk == Traits::rows, "a tile is whole chunks");
 
   // What a thread keeps of one item. `made`: there are results of a step that have not been stored.
@@ -38,15 +40,17 @@ struct SequenceForward {
 
   // Where a step's results begin in each array.
   struct Results {
-    Place<Traits, 1, true> y;
-    Place<Traits, n_state> history;
-    Place<Traits, n_saved> saved;
+    Place<Traits, 1, T, true> y;
+    Place<Traits, n_state, Real> history;
+    Place<Traits, n_saved, Real> saved;
     __device__ __forceinline__ Results(const Arguments& p, int t, long long n, int direction)
-        : y(p, (long long)t * p.rows, direction), history(p, n, direction), saved(p, n - p.rows_begin, direction) {}
+        : y(p, p.y, (long long)t * p.rows, direction),
+          history(p, p.history, n, direction),
+          saved(p, p.saved, n - p.rows_begin, direction) {}
     __device__ __forceinline__ void go_on(const Arguments& p, long long n) {
-      y.go_on(p, 0);
-      history.go_on(p, n);
-      saved.go_on(p, n - p.rows_begin);
+      y.go_on(p, p.y, 0);
+      history.go_on(p, p.history, n);
+      saved.go_on(p, p.saved, n - p.rows_begin);
     }
   };
 
@@ -100,11 +104,11 @@ struct SequenceForward {
       });
       const TileSteps steps = steps_of(p, ends[0], false);
       Walk<Traits> walk(p, steps);
-      Place<Traits, n_input> inputs(p, walk.here - p.rows_begin, steps.direction);  // of what is fetched next
-      Results results(p, steps.t(0), walk.here, steps.direction);                   // of what is stored next
+      Place<Traits, n_input, const Real> inputs(p, p.P, walk.here - p.rows_begin, steps.direction);  // fetched next
+      Results results(p, steps.t(0), walk.here, steps.direction);                                    // stored next
       if (steps.count > 0)
         each(items, [&](Item& item, int, int e) {
-          fetch(p, item, steps.t(0), p.P + inputs.at, first_unit + multiply.unit(e));
+          fetch(p, item, steps.t(0), inputs.at, first_unit + multiply.unit(e));
         });
 
       for (int i = 0; i < steps.count; ++i) {
@@ -124,15 +128,15 @@ struct SequenceForward {
         });
         if constexpr (n_stages > 0) {
           team.template arrive<1, Multiply::block_units>(first_unit);
-          if (i > 0) {
+          if (deferred && i > 0) {
             store(p, items, multiply, results, first_unit);
             results.go_on(p, walk.here);
           }
         }
-        inputs.go_on(p, walk.next - p.rows_begin);
+        inputs.go_on(p, p.P, walk.next - p.rows_begin);
         if (i + 1 < steps.count)
           each(items, [&](Item& item, int, int e) {
-            fetch(p, item, steps.t(i + 1), p.P + inputs.at, first_unit + multiply.unit(e));
+            fetch(p, item, steps.t(i + 1), inputs.at, first_unit + multiply.unit(e));
           });
 
         if constexpr (n_stages > 0) {
@@ -165,12 +169,12 @@ struct SequenceForward {
           for (int s = 0; s < n_state; ++s) item.unit.state[s] = item.made ? item.unit.state_new[s] : item.unit.state[s];
         });
         walk.go_to(p, i + 1);
-        if constexpr (n_stages == 0) {
+        if constexpr (!deferred) {
           store(p, items, multiply, results, first_unit);
           results.go_on(p, walk.here);
         }
       }
-      if (n_stages > 0 && steps.count > 0) store(p, items, multiply, results, first_unit);
+      if (deferred && steps.count > 0) store(p, items, multiply, results, first_unit);
 
       each(items, [&](Item& item, int, int e) {
         if (item.row.sorted < 0) return;
@@ -215,14 +219,14 @@ struct SequenceForward {
     each(items, [&](Item& item, int, int e) {
       if (!item.made) return;
       const int unit = first_unit + multiply.unit(e);
-      *element<1>(p.y + results.y.at, item.row.caller, p.hidden, unit) = rounded<T>(item.unit.state_new[0]);
+      *element<1>(results.y.at, item.row.caller, p.hidden, unit) = rounded<T>(item.unit.state_new[0]);
       if constexpr (Traits::keeps > 0) {
-        Real* const history = element<n_state>(p.history + results.history.at, item.row.sorted, p.hidden, unit);
+        Real* const history = element<n_state>(results.history.at, item.row.sorted, p.hidden, unit);
 #pragma unroll
         for (int s = 0; s < n_state; ++s) history[s * p.hidden] = item.unit.state_new[s];
       }
       if constexpr (Traits::keeps > 1 && n_saved > 0) {
-        Real* const saved = element<n_saved>(p.saved + results.saved.at, item.row.sorted, p.hidden, unit);
+        Real* const saved = element<n_saved>(results.saved.at, item.row.sorted, p.hidden, unit);
 #pragma unroll
         for (int s = 0; s < n_saved; ++s) saved[s * p.hidden] = item.unit.saved[s];
       }

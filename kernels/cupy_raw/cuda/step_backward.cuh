@@ -60,8 +60,8 @@ template <class Cell, class T, class Operand, int segment> struct StepBackward {
     const long long n = start_of(p, t), n_before = is_first(p, row, t) ? 0 : start_of(p, p.reverse ? t + 1 : t - 1);
     step.load_after(p, row, p.history + n * n_state * p.hidden, unit_index);
     step.load_others(p, row, t, p.history + n_before * n_state * p.hidden,
-                     p.saved + (n - p.rows_begin) * Cell::n_saved * p.hidden, (long long)t * p.rows * p.hidden,
-                     unit_index);
+                     p.saved + (n - p.rows_begin) * Cell::n_saved * p.hidden,
+                     static_cast<const char*>(p.dy) + (long long)t * p.rows * p.hidden * step.dy_bytes(p), unit_index);
     step.is_reset = is_reset(p, row, t);
 #pragma unroll
     for (int s = 0; s < n_state; ++s) unit.d_state_new[s] = p.d_initial[at_state(p, row, s, unit_index)];

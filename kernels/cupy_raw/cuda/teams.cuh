@@ -69,13 +69,16 @@ template <class Operand, class Traits, int stride> struct ClusterTeam {
     using Piece = Vector<Operand, width>;
     arch::block_barrier();  // every thread of the block has published
     if (arch::thread_index() == 0) arch::expect_bytes(counters + parity, bytes_of_others<inputs, units>(first_unit));
-    for (int i = arch::thread_index(); i < others * Traits::rows * inputs * pieces; i += Traits::threads) {
+    constexpr int count = others * Traits::rows * inputs * pieces, turns = (count + Traits::threads - 1) / Traits::threads;
+#pragma unroll
+    for (int turn = 0; turn < turns; ++turn) {
+      const int i = turn * Traits::threads + arch::thread_index();
       const int piece = i % pieces, input = i / pieces % inputs, row = i / pieces / inputs % Traits::rows;
       const int other = (rank() + 1 + i / pieces / inputs / Traits::rows) % Traits::blocks;
       const int column = first_unit + piece * width;
+      if (i >= count || column >= Traits::hidden) continue;
       Operand* const from = buffers + (parity * Traits::rows + row) * stride + input * Traits::hidden + column;
-      if (column < Traits::hidden)
-        arch::store_counted(reinterpret_cast<Piece*>(from), other, *reinterpret_cast<const Piece*>(from), counters + parity);
+      arch::store_counted(reinterpret_cast<Piece*>(from), other, *reinterpret_cast<const Piece*>(from), counters + parity);
     }
   }
   // Of an exchange, what comes from the other blocks.
