@@ -32,6 +32,7 @@ from rnn_gpu.kernels.cupy_raw import plan, sequence, step_time
 from rnn_gpu.kernels.cupy_raw.divisions import divisions, filled, most_teams
 from rnn_gpu.kernels.cupy_raw.limits import misfit
 from rnn_gpu.kernels.cupy_raw.traits import DIRECTIONS, SequenceKernel, Traits, itemsize
+from rnn_gpu.strategies import ENVIRONMENT_VARIABLE, STRATEGIES
 
 STEPS, INPUTS = 384, 64
 
@@ -89,7 +90,7 @@ def measure(path: Path, minutes: float) -> int:
         (configuration, direction, choice)
         for configuration in CONFIGURATIONS
         for direction in DIRECTIONS
-        for strategy in plan.STRATEGIES[:-1]
+        for strategy in STRATEGIES[:-1]
         for choice in candidates(
             cells.ALL[configuration[0]], *KINDS[configuration[1]], direction, strategy, configuration[3],
             configuration[2], properties,
@@ -121,7 +122,7 @@ def measure(path: Path, minutes: float) -> int:
         both = set.intersection(*strategies)
         if not both:
             continue
-        os.environ[plan.ENVIRONMENT_VARIABLE] = max(both)
+        os.environ[ENVIRONMENT_VARIABLE] = max(both)
         captured.clear()
         _, _, tape = rnn_gpu.forward(cell, x, w, backend="cupy_raw", tf32=tf32)
         rnn_gpu.backward(tape, dy)
