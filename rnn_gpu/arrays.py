@@ -6,7 +6,7 @@ No library but NumPy is imported here: an array's library has been imported by w
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
@@ -17,7 +17,7 @@ from rnn_gpu import cuda_arrays
 from rnn_gpu.errors import ArgumentTypeError
 
 __all__ = [
-    "DTYPES", "ArrayLibrary", "cast_like", "copied", "dtype_name", "dtype_named", "is_plain", "library_of", "name_of",
+    "DTYPES", "ArrayLibrary", "cast_like", "copied", "dtype_name", "dtype_named", "library_of", "looks", "name_of",
     "on_host",
 ]  # fmt: skip
 
@@ -84,18 +84,32 @@ def _library_of_tensor(argument: str, tensor: Any) -> ArrayLibrary:
     return _TORCH if tensor.is_cpu else _elsewhere("torch", str(tensor.device))
 
 
-def is_plain(array: Any) -> bool:
-    """Whether `library_of` takes the array, and its shape, dtype and device are all there is to be judged.
+def looks(arrays: Iterable[Any]) -> list[Any] | None:
+    """Shape, dtype and device of each array, or None for None: all that `library_of` and others judge them by.
 
-    True of arrays of NumPy's own class in native byte order, and of dense tensors of torch's own that it does not
-    follow; False is no judgement.
+    None if there is more to see: arrays that are not of NumPy's own class and in native byte order, or dense tensors of
+    torch's own that it does not follow.
     """
-    if type(array) is np.ndarray:
-        return bool(array.dtype.isnative)
     torch = sys.modules.get("torch")
-    if torch is None or type(array) not in (torch.Tensor, torch.nn.Parameter) or array.layout is not torch.strided:
-        return False
-    return not (array.requires_grad and torch.is_grad_enabled())
+    tensors = () if torch is None else (torch.Tensor, torch.nn.Parameter)
+    found: list[Any] = []
+    for array in arrays:
+        kind = type(array)
+        if kind is np.ndarray:
+            if not array.dtype.isnative:
+                return None
+            found += array.shape, array.dtype
+        elif array is None:
+            found.append(None)
+        elif (
+            kind in tensors
+            and array.layout is torch.strided  # type: ignore[union-attr]
+            and not (array.requires_grad and torch.is_grad_enabled())  # type: ignore[union-attr]
+        ):
+            found += array.shape, array.dtype, array.device
+        else:
+            return None
+    return found
 
 
 def dtype_name(array: Any) -> str:

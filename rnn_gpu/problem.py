@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rnn_gpu.arrays import DTYPES, ArrayLibrary, dtype_name, dtype_named, is_plain, library_of, name_of, on_host
+from rnn_gpu.arrays import DTYPES, ArrayLibrary, dtype_name, dtype_named, library_of, looks, name_of, on_host
 from rnn_gpu.compiler.cell import Cell
 from rnn_gpu.errors import ArgumentError, ArgumentTypeError
 from rnn_gpu.weights.core import Weights
@@ -194,18 +194,11 @@ def _key(cell: object, x: object, weights: object, initial: object, flags: tuple
     if any(type(flag) is not bool for flag in flags) or (initial is not None and type(initial) is not tuple):
         return None
     states: tuple[object, ...] = initial or ()
-    if any(state is None for state in states) or not is_plain(x):
+    named = (x, weights.w_ih, weights.w_hh, weights.b_ih, weights.b_hh, *weights.vectors.values())
+    seen = looks(named + states)
+    if seen is None or any(state is None for state in states) or x is None:
         return None
-    parts = [cell, flags, initial is None, len(states), *weights.vectors]
-    named: tuple[Any, ...] = (x, weights.w_ih, weights.w_hh, weights.b_ih, weights.b_hh)
-    for array in (*named, *weights.vectors.values(), *states) if weights.vectors else (*named, *states):
-        if array is None:
-            parts.append(None)
-        elif is_plain(array):
-            parts += array.shape, array.dtype, getattr(array, "device", None)
-        else:
-            return None
-    return tuple(parts)
+    return (cell, *flags, initial is None, len(states), *weights.vectors, *seen)
 
 
 def _viewed(problem: Problem, x: Array, weights: Weights, initial: tuple[Array, ...] | None) -> Inputs:
@@ -317,7 +310,7 @@ def _array(name: str, array: Array, shape: tuple[int, ...], dtypes: tuple[str, .
 def _in_place(name: str, array: Array, library: ArrayLibrary) -> Array:
     """`array`, if it is of x's library and on its device."""
     own = library_of(name, array)
-    if (own.name, own.device) != (library.name, library.device):
+    if own is not library and (own.name, own.device) != (library.name, library.device):
         raise ArgumentTypeError(name, f"a {library} as x is", f"a {own}")
     return array
 
