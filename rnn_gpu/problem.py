@@ -52,8 +52,8 @@ class Problem:
     recompute: bool
     library: ArrayLibrary
     tf32: bool = False
-    memo: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
-    """What backends have found out about the problem, by backend: equal problems are one object."""
+    memo: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
+    """What backends have found out about the problem, by what they ask for: equal problems are one object."""
 
     def __str__(self) -> str:
         options = [name for name in ("projected", "reverse", "save", "recompute", "tf32") if getattr(self, name)]
@@ -204,7 +204,7 @@ def _key(cell: object, x: object, weights: object, initial: object, flags: tuple
 def _viewed(problem: Problem, x: Array, weights: Weights, initial: tuple[Array, ...] | None) -> Inputs:
     """The arrays of a call that is known to be right, as the kernels take them."""
     library = problem.library
-    if library.name == "numpy":
+    if library.name == "numpy" or library.kind == "cuda":
         return Inputs(x, weights, initial, None, None)
     view = library.view
     if weights.prepared is None:

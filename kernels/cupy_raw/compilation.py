@@ -29,8 +29,8 @@ OPTIONS = (
     "--std=c++17", "--device-as-default-execution-space",
     "--fmad=true", "--ftz=false", "--prec-div=true", "--prec-sqrt=true",
 )  # fmt: skip
-"""Lambdas are the device's, which not every NVRTC sees by itself. IEEE arithmetic: nothing is flushed to zero, divisions
-and roots are rounded correctly."""
+"""Lambdas are the device's, which not every NVRTC sees by itself. IEEE arithmetic: nothing is flushed to zero,
+divisions and roots are rounded correctly."""
 
 _ELF, _PTX = b"\x7fELF", b".version"
 

@@ -26,8 +26,8 @@ _ARGUMENTS = {
     "cublasSetStream_v2": (_POINTER, _POINTER),
     "cublasSetWorkspace_v2": (_POINTER, _POINTER, _SIZE),
     "cublasGemmEx": (
-        _POINTER, _INT, _INT, _INT, _INT, _INT, _POINTER, _POINTER, _INT, _INT, _POINTER, _INT, _INT, _POINTER, _POINTER,
-        _INT, _INT, _INT, _INT,
+        _POINTER, _INT, _INT, _INT, _INT, _INT, _POINTER, _POINTER, _INT, _INT, _POINTER, _INT, _INT, _POINTER,
+        _POINTER, _INT, _INT, _INT, _INT,
     ),
 }  # fmt: skip
 
@@ -61,7 +61,7 @@ def set_stream(handle: int, stream: int, workspace: int = 0) -> None:
 
 
 def gemm(*arguments: int) -> None:
-    """cublasGemmEx with its arguments in its order: handle, op_a, op_b, m, n, k, alpha, A ... compute type, algorithm."""
+    """cublasGemmEx with its arguments in its order: handle, op_a, op_b, m, n, k, alpha, A ... compute, algorithm."""
     _call("cublasGemmEx", *arguments)
 
 
