@@ -60,9 +60,9 @@ class CudaBackend:
     def forward(self, problem: Problem, inputs: Inputs) -> Result:
         device = self._device_of(problem.library)
         with device.active():
-            method = self._method(problem, device)
-            rows = method.rows if inputs.lengths is None else rows_of(problem, inputs)
-            return forward.run(Call(problem, inputs, device, method, rows))
+            rows = None if inputs.lengths is None else rows_of(problem, inputs)
+            method = self._method(problem, device, packed=rows is not None and rows.packed)
+            return forward.run(Call(problem, inputs, device, method, rows or method.rows))
 
     def backward(
         self, problem: Problem, inputs: Inputs, saved: Any, dy: Array | None, dlast: tuple[Array | None, ...]
@@ -74,10 +74,10 @@ class CudaBackend:
     def step(self, problem: Problem, inputs: Inputs) -> tuple[Array, ...]:
         return self.forward(problem, inputs).last
 
-    def _method(self, problem: Problem, device: Device) -> Method:
+    def _method(self, problem: Problem, device: Device, *, packed: bool = False) -> Method:
         """Found once for a problem, and for each strategy that is asked for. Raises BackendError as the plan does."""
-        key = (self, os.environ.get(ENVIRONMENT_VARIABLE))
+        key = (self, os.environ.get(ENVIRONMENT_VARIABLE), packed)
         found: Method | None = problem.memo.get(key)
         if found is None:
-            found = problem.memo[key] = method_of(problem, self._plan_of(problem, device.properties))
+            found = problem.memo[key] = method_of(problem, self._plan_of(problem, device.properties), packed=packed)
         return found

@@ -109,7 +109,8 @@ def _compile(source: str, target: Target, options: tuple[str, ...]) -> tuple[byt
         except nvrtc.NVRTCError as error:
             said = nvrtc.getProgramLog(program).strip()
             raise BackendError(f"NVRTC does not compile the kernel for {target.name}: {said or error}") from error
-        code = nvrtc.getCUBIN(program) if target.is_binary else nvrtc.getPTX(program)
+        # CuPy takes the last byte of machine code for the end of a string.
+        code = nvrtc.getCUBIN(program) + b"\0" if target.is_binary else nvrtc.getPTX(program)
         return (code if isinstance(code, bytes) else code.encode()), nvrtc.getProgramLog(program)
     finally:
         nvrtc.destroyProgram(program)

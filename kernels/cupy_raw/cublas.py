@@ -61,7 +61,7 @@ def set_stream(handle: int, stream: int, workspace: int = 0) -> None:
 
 
 def gemm(*arguments: int) -> None:
-    """cublasGemmEx with its arguments in its order: handle, op_a, op_b, m, n, k, alpha, A ... compute, algorithm."""
+    """cublasGemmEx with its arguments in its order: handle, op_a, op_b, m, n, k, alpha, A ... compute type ..."""
     _call("cublasGemmEx", *arguments)
 
 

@@ -11,7 +11,7 @@ from rnn_gpu.kernels.cupy_raw.rows import Rows
 from rnn_gpu.kernels.cupy_raw.source import kernel
 from rnn_gpu.problem import Problem
 
-__all__ = ["Launch", "Method", "method_of"]
+__all__ = ["Launch", "Method", "launch_of", "method_of"]
 
 LINE = 128
 """Bytes of a cache line: what blocks exchange and what they count lie apart."""
@@ -38,7 +38,7 @@ class Launch:
 
 @dataclass(frozen=True)
 class Method:
-    """forward, backward: None for step by step. rows: of a call without lengths."""
+    """forward, backward: None for step by step. rows: of a call in which all rows have all steps."""
 
     plan: Plan
     forward: Launch | None
@@ -46,15 +46,20 @@ class Method:
     rows: Rows
 
 
-def method_of(problem: Problem, plan: Plan) -> Method:
-    """The method of a plan."""
-    forward = None if plan.forward is None else _launch(plan.forward, problem.H)
-    backward = None if plan.backward is None else _launch(plan.backward, problem.H)
-    return Method(plan, forward, backward, Rows(problem.T, problem.B, problem.T * problem.B))
+def method_of(problem: Problem, plan: Plan, *, packed: bool = False) -> Method:
+    """The method of a plan; packed: for rows of which not all have all steps."""
+    keeps = (1 if problem.recompute else 2) if problem.save else 0
+    launches = [
+        None if choice is None else launch_of(choice, problem.H, lengths=packed, resets=problem.has_resets, keeps=keeps)
+        for choice in (plan.forward, plan.backward)
+    ]
+    return Method(plan, launches[0], launches[1], Rows(problem.T, problem.B, problem.T * problem.B))
 
 
-def _launch(choice: Choice, H: int) -> Launch:
-    spec, traits = choice.kernel, choice.kernel.traits
+def launch_of(choice: Choice, H: int, *, lengths: bool, resets: bool, keeps: int) -> Launch:
+    """The launch of a choice for H hidden units and calls with or without these, see `Traits`."""
+    spec = choice.kernel.of_call(lengths=lengths, resets=resets, keeps=keeps)
+    traits = spec.traits
     assert min(traits.hidden, traits.blocks * traits.block_units) >= H, "each hidden unit has an owner"
     exchange = counters = 0
     if traits.strategy == "grid" and spec.products:

@@ -18,7 +18,7 @@ from support.errors import assert_same_bits, error
 
 from rnn_gpu import cells
 from rnn_gpu.errors import ArgumentError, BackendError
-from rnn_gpu.kernels.cupy_raw import model, report, source
+from rnn_gpu.kernels.cupy_raw import limits, report, source
 from rnn_gpu.kernels.cupy_raw.plan import ENVIRONMENT_VARIABLE, STRATEGIES, choose, plan_for, samples
 from rnn_gpu.kernels.cupy_raw.presets import PRESETS
 from rnn_gpu.kernels.cupy_raw.traits import SequenceKernel
@@ -46,7 +46,7 @@ def test_what_is_planned_fits_the_device(device, dtype, name, B, H):
             assert plan.verdicts[direction].strategy == "stepwise"
             continue
         traits = choice.kernel.traits
-        assert model.misfit(choice.kernel, device) is None
+        assert limits.misfit(choice.kernel, device) is None
         assert choice.kernel.shared_bytes <= device.shared_block
         assert min(traits.hidden, traits.blocks * traits.block_units) >= H
         assert choice.tiles * traits.rows >= B

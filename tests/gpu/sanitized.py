@@ -85,7 +85,7 @@ def prepare(chosen):
                     found = plan.plan_for(cells.ALL[name], dtype, CASE.B, CASE.H, properties, strategy=strategy)
                 except rnn_gpu.errors.BackendError:
                     continue
-                kernels += ahead.kernels_of(cells.ALL[name], dtype, found)
+                kernels += ahead.kernels_of(cells.ALL[name], dtype, found, lengths=True, resets=True)
     print(f"{ahead.compile_ahead(kernels, properties)} kernels are compiled", flush=True)
 
 

@@ -21,7 +21,10 @@ template <int n> struct Traits {
 
 template <class Team> __device__ __forceinline__ void pass(const Arguments& p) {
   Team team(p, arch::shared_memory());
-  for (long long i = 0; i < p.count; ++i) team.exchange();
+  for (long long i = 0; i < p.count; ++i) {
+    team.template arrive<1, 4>(0);
+    team.wait();
+  }
 }
 
 }  // namespace barriers
