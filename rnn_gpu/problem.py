@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rnn_gpu.arrays import DTYPES, ArrayLibrary, dtype_name, dtype_named, library_of, name_of, on_host
+from rnn_gpu.arrays import DTYPES, ArrayLibrary, dtype_name, dtype_named, library_of, looks, name_of, on_host
 from rnn_gpu.compiler.cell import Cell
 from rnn_gpu.errors import ArgumentError, ArgumentTypeError
 from rnn_gpu.weights.core import Weights
@@ -52,8 +52,8 @@ class Problem:
     recompute: bool
     library: ArrayLibrary
     tf32: bool = False
-    memo: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
-    """What backends have found out about the problem, by backend: equal problems are one object."""
+    memo: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
+    """What backends have found out about the problem, by what they ask for: equal problems are one object."""
 
     def __str__(self) -> str:
         options = [name for name in ("projected", "reverse", "save", "recompute", "tf32") if getattr(self, name)]
@@ -113,7 +113,7 @@ def describe(
     key = _key(cell, x, weights, initial, (reverse, save, recompute, tf32)) if lengths is resets is None else None
     known = _known.get(key) if key is not None else None
     if known is not None:
-        return known, Inputs(x, weights, initial, None, None)  # type: ignore[arg-type]  # as the key says
+        return known, _viewed(known, x, weights, initial)  # type: ignore[arg-type]  # as the key says
     if not isinstance(cell, Cell):
         raise ArgumentTypeError("cell", "a cell, such as rnn_gpu.cells.lstm", _kind(cell))
     if not isinstance(weights, Weights):
@@ -185,35 +185,33 @@ def forget() -> None:
 
 
 def _key(cell: object, x: object, weights: object, initial: object, flags: tuple[object, ...]) -> object:
-    """All that `describe` judges these arguments by, or None if they may be other than plain NumPy arrays and flags.
+    """All that `describe` judges these arguments by, or None if they may be other than plain arrays and flags.
 
-    It is made so that arguments of one key are right together or wrong together, and are what the kernels take.
+    It is made so that arguments of one key are right together or wrong together.
     """
-    if (
-        type(cell) is not Cell
-        or type(x) is not np.ndarray
-        or type(weights) is not Weights
-        or type(weights.vectors) is not dict
-    ):
+    if type(cell) is not Cell or type(weights) is not Weights or type(weights.vectors) is not dict:
         return None
     if any(type(flag) is not bool for flag in flags) or (initial is not None and type(initial) is not tuple):
         return None
-    parts = [cell, flags, x.shape, x.dtype]
     states: tuple[object, ...] = initial or ()
-    named = (weights.w_ih, weights.w_hh, weights.b_ih, weights.b_hh)
-    for array in (*named, *weights.vectors.values(), *states) if weights.vectors else (*named, *states):
-        if type(array) is np.ndarray:
-            if not array.dtype.isnative:
-                return None
-            parts += array.shape, array.dtype
-        elif array is None:
-            parts.append(None)
-        else:
-            return None
-    parts += initial is None, len(states), *weights.vectors
-    if any(state is None for state in states) or not x.dtype.isnative:
+    named = (x, weights.w_ih, weights.w_hh, weights.b_ih, weights.b_hh, *weights.vectors.values())
+    seen = looks(named + states)
+    if seen is None or any(state is None for state in states) or x is None:
         return None
-    return tuple(parts)
+    return (cell, *flags, initial is None, len(states), *weights.vectors, *seen)
+
+
+def _viewed(problem: Problem, x: Array, weights: Weights, initial: tuple[Array, ...] | None) -> Inputs:
+    """The arrays of a call that is known to be right, as the kernels take them."""
+    library = problem.library
+    if library.name == "numpy" or library.kind == "cuda":
+        return Inputs(x, weights, initial, None, None)
+    view = library.view
+    if weights.prepared is None:
+        weights = weights.map(view)
+    else:
+        weights, _ = _weights(problem.cell, weights, x, "x", name_of(problem.dtype), library)
+    return Inputs(view(x), weights, None if initial is None else tuple(map(view, initial)), None, None)
 
 
 def describe_gradients(
@@ -312,7 +310,7 @@ def _array(name: str, array: Array, shape: tuple[int, ...], dtypes: tuple[str, .
 def _in_place(name: str, array: Array, library: ArrayLibrary) -> Array:
     """`array`, if it is of x's library and on its device."""
     own = library_of(name, array)
-    if (own.name, own.device) != (library.name, library.device):
+    if own is not library and (own.name, own.device) != (library.name, library.device):
         raise ArgumentTypeError(name, f"a {library} as x is", f"a {own}")
     return array
 

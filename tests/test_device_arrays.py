@@ -53,7 +53,8 @@ class _Torch(Shell):
     """Called torch.Tensor below."""
 
     requires_grad = False
-    layout = "torch.strided"
+    layout = torch.strided
+    is_cpu = False
 
     @property
     def dtype(self):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from rnn_gpu.compiler.cell import Cell
+from rnn_gpu.kernels.cupy_raw import sums
 from rnn_gpu.kernels.cupy_raw.compilation import Target, binary, target_for
 from rnn_gpu.kernels.cupy_raw.device import Kernel, Properties
 from rnn_gpu.kernels.cupy_raw.plan import Plan
@@ -23,6 +24,8 @@ def kernels_of(
     found = [kernel(each.kernel.of_call(lengths=lengths, resets=resets, keeps=keeps)) for each in choices]
     if plan.forward is None or plan.backward is None:
         found.append(kernel(step_kernels(cell, dtype, plan.operand.name)[0]))
+    if "backward" in plan.verdicts:
+        found += sums.kernels_of(cell, dtype, plan.operand.name)
     return found
 
 

@@ -29,11 +29,11 @@ def example(all_states=True):
     module = ours.LSTM(I, H, 2, bidirectional=True, dtype=torch.float64)
     resets = torch.zeros(T, B, dtype=torch.bool)
     resets[2, 0] = True
-    call = execution.Call(module._key, module._names, H, True, False, all_states, False, "", True)
+    call = execution.Call(module._key, module._names, H, bidirectional=True, all_states=all_states)
     x = drawn(T, B, I).requires_grad_()
     initial = [drawn(4, B, H).requires_grad_() for _ in range(2)]
     masks = (torch.rand(1, T, B, 2 * H, dtype=torch.float64) < 0.5) * 2.0
-    return module, (x, list(module.parameters()), initial, torch.tensor([4, 0, 3]), resets, masks, *call)
+    return module, (x, list(module.parameters()), initial, torch.tensor([4, 0, 3]), resets, masks, *call, True)
 
 
 @pytest.mark.parametrize("all_states", [False, True])
@@ -41,7 +41,7 @@ def test_opcheck(all_states):
     _, arguments = example(all_states)
     torch.library.opcheck(torch.ops.rnn_gpu.forward.default, arguments)
     y, last, states, token = torch.ops.rnn_gpu.forward(*arguments)
-    x, weights, initial, *rest = arguments
+    x, weights, initial, *rest, _ = arguments
 
     def plain(tensors):
         return [tensor.detach() for tensor in tensors]
