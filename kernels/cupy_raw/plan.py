@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -229,12 +230,13 @@ def _best(
         return f"{properties.name} cannot launch cooperatively"
     if B * H * max(4, len(cell.input_gates), len(cell.recurrent_gates), len(cell.saved)) >= 1 << 31:
         return "a step has 2^31 numbers or more"
-    product = "mma" if itemsize(operand) == 2 or (tf32 and cell.stages) else "fma"
-    if product == "mma" and properties.capability < (8, 0):
-        return f"{properties.name} ({properties.arch}) has no tensor cores for {operand}"
+    products = ["mma"] if itemsize(operand) == 2 else ["fma"]
+    if tf32 and cell.stages:  # asked for to be fast: where IEEE products are faster, they are taken
+        products.append("mma")
     best: Choice | None = None
     reason = "no division of the work fits"
-    for traits in divisions(cell, operand, product, direction, strategy, B, H, properties):
+    every = (divisions(cell, operand, product, direction, strategy, B, H, properties) for product in products)
+    for traits in chain.from_iterable(every):
         kernel = filled(SequenceKernel(cell, dtype, direction, traits), properties)
         if lacks := misfit(kernel, properties):
             reason = lacks
