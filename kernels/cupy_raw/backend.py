@@ -13,9 +13,10 @@ from rnn_gpu.kernels.cupy_raw import backward, forward
 from rnn_gpu.kernels.cupy_raw.call import Call
 from rnn_gpu.kernels.cupy_raw.device import Device, Properties
 from rnn_gpu.kernels.cupy_raw.method import Method, method_of
-from rnn_gpu.kernels.cupy_raw.plan import ENVIRONMENT_VARIABLE, Plan, choose
+from rnn_gpu.kernels.cupy_raw.plan import Plan, choose
 from rnn_gpu.kernels.cupy_raw.rows import rows_of
 from rnn_gpu.problem import Array, Gradients, Inputs, Problem
+from rnn_gpu.strategies import ENVIRONMENT_VARIABLE
 
 __all__ = ["CudaBackend"]
 

@@ -69,7 +69,7 @@ def divisions(
 def _blocks(
     strategy: str, H: int, group_threads: int, group_units: int, properties: Properties
 ) -> Iterator[tuple[int, int]]:
-    """Blocks of a team and their threads. A group of threads owns some hidden units."""
+    """Blocks of a team and their threads. A group of threads owns some hidden units; no block has none."""
     groups = -(-H // group_units)
     if strategy == "grid":
         for threads in GRID_THREADS:
@@ -81,7 +81,8 @@ def _blocks(
         if most_teams(strategy, blocks, properties) < 1:
             continue
         threads = _multiple(-(-groups // blocks) * group_threads, max(32, group_threads))
-        if threads <= MAX_THREADS:
+        has_all_work = (blocks - 1) * (threads // group_threads * group_units) < H
+        if threads <= MAX_THREADS and has_all_work:
             yield blocks, threads
 
 

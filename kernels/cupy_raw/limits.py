@@ -7,7 +7,7 @@ from rnn_gpu.kernels.cupy_raw.traits import SequenceKernel
 
 __all__ = ["misfit", "registers_available", "registers_of"]
 
-RESERVED_REGISTERS, ITEM_REGISTERS = {"fma": 44, "mma": 20}, {"fma": 16, "mma": 14}
+RESERVED_REGISTERS, ITEM_REGISTERS = {"fma": 44, "mma": 26}, {"fma": 16, "mma": 14}
 """Of a thread, and of each of its items: addresses, and what a step has in flight beyond what is counted. Found by
 compiling: less, and kernels spill."""
 

@@ -6,7 +6,6 @@ one. RNN_GPU_STRATEGY names a strategy to be used in place of the one estimated 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,7 +15,7 @@ import numpy as np
 
 from rnn_gpu.arrays import dtype_named
 from rnn_gpu.compiler.cell import Cell
-from rnn_gpu.errors import ArgumentError, BackendError
+from rnn_gpu.errors import BackendError
 from rnn_gpu.kernels.cupy_raw import step_time
 from rnn_gpu.kernels.cupy_raw.device import Properties
 from rnn_gpu.kernels.cupy_raw.divisions import divisions, filled, most_teams
@@ -24,10 +23,9 @@ from rnn_gpu.kernels.cupy_raw.limits import misfit, registers_of
 from rnn_gpu.kernels.cupy_raw.step_time import Cost
 from rnn_gpu.kernels.cupy_raw.traits import DIRECTIONS, SequenceKernel, StepKernel, itemsize
 from rnn_gpu.problem import Problem
+from rnn_gpu.strategies import STRATEGIES, asked_for
 
 __all__ = [
-    "ENVIRONMENT_VARIABLE",
-    "STRATEGIES",
     "Choice",
     "Plan",
     "Verdict",
@@ -37,10 +35,6 @@ __all__ = [
     "samples",
     "verdict",
 ]
-
-ENVIRONMENT_VARIABLE = "RNN_GPU_STRATEGY"
-
-STRATEGIES = ("block", "cluster", "grid", "stepwise")
 
 SMALLEST_MMA = 16
 """H from which 16-bit products run on tensor cores: below, a fragment would be mostly padding."""
@@ -117,7 +111,7 @@ def choose(problem: Problem, properties: Properties) -> Plan:
         max(problem.B, 1),
         problem.H,
         properties,
-        strategy=os.environ.get(ENVIRONMENT_VARIABLE) or None,
+        strategy=asked_for(),
         save=problem.save,
         tf32=problem.tf32,
     )
@@ -166,8 +160,6 @@ def verdict(
     tf32: bool = False,
 ) -> Verdict:
     """The strategy for one direction. Raises as `plan_for` does."""
-    if strategy is not None and strategy not in STRATEGIES:
-        raise ArgumentError(ENVIRONMENT_VARIABLE, f"one of {', '.join(STRATEGIES)}", repr(strategy))
     operand = operand_of(cell, dtype, H)
     refused: dict[str, str] = {}
     choices: dict[str, Choice | None] = {}

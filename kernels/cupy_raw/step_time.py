@@ -17,16 +17,14 @@ __all__ = ["CLOCKS", "Cost", "flops_of", "memory_bytes", "sequence_cost", "stepw
 
 CLOCKS: dict[str, dict[str, float]] = {
     "fma": {
-        "cluster": 450, "grid": 1000, "items": 448, "numbers": 11.4,
-        "fma": 0.929, "fma_warps": 1.55, "operands": 2.4, "weights": 2.21,
-        "levels": 65.1, "shuffles": 57.9, "shuffles_warps": 14.1,
-        "chunks": 757, "copied": 54.6, "stored": 60,
+        "block": 322, "cluster": 432, "grid": 2090, "items": 257, "items_warps": 64.9, "numbers": 29.3,
+        "numbers_warps": 4.29, "fma": 1.06, "fma_warps": 0.263, "operands": 2.51, "weights": 3.17,
+        "shuffles": 12.3, "shuffles_warps": 4.7, "chunks": 170, "copied": 72.7, "stored": 48.4,
     },
     "mma": {
-        "block": 80.5, "cluster": 800, "grid": 1850, "items": 356, "numbers_warps": 16.7,
-        "mma": 3.85, "vectors": 67.9, "operands": 0.675, "weights": 5.46,
-        "partials": 640, "partials_warps": 6.51,
-        "chunks": 199, "copied": 26.7, "copied_by_all": 203, "stored": 40,
+        "block": 159, "cluster": 436, "grid": 2270, "items": 231, "numbers": 7.37, "numbers_warps": 18.7,
+        "mma": 5.26, "vectors": 59, "operands": 1.87, "weights": 5.02, "partials": 514, "partials_warps": 6.68,
+        "copied": 21.3, "copied_by_all": 222, "stored": 64.6,
     },
 }  # fmt: skip
 """By product, of each of the `terms`."""
@@ -46,10 +44,10 @@ MMA_A_CLOCK = 1024
 PRODUCT_EFFICIENCY = 0.45
 """What cuBLAS reaches of these rates in the products of one step."""
 
-L2_BYTES_A_CLOCK = 64
-"""From the L2 cache into a multiprocessor."""
+PRODUCT_BYTES_A_SECOND = 1.2e12
+"""At which cuBLAS reads the weights in such a product."""
 
-LAUNCH_SECONDS, PRODUCT_SECONDS = 3.0e-6, 6.0e-6
+LAUNCH_SECONDS, PRODUCT_SECONDS = 4.0e-6, 8.0e-6
 """The least time of a kernel in a CUDA graph, and of a matrix product of one step."""
 
 
@@ -85,18 +83,19 @@ def terms(kernel: SequenceKernel, B: int) -> dict[str, float]:
     block, cluster, grid: exchanges, by strategy, with all that a step always does; chunks, copied, copied_by_all: what
     blocks of a grid copy from global memory: how often, KiB a block, MiB of all blocks of the team; stored: KiB that a
     block of a cluster stores in others.
-    items, numbers: of a thread, and what is read and written of them. fma, mma: multiply-adds of a thread and of a warp;
-    vectors: of columns, one after the other, in a warp's chain of mma's. operands, weights: vectors that warps load from
-    shared memory. levels, shuffles: exchanges of sums between lanes, one after the other and in all; partials: between
-    warps.
-    *_warps: the same, times the warps that a scheduler has.
+    items, numbers: of a thread, and what is read and written of them. fma, mma: multiply-adds of a thread, of a warp;
+    vectors: of columns, one after the other, in a warp's chain of mma's. operands, weights: vectors that warps load
+    from shared memory. shuffles: numbers that lanes give to others; partials: sums that warps give to others.
+    *_warps: the same, times the warps that a scheduler has. A term without clocks was found to cost nothing by itself.
     """
     cell, traits = kernel.cell, kernel.traits
     chunks = -(-min(B, traits.rows) // traits.chunk)
     warps = traits.threads // 32
     turns = max(1.0, warps / SCHEDULERS)
     items = traits.per_lane * (traits.rows // traits.chunk)
-    numbers = len(cell.input_gates) + len(cell.saved) + 2 * len(cell.states)
+    numbers = len(cell.input_gates) + len(cell.saved) + len(cell.states) + 1
+    if kernel.direction == "backward":
+        numbers += len(cell.stages) + (0 if cell.program.same_gradients else len(cell.recurrent_gates))
     found: dict[str, float] = {traits.strategy: max(len(kernel.products), 1)}
 
     def add(name: str, count: float, *, warps: bool = False) -> None:
@@ -122,7 +121,6 @@ def terms(kernel: SequenceKernel, B: int) -> dict[str, float]:
         else:
             add("fma", chunks * traits.chunk * outputs * traits.units * vectors * traits.width, warps=True)
             add("operands", chunks * traits.chunk * vectors * warps)
-            add("levels", chunks * (traits.lanes.bit_length() - 1))
             add("shuffles", chunks * outputs * _shuffles(traits.chunk * traits.units, traits.lanes), warps=True)
         if traits.strategy == "grid":
             add("chunks", chunks)
@@ -182,9 +180,7 @@ def stepwise_cost(
     if itemsize(operand) == 2 or tf32:
         rate = MMA_A_CLOCK * (1 if itemsize(operand) == 2 else 0.5)
     arithmetic = flops / 2 / (PRODUCT_EFFICIENCY * rate * properties.multiprocessors * properties.clock)
-    l2 = L2_BYTES_A_CLOCK * properties.multiprocessors * properties.clock
-    where = properties.bandwidth if weights > properties.l2 else l2
-    product = max(len(products) * PRODUCT_SECONDS, arithmetic, (weights + exchanged) / where)
+    product = max(len(products) * PRODUCT_SECONDS, arithmetic, weights / PRODUCT_BYTES_A_SECOND)
     elementwise = max((len(products) or 1) * LAUNCH_SECONDS, (moved + exchanged) / properties.bandwidth)
     return Cost(flops, moved + exchanged + weights, 0, product + elementwise)
 

@@ -20,7 +20,8 @@ from rnn_gpu.kernels.cupy_raw.compilation import folder
 from rnn_gpu.kernels.cupy_raw.cupy_device import BODIES_A_GRAPH, FEWEST_FOR_A_GRAPH, CupyDevice, largest_cluster
 from rnn_gpu.kernels.cupy_raw.device import Kernel, Properties
 from rnn_gpu.kernels.cupy_raw.modules import Modules, _Function
-from rnn_gpu.kernels.cupy_raw.plan import STRATEGIES, plan_for
+from rnn_gpu.kernels.cupy_raw.plan import plan_for
+from rnn_gpu.strategies import STRATEGIES
 
 H200 = Properties(
     name="NVIDIA H200", capability=(9, 0), multiprocessors=132, shared_block=232448, shared_multiprocessor=233472,

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import random
 import sys
 import time
@@ -25,13 +24,19 @@ from statistics import median
 
 import numpy as np
 
+import rnn_gpu
 from rnn_gpu import cells
 from rnn_gpu.arrays import dtype_named, library_of
-from rnn_gpu.errors import BackendError
-from rnn_gpu.kernels.cupy_raw import plan, sequence, step_time
+from rnn_gpu.kernels.cupy_raw import ahead, plan, sequence, step_time
+from rnn_gpu.kernels.cupy_raw.backend import CudaBackend
+from rnn_gpu.kernels.cupy_raw.cupy_device import device_of
 from rnn_gpu.kernels.cupy_raw.divisions import divisions, filled, most_teams
 from rnn_gpu.kernels.cupy_raw.limits import misfit
+from rnn_gpu.kernels.cupy_raw.presets import PRESETS
+from rnn_gpu.kernels.cupy_raw.source import kernel
 from rnn_gpu.kernels.cupy_raw.traits import DIRECTIONS, SequenceKernel, Traits, itemsize
+from rnn_gpu.problem import describe, describe_gradients
+from rnn_gpu.strategies import STRATEGIES
 
 STEPS, INPUTS = 384, 64
 
@@ -78,20 +83,14 @@ def candidates(cell, dtype, tf32, direction, strategy, B, H, properties):
 def measure(path: Path, minutes: float) -> int:
     import cupy  # noqa: PLC0415
 
-    import rnn_gpu  # noqa: PLC0415
-    from rnn_gpu.kernels.cupy_raw import ahead, cupy_device  # noqa: PLC0415
-    from rnn_gpu.kernels.cupy_raw.cupy_memory import CupyMemory  # noqa: PLC0415
-    from rnn_gpu.kernels.cupy_raw.method import launch_of  # noqa: PLC0415
-    from rnn_gpu.kernels.cupy_raw.source import kernel  # noqa: PLC0415
-
     random.seed(0)
     end = time.monotonic() + 60 * minutes
-    properties = cupy_device.device_of(library_of("x", cupy.empty(0))).properties
+    properties = device_of(library_of("x", cupy.empty(0))).properties
     todo = [
         (configuration, direction, choice)
         for configuration in CONFIGURATIONS
         for direction in DIRECTIONS
-        for strategy in plan.STRATEGIES[:-1]
+        for strategy in STRATEGIES[:-1]
         for choice in candidates(
             cells.ALL[configuration[0]], *KINDS[configuration[1]], direction, strategy, configuration[3],
             configuration[2], properties,
@@ -100,70 +99,60 @@ def measure(path: Path, minutes: float) -> int:
     compiled_until = time.monotonic() + 0.6 * (end - time.monotonic())
     kernels = [kernel(choice.kernel.of_call(lengths=False, resets=False, keeps=2)) for *_, choice in todo]
     ahead.compile_ahead(kernels, properties, lambda: time.monotonic() >= compiled_until)
-    captured, kept = [], {}
-    launch, empty = sequence.launch, CupyMemory.empty
-    sequence.launch = lambda *arguments: (captured.append(arguments), launch(*arguments))
-
-    def kept_empty(memory, shape, dtype):
-        """What calls allocate, by address, kept so that their launches can be repeated."""
-        array = empty(memory, shape, dtype)
-        kept[array.data.ptr] = array
-        return array
-
-    CupyMemory.empty = kept_empty
+    launches = []
+    launch = sequence.launch
+    sequence.launch = lambda *arguments: (launches.append(arguments), launch(*arguments))
     rows, wrong = [], 0
     for configuration, group in groupby(todo, key=lambda each: each[0]):
-        if time.monotonic() >= end:
-            break
-        choices = list(group)
-        cell, kind, H, B = configuration
-        dtype, tf32 = KINDS[kind]
-        cell = cells.ALL[cell]
-        w = rnn_gpu.init_weights(cell, INPUTS, H, seed=0).map(
-            lambda a, to=dtype: cupy.asarray(a).astype(dtype_named(to))
-        )
-        draw = np.random.default_rng(0).standard_normal
-        x, dy = (cupy.asarray(draw((STEPS, B, size), np.float32)).astype(w.w_ih.dtype) for size in (INPUTS, H))
-        strategies = [{c.kernel.traits.strategy for _, d, c in choices if d == direction} for direction in DIRECTIONS]
-        both = set.intersection(*strategies)
-        if not both:
-            continue
-        os.environ[plan.ENVIRONMENT_VARIABLE] = max(both)
-        captured.clear()
-        kept.clear()
-        _, _, tape = rnn_gpu.forward(cell, x, w, backend="cupy_raw", tf32=tf32)
-        rnn_gpu.backward(tape, dy)
-        calls = dict(zip(DIRECTIONS, captured, strict=True))
-        results = {d: kept[calls[d][2][name]] for d, name in zip(DIRECTIONS, ("y", "d_P"), strict=True)}
-        expected = {d: array.astype(np.float32) for d, array in results.items()}
-        for _, direction, choice in choices:
+        draw = Drawn(cupy, *configuration)
+        expected = {}
+        for _, direction, choice in group:
             if time.monotonic() >= end:
                 break
-            call, _, fields = calls[direction]
-            result = results[direction]
-            how = launch_of(choice, H, lengths=False, resets=False, keeps=2)
+            launches.clear()
+            result = draw.run(choice, direction)
+            (call, *rest) = launches[-1]
 
-            def run(call=call, how=how, fields=fields):
+            def again(call=call, rest=rest):
                 with call.device.active():
-                    launch(call, how, fields)
+                    launch(call, *rest)
 
-            result.fill(0)
-            try:
-                run()
-            except BackendError as error:
-                print(configuration, direction, error)
-                continue
-            difference = cupy.abs(result.astype(np.float32) - expected[direction]).max()
-            error = float(difference / cupy.abs(expected[direction]).max())
-            if not error <= TOLERANCE[kind]:
+            right = expected.setdefault(direction, result)
+            error = float(cupy.abs(result - right).max() / cupy.abs(right).max())
+            if not error <= TOLERANCE[configuration[1]]:
                 wrong += 1
                 print(f"wrong by {error}: {configuration} {direction} {choice}")
                 continue
-            row = {"configuration": configuration, "direction": direction, "us": 1e6 * seconds(cupy, run) / STEPS}
+            row = {"configuration": configuration, "direction": direction, "us": 1e6 * seconds(cupy, again) / STEPS}
             rows.append(row | {"traits": asdict(choice.kernel.traits), "tiles": choice.tiles, "teams": choice.teams})
     path.write_text(json.dumps({"clock": properties.clock, "rows": rows}))
     print(f"{len(rows)} of {len(todo)} kernels measured, {wrong} wrong")
     return 1 if wrong else 0
+
+
+class Drawn:
+    """The numbers of a configuration, and calls with them."""
+
+    def __init__(self, cupy, cell, kind, H, B):
+        self.cell, (dtype, self.tf32) = cells.ALL[cell], KINDS[kind]
+        to, normal = dtype_named(dtype), np.random.default_rng(0).standard_normal
+        self.weights = rnn_gpu.init_weights(self.cell, INPUTS, H, seed=0).map(lambda a: cupy.asarray(a).astype(to))
+        self.x, self.dy = (cupy.asarray(normal((STEPS, B, size), np.float32)).astype(to) for size in (INPUTS, H))
+        self.forward = None
+
+    def run(self, choice, direction):
+        """y, or the gradient of x, by this kernel, in float32."""
+        problem, inputs = describe(self.cell, self.x, self.weights, tf32=self.tf32)
+        operand = dtype_named(choice.kernel.traits.operand)
+        self.forward = choice if direction == "forward" else self.forward
+        found = plan.Plan(self.forward, choice if direction == "backward" else None, operand, self.tf32, {})
+        backend = CudaBackend(device_of, lambda: None, list, lambda problem, properties: found)
+        y, _, saved = backend.forward(problem, inputs)
+        if direction == "forward":
+            return y.astype(np.float32)
+        return backend.backward(problem, inputs, saved, *describe_gradients(problem, self.dy, None)).x.astype(
+            np.float32
+        )
 
 
 def seconds(cupy, run) -> float:
@@ -189,7 +178,7 @@ def fit(path: Path) -> int:
         for row in rows:
             cell, kind, _, B = row["configuration"]
             kernel = SequenceKernel(cells.ALL[cell], KINDS[kind][0], row["direction"], Traits(**row["traits"]))
-            teams = min(row["teams"], most_teams(kernel.traits.strategy, kernel.traits.blocks, DEVICE))
+            teams = min(row["teams"], most_teams(kernel.traits.strategy, kernel.traits.blocks, PRESETS["H200"]))
             rounds = -(-row["tiles"] // teams)
             found = step_time.terms(kernel, B)
             counts.append({n: c * rounds * (teams if n == "copied_by_all" else 1) for n, c in found.items()})
@@ -216,15 +205,6 @@ def fit(path: Path) -> int:
         for i in worst:
             print(f"  off by {math.exp(errors[i]):.2f}: {rows[i]}")
     return 0
-
-
-def _device():
-    from rnn_gpu.kernels.cupy_raw.presets import PRESETS  # noqa: PLC0415
-
-    return PRESETS["H200"]
-
-
-DEVICE = _device()
 
 
 def main(arguments: list[str]) -> int:

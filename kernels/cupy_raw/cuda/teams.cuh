@@ -66,11 +66,12 @@ template <class Operand, class Traits, int stride> struct ClusterTeam {
   template <int inputs, int units> __device__ __forceinline__ void arrive(int first_unit) {
     constexpr int width = units * int(sizeof(Operand)) % 16 == 0 ? vector_size<Operand>() : 1;
     constexpr int pieces = units / width, others = Traits::blocks - 1;
+    static_assert(others * units < Traits::hidden, "each block has something for the others, so that they wait for it");
     using Piece = Vector<Operand, width>;
     arch::block_barrier();  // every thread of the block has published
     if (arch::thread_index() == 0) arch::expect_bytes(counters + parity, bytes_of_others<inputs, units>(first_unit));
     constexpr int count = others * Traits::rows * inputs * pieces, turns = (count + Traits::threads - 1) / Traits::threads;
-#pragma unroll
+#pragma unroll(turns > 3 ? 2 : turns)  // more would take registers for the addresses of each
     for (int turn = 0; turn < turns; ++turn) {
       const int i = turn * Traits::threads + arch::thread_index();
       const int piece = i % pieces, input = i / pieces % inputs, row = i / pieces / inputs % Traits::rows;
