@@ -49,7 +49,7 @@ class ArrayLibrary:
         """The device without its number: "cpu", "cuda" ..."""
         return self.device.partition(":")[0]
 
-    @property
+    @cached_property
     def index(self) -> int:
         """The number of the device among those of its kind."""
         return int(self.device.partition(":")[2] or 0)

@@ -2,9 +2,10 @@
 
 Every function here is reached only with an array of the library it imports, or from a backend that works in it.
 
-Memory goes from torch and to torch by DLPack, as torch's `__cuda_array_interface__` knows neither streams nor bfloat16;
-elsewhere by `__cuda_array_interface__`. bfloat16 crosses as the 16-bit integers of its bits. Nothing here waits for the
-device: whoever uses what comes out does so on the stream that `STREAMS` gives, behind what its maker has queued there.
+Memory goes from torch to others and back by DLPack, as torch's `__cuda_array_interface__` knows neither streams nor
+bfloat16; elsewhere by `__cuda_array_interface__`. bfloat16 crosses as the 16-bit integers of its bits. Nothing here
+waits for the device: whoever uses what comes out does so on the stream that `STREAMS` gives, behind what its maker has
+queued there.
 """
 
 from __future__ import annotations

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from rnn_gpu.arrays import ArrayLibrary
@@ -49,20 +48,20 @@ class CudaBackend:
 
     def refuses(self, problem: Problem) -> str | None:
         try:
-            self._method(problem, self._device_of(problem.library))
+            self._method(problem)
         except BackendError as error:
             return str(error)
         return None
 
     def plan(self, problem: Problem) -> str | None:
         """How the problem would be run, in words."""
-        return str(self._method(problem, self._device_of(problem.library)).plan)
+        return str(self._method(problem).plan)
 
     def forward(self, problem: Problem, inputs: Inputs) -> Result:
         device = self._device_of(problem.library)
         with device.active():
             rows = None if inputs.lengths is None else rows_of(problem, inputs)
-            method = self._method(problem, device, packed=rows is not None and rows.packed)
+            method = self._method(problem, packed=rows is not None and rows.packed)
             return forward.run(Call(problem, inputs, device, method, rows or method.rows))
 
     def backward(
@@ -70,15 +69,16 @@ class CudaBackend:
     ) -> Gradients:
         device = self._device_of(problem.library)  # with the stream that its caller works on now
         with device.active():
-            return backward.run(replace(saved, call=saved.call.on(device)), dy, dlast)
+            return backward.run(saved.on(device), dy, dlast)
 
     def step(self, problem: Problem, inputs: Inputs) -> tuple[Array, ...]:
         return self.forward(problem, inputs).last
 
-    def _method(self, problem: Problem, device: Device, *, packed: bool = False) -> Method:
+    def _method(self, problem: Problem, *, packed: bool = False) -> Method:
         """Found once for a problem, and for each strategy that is asked for. Raises BackendError as the plan does."""
         key = (self, os.environ.get(ENVIRONMENT_VARIABLE), packed)
         found: Method | None = problem.memo.get(key)
         if found is None:
-            found = problem.memo[key] = method_of(problem, self._plan_of(problem, device.properties), packed=packed)
+            plan = self._plan_of(problem, self._device_of(problem.library).properties)
+            found = problem.memo[key] = method_of(problem, plan, packed=packed)
         return found

@@ -59,7 +59,7 @@ class Call:
         """The caller's array, row-major and aligned in `dtype`: itself, or a copy."""
         memory = self.device.memory
         array = memory.adopt(array)
-        if memory.dtype(array) == dtype and memory.is_dense(array):
+        if memory.is_dense(array, dtype):
             return array
         copy = memory.empty(tuple(array.shape), dtype)
         memory.copy(array, copy)
@@ -133,7 +133,9 @@ class Call:
 
     def input_products(self, begin: int, end: int) -> Matrix:
         """W x_t of the steps n from begin to end, [end - begin, G*H] in the working type."""
-        x = self.x.block(begin, end - begin)
+        x = self.x
+        if end - begin < x.rows:
+            x = x.block(begin, end - begin)
         if self.problem.projected:
             return x
         w, real = self.w_ih, self.problem.real

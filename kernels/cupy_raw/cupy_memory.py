@@ -19,7 +19,7 @@ class CupyMemory:
     """See `Memory`. The pool hands a block that was freed on a stream to the next user of that stream only."""
 
     def adopt(self, array: Array) -> Array:
-        return to_cupy(array)
+        return array if type(array) is cupy.ndarray else to_cupy(array)
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         return cupy.ndarray(shape, dtype)
@@ -38,8 +38,8 @@ class CupyMemory:
         dtype: np.dtype[Any] = array.dtype
         return dtype
 
-    def is_dense(self, array: Array) -> bool:
-        return bool(array.flags.c_contiguous) and self.address(array) % ALIGNMENT == 0
+    def is_dense(self, array: Array, dtype: np.dtype[Any]) -> bool:
+        return array.dtype == dtype and bool(array.flags.c_contiguous) and array.data.ptr % ALIGNMENT == 0
 
     def copy(self, source: Array, out: Array) -> None:
         out[...] = source

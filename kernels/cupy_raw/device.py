@@ -120,8 +120,8 @@ class Memory(Protocol):
     def dtype(self, array: Array) -> np.dtype[Any]:
         """As NumPy has it."""
 
-    def is_dense(self, array: Array) -> bool:
-        """Whether it is row-major, without gaps, and its address a multiple of `ALIGNMENT`."""
+    def is_dense(self, array: Array, dtype: np.dtype[Any]) -> bool:
+        """Whether it is row-major, without gaps, in this dtype, and its address a multiple of `ALIGNMENT`."""
 
     def copy(self, source: Array, out: Array) -> None:
         """out[...] = source, any strides, rounded to out's dtype; shapes are equal."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from rnn_gpu.dispatch import Result
 from rnn_gpu.kernels.cupy_raw import sequence, stepwise
 from rnn_gpu.kernels.cupy_raw.call import Call
+from rnn_gpu.kernels.cupy_raw.device import Device
 from rnn_gpu.problem import Array
 
 __all__ = ["Saved", "run"]
@@ -23,6 +24,10 @@ class Saved:
     call: Call
     history: Array
     values: Array | None
+
+    def on(self, device: Device) -> Saved:
+        """The same for work on this device's stream."""
+        return Saved(self.call.on(device), self.history, self.values)
 
 
 def run(call: Call) -> Result:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
+from operator import itemgetter
 
 __all__ = ["COLUMN_SUMS", "PARAMETERS", "Record"]
 
@@ -21,12 +22,13 @@ class Record:
     def __init__(self, fields: Mapping[str, str]) -> None:
         self._fields = dict(fields)
         self._struct = struct.Struct("".join(fields.values()) + "0Q")  # its size is a multiple of the widest type's
+        self._zeros, self._in_order = dict.fromkeys(fields, 0), itemgetter(*fields)
 
     def pack(self, values: Mapping[str, int]) -> bytes:
         """The struct with these fields; those not given are 0, and null where they are addresses."""
-        assert values.keys() <= self._fields.keys(), values.keys() - self._fields.keys()
-        given = values.get
-        return self._struct.pack(*[given(name, 0) for name in self._fields])
+        given = {**self._zeros, **values}
+        assert len(given) == len(self._fields), given.keys() - self._fields.keys()
+        return self._struct.pack(*self._in_order(given))
 
     def checks(self, name: str) -> str:
         """Static assertions, in C++, that the struct `name` is laid out like this."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 import weakref
-from typing import NamedTuple
+from functools import cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -59,25 +60,36 @@ def calls(a: Matrix, b: Matrix, out: Matrix, *, accumulate: bool, most: int = MO
         raise ValueError("the result is to be row-major")
     if not out.rows or not out.columns:
         return []
-    op_a, op_b = int(b.transposed), int(a.transposed)  # cublasOperation_t: 0, as it lies in memory; 1, its transpose
+    if a.rows <= most and a.columns <= most:
+        return [_call(a, b, out, accumulate)]
     made = []
     for row in range(0, a.rows, most):
         for term in range(0, a.columns, most):
             rows, terms = min(most, a.rows - row), min(most, a.columns - term)
             left, right = a.block(row, rows, term, terms), b.block(term, terms)
-            made.append(
-                Call(
-                    op_a, op_b, b.columns, rows, terms,
-                    right.address, _lead(right), left.address, _lead(left), out.block(row, rows).address, _lead(out),
-                    accumulate or term > 0,
-                )
-            )  # fmt: skip
+            made.append(_call(left, right, out.block(row, rows), accumulate or term > 0))
     return made
+
+
+def _call(a: Matrix, b: Matrix, out: Matrix, accumulate: bool) -> Call:
+    return Call(
+        int(b.transposed), int(a.transposed),  # cublasOperation_t: 0, as it lies in memory; 1, its transpose
+        b.columns, a.rows, a.columns, b.address, _lead(b), a.address, _lead(a), out.address, _lead(out), accumulate,
+    )  # fmt: skip
 
 
 def _lead(matrix: Matrix) -> int:
     """As cuBLAS wants it: at least 1, and no less than what lies together, even where there is one row."""
     return max(matrix.lead, matrix.rows if matrix.transposed else matrix.columns, 1)
+
+
+@cache
+def _kinds(dtype: np.dtype[Any], out: np.dtype[Any], tf32: bool) -> tuple[int, int, int, int, int]:
+    """What cuBLAS calls these dtypes and the arithmetic, and the addresses of a one and a zero on the host for it."""
+    kind = name_of(dtype)
+    compute = _COMPUTE_64F if kind == "float64" else _COMPUTE_TF32 if tf32 and kind == "float32" else _COMPUTE_32F
+    scale = _ONES["float64" if kind == "float64" else "float32"]
+    return _TYPES[kind], _TYPES[name_of(out)], compute, scale.one, scale.zero
 
 
 class Products(threading.local):
@@ -95,14 +107,12 @@ class Products(threading.local):
 
     def matmul(self, a: Matrix, b: Matrix, out: Matrix, *, accumulate: bool, tf32: bool) -> None:
         """out = a @ b, or out += a @ b, on the current device; K is at least 1. out is of their dtype, or float32."""
-        kind, kind_out, handle = name_of(a.dtype), name_of(out.dtype), self.handle()
-        compute = _COMPUTE_64F if kind == "float64" else _COMPUTE_TF32 if tf32 and kind == "float32" else _COMPUTE_32F
-        scale = _ONES["float64" if kind == "float64" else "float32"]
-        type_in, type_out = _TYPES[kind], _TYPES[kind_out]
+        type_in, type_out, compute, one, zero = _kinds(a.dtype, out.dtype, tf32)
+        handle = self.handle()
         for op_a, op_b, m, n, k, left, lda, right, ldb, result, ldc, add in calls(a, b, out, accumulate=accumulate):
             cublas.gemm(
-                handle, op_a, op_b, m, n, k, scale.one, left, type_in, lda, right, type_in, ldb,
-                scale.one if add else scale.zero, result, type_out, ldc, compute, _DEFAULT_ALGORITHM,
+                handle, op_a, op_b, m, n, k, one, left, type_in, lda, right, type_in, ldb, one if add else zero,
+                result, type_out, ldc, compute, _DEFAULT_ALGORITHM,
             )  # fmt: skip
 
     def handle(self) -> int:

@@ -43,8 +43,8 @@ class TorchMemory:
     def dtype(self, array: Array) -> np.dtype[Any]:
         return dtype_named(name_of(array.dtype))
 
-    def is_dense(self, array: Array) -> bool:
-        return bool(array.is_contiguous()) and self.address(array) % ALIGNMENT == 0
+    def is_dense(self, array: Array, dtype: np.dtype[Any]) -> bool:
+        return array.dtype is _TORCH[dtype] and array.is_contiguous() and array.data_ptr() % ALIGNMENT == 0
 
     def copy(self, source: Array, out: Array) -> None:
         out.copy_(source)

@@ -334,7 +334,7 @@ def test_a_device_that_is_too_old_is_refused(monkeypatch):
     monkeypatch.setattr(cupy_device, "_properties", lambda index: replace(H200, name="Tesla T4", capability=(7, 5)))
     cupy_device._shared.cache_clear()
     library = _elsewhere("cupy", "cuda:0")
-    problem = SimpleNamespace(library=library)
+    problem = SimpleNamespace(library=library, memo={})
     backend = dispatch.BACKENDS["cupy_raw"]
     assert backend.refuses(problem) == "Tesla T4 is sm_75; the kernels need sm_80 or later"
     cupy_device._shared.cache_clear()

@@ -204,8 +204,8 @@ class EmulatedDevice:
         dtype: np.dtype[Any] = array.dtype
         return dtype
 
-    def is_dense(self, array: Any) -> bool:
-        return bool(array.flags.c_contiguous) and array.ctypes.data % ALIGNMENT == 0
+    def is_dense(self, array: Any, dtype: np.dtype[Any]) -> bool:
+        return array.dtype == dtype and bool(array.flags.c_contiguous) and array.ctypes.data % ALIGNMENT == 0
 
     def build(self, kernel: Kernel) -> None:
         self._library_of(kernel)
