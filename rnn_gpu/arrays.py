@@ -206,11 +206,11 @@ _NUMPY = ArrayLibrary("numpy", "cpu", _numpy_view, _itself, np.zeros)
 
 
 def _torch_view(tensor: Any) -> np.ndarray[Any, Any]:
-    detached, torch = tensor.detach(), sys.modules["torch"]
+    torch = sys.modules["torch"]
     if tensor.dtype is torch.bfloat16:  # NumPy has no such type: hand over the bits
-        integers: np.ndarray[Any, Any] = detached.view(torch.int16).numpy()
+        integers: np.ndarray[Any, Any] = tensor.detach().view(torch.int16).numpy()
         return integers.view(dtype_named("bfloat16"))
-    array: np.ndarray[Any, Any] = detached.numpy()
+    array: np.ndarray[Any, Any] = tensor.numpy(force=True)  # whether it requires a gradient or not
     return array
 
 

@@ -189,16 +189,34 @@ def _key(cell: object, x: object, weights: object, initial: object, flags: tuple
 
     It is made so that arguments of one key are right together or wrong together.
     """
-    if type(cell) is not Cell or type(weights) is not Weights or type(weights.vectors) is not dict:
+    if type(cell) is not Cell or type(weights) is not Weights or x is None:
         return None
-    if any(type(flag) is not bool for flag in flags) or (initial is not None and type(initial) is not tuple):
+    for flag in flags:
+        if type(flag) is not bool:
+            return None
+    if initial is not None and (type(initial) is not tuple or any(state is None for state in initial)):
         return None
-    states: tuple[object, ...] = initial or ()
-    named = (x, weights.w_ih, weights.w_hh, weights.b_ih, weights.b_hh, *weights.vectors.values())
-    seen = looks(named + states)
-    if seen is None or any(state is None for state in states) or x is None:
+    of_weights = _weights_key(weights) if weights.prepared is None else _kept_weights_key(weights, weights.prepared)
+    others = looks((x,) if initial is None else (x, *initial))
+    if of_weights is None or others is None:
         return None
-    return (cell, *flags, initial is None, len(states), *weights.vectors, *seen)
+    return (cell, flags, of_weights, initial is None, *others)
+
+
+def _weights_key(weights: Weights) -> tuple[object, ...] | None:
+    """What `_key` knows of the weights."""
+    if type(weights.vectors) is not dict:
+        return None
+    seen = looks((weights.w_ih, weights.w_hh, weights.b_ih, weights.b_hh, *weights.vectors.values()))
+    return None if seen is None else (*weights.vectors, *seen)
+
+
+def _kept_weights_key(weights: Weights, prepared: dict[Any, Any]) -> tuple[object, ...] | None:
+    """The same of frozen weights, found once."""
+    if "key" not in prepared:
+        prepared["key"] = _weights_key(weights)
+    found: tuple[object, ...] | None = prepared["key"]
+    return found
 
 
 def _viewed(problem: Problem, x: Array, weights: Weights, initial: tuple[Array, ...] | None) -> Inputs:
@@ -265,9 +283,7 @@ def _checked_weights(
     hidden = _hidden_size(cell, weights, x, x_name)
     n_gates, n_recurrent = len(cell.input_gates), len(cell.recurrent_gates)
     if weights.w_ih is None and x.shape[2] != n_gates * hidden:
-        raise ArgumentError(
-            x_name, f"W x_t of shape (T, B, {n_gates * hidden}) as w_ih is None", f"shape {tuple(x.shape)}"
-        )
+        raise _wrong_product(x_name, x, f"{n_gates * hidden}", " as w_ih is None")
     shapes = {
         "w_hh": (n_recurrent * hidden, hidden),  # first: it gave H, so that it is to blame where it is wrong itself
         "w_ih": (n_gates * hidden, x.shape[2]),
@@ -290,12 +306,21 @@ def _hidden_size(cell: Cell, weights: Weights, x: Array, x_name: str) -> int:
         name, array, axis, blocks, shape = cell.vectors[0], weights.vectors[cell.vectors[0]], 0, 1, "(H,)"
     elif weights.w_ih is not None:
         name, array, axis, blocks, shape = "w_ih", weights.w_ih, 0, gates, f"({gates}*H, I)"
+    elif x.shape[2] < gates or x.shape[2] % gates:
+        raise _wrong_product(x_name, x, f"{gates}*H", ", H at least 1")
     else:
-        name, array, axis, blocks, shape = x_name, x, 2, gates, f"(T, B, {gates}*H)"
+        return int(x.shape[2]) // gates
     library_of(name, array)
     if len(array.shape) <= axis or array.shape[axis] < blocks or array.shape[axis] % blocks:
         raise ArgumentError(name, f"shape {shape}, H at least 1", f"shape {tuple(array.shape)}")
     return int(array.shape[axis]) // blocks
+
+
+def _wrong_product(x_name: str, x: Array, columns: str, why: str) -> ArgumentError:
+    """The error for a W x_t (T, B, columns) of another shape; that of a step, x_t, has no axis T for the caller."""
+    n_added = 1 if x_name == "x_t" else 0
+    axes = ", ".join(["T", "B", columns][n_added:])
+    return ArgumentError(x_name, f"W x_t of shape ({axes}){why}", f"shape {tuple(x.shape[n_added:])}")
 
 
 def _array(name: str, array: Array, shape: tuple[int, ...], dtypes: tuple[str, ...], library: ArrayLibrary) -> Array:

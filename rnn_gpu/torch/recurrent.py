@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from rnn_gpu.compiler.cell import Cell
 from rnn_gpu.errors import ArgumentError, ArgumentTypeError
 from rnn_gpu.torch import projection
-from rnn_gpu.torch.execution import Call, Given, cell_of, key_of
+from rnn_gpu.torch.execution import Call, Given, key_of
 from rnn_gpu.torch.operators import run
 from rnn_gpu.torch.parameters import autocast, parameter_names, parameter_shapes
 
@@ -61,7 +61,7 @@ class Recurrent(nn.RNNBase):
         chosen = projection.lstm_projection if self.proj_size else chosen
         self.recompute = recompute
         self.backend = backend
-        self._key = key_of(chosen)
+        self._cell, self._key = chosen, key_of(chosen)
         self._state_names = chosen.states
         self._names = " ".join(parameter_shapes(chosen, 1, 1, self.bias))
         if cell is not None:
@@ -74,7 +74,12 @@ class Recurrent(nn.RNNBase):
     @property
     def cell(self) -> Cell:
         """The cell that the module runs."""
-        return cell_of(self._key)
+        return self._cell
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """What unpickling calls: the operators find the cell by its key in this process, too."""
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._key = key_of(self._cell)
 
     def _register_parameters(self, device: Any, dtype: Any) -> None:
         """The cell's parameters in place of torch's."""

@@ -219,6 +219,30 @@ def test_copies_and_files():
     assert torch.equal(module.float()(x.float())[0], other.to(torch.float32)(x.float())[0])
 
 
+def test_whole_modules_in_files(tmp_path):
+    """A module is found whole in another process, with a cell of one's own too."""
+    (tmp_path / "own.py").write_text(
+        "from rnn_gpu.compiler.language import cell, tanh\n\n\n"
+        '@cell(gates="n", states="h")\ndef own(Wx, U, h):\n    return tanh(Wx.n + 0.5 * U.n(h))\n'
+    )
+    make = (
+        "import torch, rnn_gpu.torch as ours, own\ntorch.manual_seed(0)\n"
+        "modules = [ours.RNN(2, 3, 2, cell=own.own), ours.LSTM(2, 3, bidirectional=True), ours.GRUCell(2, 3)]\n"
+        "torch.save(modules, 'modules.pt')\nx = torch.randn(4, 3, 2)\n"
+        "torch.save([x, modules[0](x)[0], modules[1](x)[0], modules[2](x[0])], 'results.pt')"
+    )
+    use = (
+        "import torch\nmodules = torch.load('modules.pt', weights_only=False)\n"
+        "x, *expected = torch.load('results.pt')\n"
+        "found = modules[0](x)[0], modules[1](x)[0], modules[2](x[0])\n"
+        "assert all(map(torch.equal, found, expected))\n"
+        "import own\nassert modules[0].cell is own.own"
+    )
+    for code in (make, use):
+        run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert run.returncode == 0, run.stderr
+
+
 def test_meta_tensors_have_shapes():
     module = ours.LSTM(I, H, 2, bidirectional=True, device="meta")
     y, (h, c), states = module(torch.empty(T, B, I, device="meta"), return_states=True)
