@@ -6,9 +6,9 @@ No library but NumPy is imported here: an array's library has been imported by w
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,8 @@ from rnn_gpu import cuda_arrays
 from rnn_gpu.errors import ArgumentTypeError
 
 __all__ = [
-    "DTYPES", "ArrayLibrary", "cast_like", "copied", "dtype_name", "dtype_named", "library_of", "name_of", "on_host",
+    "DTYPES", "ArrayLibrary", "cast_like", "copied", "dtype_name", "dtype_named", "library_of", "looks", "name_of",
+    "on_host",
 ]  # fmt: skip
 
 DTYPES = ("float64", "float32", "float16", "bfloat16")
@@ -43,12 +44,12 @@ class ArrayLibrary:
     def __str__(self) -> str:
         return f"{self.name} array on {self.device}"
 
-    @property
+    @cached_property
     def kind(self) -> str:
         """The device without its number: "cpu", "cuda" ..."""
         return self.device.partition(":")[0]
 
-    @property
+    @cached_property
     def index(self) -> int:
         """The number of the device among those of its kind."""
         return int(self.device.partition(":")[2] or 0)
@@ -63,20 +64,55 @@ def library_of(argument: str, array: object) -> ArrayLibrary:
     if type(array) is np.ndarray:
         return _NUMPY
     name = _root(array)
+    if name == "torch" and hasattr(array, "layout"):
+        return _library_of_tensor(argument, array)
     if name not in _DEVICES or not hasattr(array, "dtype") or isinstance(array, np.ma.MaskedArray):
         expected = "a NumPy, CuPy, Numba or torch array"
         raise ArgumentTypeError(argument, expected, f"{type(array).__module__}.{type(array).__qualname__}")
-    layout = str(getattr(array, "layout", "torch.strided"))
-    if name == "torch" and layout != "torch.strided":
-        raise ArgumentTypeError(argument, "a dense tensor", f"one of layout {layout}")
-    if name == "torch" and getattr(array, "requires_grad", False) and sys.modules["torch"].is_grad_enabled():
+    device = _DEVICES[name](array)
+    return _NUMPY if device == "cpu" else _elsewhere(name, device)
+
+
+def _library_of_tensor(argument: str, tensor: Any) -> ArrayLibrary:
+    torch = sys.modules["torch"]
+    if tensor.layout is not torch.strided:
+        raise ArgumentTypeError(argument, "a dense tensor", f"one of layout {tensor.layout}")
+    if tensor.requires_grad and torch.is_grad_enabled():
         expected = "a tensor that torch does not follow, under torch.no_grad() or after .detach()"
         got = "one with requires_grad, whose gradient would be lost: gradients come from rnn_gpu.backward"
         raise ArgumentTypeError(argument, expected, got)
-    device = _DEVICES[name](array)
-    if device == "cpu":
-        return _TORCH if name == "torch" else _NUMPY
-    return _elsewhere(name, device)
+    return _TORCH if tensor.is_cpu else _elsewhere("torch", str(tensor.device))
+
+
+def looks(arrays: Iterable[Any]) -> list[Any] | None:
+    """Shape, dtype and device of each array, or None for None: all that `library_of` and others judge them by.
+
+    None if there is more to see: arrays that are not of NumPy's own class and in native byte order, of CuPy's own, or
+    dense tensors of torch's own that it does not follow.
+    """
+    torch, cupy = sys.modules.get("torch"), sys.modules.get("cupy")
+    tensors = () if torch is None else (torch.Tensor, torch.nn.Parameter)
+    cupys = getattr(cupy, "ndarray", np.ndarray)
+    found: list[Any] = []
+    for array in arrays:
+        kind = type(array)
+        if kind is np.ndarray:
+            if not array.dtype.isnative:
+                return None
+            found += array.shape, array.dtype
+        elif kind is cupys:
+            found += array.shape, array.dtype, array.device.id
+        elif array is None:
+            found.append(None)
+        elif (
+            kind in tensors
+            and array.layout is torch.strided  # type: ignore[union-attr]
+            and not (array.requires_grad and torch.is_grad_enabled())  # type: ignore[union-attr]
+        ):
+            found += array.shape, array.dtype, array.device
+        else:
+            return None
+    return found
 
 
 def dtype_name(array: Any) -> str:
@@ -141,7 +177,6 @@ def _root(array: object) -> str:
 
 _DEVICES: dict[str, Callable[[Any], str]] = {
     "numpy": lambda array: "cpu",
-    "torch": lambda array: str(array.device),
     "cupy": lambda array: f"cuda:{array.device.id}",
     "numba": lambda array: f"cuda:{cuda_arrays.numba_device(array)}",
 }
@@ -171,11 +206,11 @@ _NUMPY = ArrayLibrary("numpy", "cpu", _numpy_view, _itself, np.zeros)
 
 
 def _torch_view(tensor: Any) -> np.ndarray[Any, Any]:
-    detached, torch = tensor.detach(), sys.modules["torch"]
+    torch = sys.modules["torch"]
     if tensor.dtype is torch.bfloat16:  # NumPy has no such type: hand over the bits
-        integers: np.ndarray[Any, Any] = detached.view(torch.int16).numpy()
+        integers: np.ndarray[Any, Any] = tensor.detach().view(torch.int16).numpy()
         return integers.view(dtype_named("bfloat16"))
-    array: np.ndarray[Any, Any] = detached.numpy()
+    array: np.ndarray[Any, Any] = tensor.numpy(force=True)  # whether it requires a gradient or not
     return array
 
 

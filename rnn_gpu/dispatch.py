@@ -144,14 +144,12 @@ def select(problem: Problem, backend: str | None) -> Backend:
     problem, or none can.
     """
     asked_for = _asked_for(backend)
-    reasons = {}
-    for name in [asked_for] if asked_for else BACKENDS:
+    names = [asked_for] if asked_for else list(BACKENDS)
+    for name in names:
         candidate = BACKENDS[name]
-        reason = _reason(candidate, problem, asked_for)
-        if reason is None:
+        if _takes(candidate, problem, asked_for) and _reason(candidate, problem, asked_for) is None:
             return candidate
-        reasons[name] = reason
-    listed = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+    listed = "; ".join(f"{name}: {_reason(BACKENDS[name], problem, asked_for)}" for name in names)
     raise BackendError(f"cannot run {problem}. {listed}")
 
 
@@ -169,10 +167,15 @@ def _asked_for(backend: str | None) -> str | None:
 
 
 def _reason(backend: Backend, problem: Problem, asked_for: str | None) -> str | None:
-    copied = problem.library.kind == "cpu" and backend.copies_host_arrays and asked_for == backend.name
-    if problem.library.kind != backend.device_kind and not copied:  # first, as it imports nothing
+    if not _takes(backend, problem, asked_for):  # first, as it imports nothing
         return f"x is a {problem.library}; this backend takes {_TAKES[backend.device_kind]}"
     return backend.unavailable() or backend.refuses(problem)
+
+
+def _takes(backend: Backend, problem: Problem, asked_for: str | None) -> bool:
+    """Whether x lies where the backend takes it from."""
+    kind = problem.library.kind
+    return kind == backend.device_kind or (kind == "cpu" and backend.copies_host_arrays and asked_for == backend.name)
 
 
 _TAKES = {"cpu": "host arrays", "cuda": "arrays on a CUDA device"}

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rnn_gpu.arrays import DTYPES, ArrayLibrary, dtype_name, dtype_named, library_of, name_of, on_host
+from rnn_gpu.arrays import DTYPES, ArrayLibrary, dtype_name, dtype_named, library_of, looks, name_of, on_host
 from rnn_gpu.compiler.cell import Cell
 from rnn_gpu.errors import ArgumentError, ArgumentTypeError
 from rnn_gpu.weights.core import Weights
@@ -52,8 +52,8 @@ class Problem:
     recompute: bool
     library: ArrayLibrary
     tf32: bool = False
-    memo: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
-    """What backends have found out about the problem, by backend: equal problems are one object."""
+    memo: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
+    """What backends have found out about the problem, by what they ask for: equal problems are one object."""
 
     def __str__(self) -> str:
         options = [name for name in ("projected", "reverse", "save", "recompute", "tf32") if getattr(self, name)]
@@ -113,7 +113,7 @@ def describe(
     key = _key(cell, x, weights, initial, (reverse, save, recompute, tf32)) if lengths is resets is None else None
     known = _known.get(key) if key is not None else None
     if known is not None:
-        return known, Inputs(x, weights, initial, None, None)  # type: ignore[arg-type]  # as the key says
+        return known, _viewed(known, x, weights, initial)  # type: ignore[arg-type]  # as the key says
     if not isinstance(cell, Cell):
         raise ArgumentTypeError("cell", "a cell, such as rnn_gpu.cells.lstm", _kind(cell))
     if not isinstance(weights, Weights):
@@ -185,35 +185,51 @@ def forget() -> None:
 
 
 def _key(cell: object, x: object, weights: object, initial: object, flags: tuple[object, ...]) -> object:
-    """All that `describe` judges these arguments by, or None if they may be other than plain NumPy arrays and flags.
+    """All that `describe` judges these arguments by, or None if they may be other than plain arrays and flags.
 
-    It is made so that arguments of one key are right together or wrong together, and are what the kernels take.
+    It is made so that arguments of one key are right together or wrong together.
     """
-    if (
-        type(cell) is not Cell
-        or type(x) is not np.ndarray
-        or type(weights) is not Weights
-        or type(weights.vectors) is not dict
-    ):
+    if type(cell) is not Cell or type(weights) is not Weights or x is None:
         return None
-    if any(type(flag) is not bool for flag in flags) or (initial is not None and type(initial) is not tuple):
-        return None
-    parts = [cell, flags, x.shape, x.dtype]
-    states: tuple[object, ...] = initial or ()
-    named = (weights.w_ih, weights.w_hh, weights.b_ih, weights.b_hh)
-    for array in (*named, *weights.vectors.values(), *states) if weights.vectors else (*named, *states):
-        if type(array) is np.ndarray:
-            if not array.dtype.isnative:
-                return None
-            parts += array.shape, array.dtype
-        elif array is None:
-            parts.append(None)
-        else:
+    for flag in flags:
+        if type(flag) is not bool:
             return None
-    parts += initial is None, len(states), *weights.vectors
-    if any(state is None for state in states) or not x.dtype.isnative:
+    if initial is not None and (type(initial) is not tuple or any(state is None for state in initial)):
         return None
-    return tuple(parts)
+    of_weights = _weights_key(weights) if weights.prepared is None else _kept_weights_key(weights, weights.prepared)
+    others = looks((x,) if initial is None else (x, *initial))
+    if of_weights is None or others is None:
+        return None
+    return (cell, flags, of_weights, initial is None, *others)
+
+
+def _weights_key(weights: Weights) -> tuple[object, ...] | None:
+    """What `_key` knows of the weights."""
+    if type(weights.vectors) is not dict:
+        return None
+    seen = looks((weights.w_ih, weights.w_hh, weights.b_ih, weights.b_hh, *weights.vectors.values()))
+    return None if seen is None else (*weights.vectors, *seen)
+
+
+def _kept_weights_key(weights: Weights, prepared: dict[Any, Any]) -> tuple[object, ...] | None:
+    """The same of frozen weights, found once."""
+    if "key" not in prepared:
+        prepared["key"] = _weights_key(weights)
+    found: tuple[object, ...] | None = prepared["key"]
+    return found
+
+
+def _viewed(problem: Problem, x: Array, weights: Weights, initial: tuple[Array, ...] | None) -> Inputs:
+    """The arrays of a call that is known to be right, as the kernels take them."""
+    library = problem.library
+    if library.name == "numpy" or library.kind == "cuda":
+        return Inputs(x, weights, initial, None, None)
+    view = library.view
+    if weights.prepared is None:
+        weights = weights.map(view)
+    else:
+        weights, _ = _weights(problem.cell, weights, x, "x", name_of(problem.dtype), library)
+    return Inputs(view(x), weights, None if initial is None else tuple(map(view, initial)), None, None)
 
 
 def describe_gradients(
@@ -267,9 +283,7 @@ def _checked_weights(
     hidden = _hidden_size(cell, weights, x, x_name)
     n_gates, n_recurrent = len(cell.input_gates), len(cell.recurrent_gates)
     if weights.w_ih is None and x.shape[2] != n_gates * hidden:
-        raise ArgumentError(
-            x_name, f"W x_t of shape (T, B, {n_gates * hidden}) as w_ih is None", f"shape {tuple(x.shape)}"
-        )
+        raise _wrong_product(x_name, x, f"{n_gates * hidden}", " as w_ih is None")
     shapes = {
         "w_hh": (n_recurrent * hidden, hidden),  # first: it gave H, so that it is to blame where it is wrong itself
         "w_ih": (n_gates * hidden, x.shape[2]),
@@ -292,12 +306,21 @@ def _hidden_size(cell: Cell, weights: Weights, x: Array, x_name: str) -> int:
         name, array, axis, blocks, shape = cell.vectors[0], weights.vectors[cell.vectors[0]], 0, 1, "(H,)"
     elif weights.w_ih is not None:
         name, array, axis, blocks, shape = "w_ih", weights.w_ih, 0, gates, f"({gates}*H, I)"
+    elif x.shape[2] < gates or x.shape[2] % gates:
+        raise _wrong_product(x_name, x, f"{gates}*H", ", H at least 1")
     else:
-        name, array, axis, blocks, shape = x_name, x, 2, gates, f"(T, B, {gates}*H)"
+        return int(x.shape[2]) // gates
     library_of(name, array)
     if len(array.shape) <= axis or array.shape[axis] < blocks or array.shape[axis] % blocks:
         raise ArgumentError(name, f"shape {shape}, H at least 1", f"shape {tuple(array.shape)}")
     return int(array.shape[axis]) // blocks
+
+
+def _wrong_product(x_name: str, x: Array, columns: str, why: str) -> ArgumentError:
+    """The error for a W x_t (T, B, columns) of another shape; that of a step, x_t, has no axis T for the caller."""
+    n_added = 1 if x_name == "x_t" else 0
+    axes = ", ".join(["T", "B", columns][n_added:])
+    return ArgumentError(x_name, f"W x_t of shape ({axes}){why}", f"shape {tuple(x.shape[n_added:])}")
 
 
 def _array(name: str, array: Array, shape: tuple[int, ...], dtypes: tuple[str, ...], library: ArrayLibrary) -> Array:
@@ -312,7 +335,7 @@ def _array(name: str, array: Array, shape: tuple[int, ...], dtypes: tuple[str, .
 def _in_place(name: str, array: Array, library: ArrayLibrary) -> Array:
     """`array`, if it is of x's library and on its device."""
     own = library_of(name, array)
-    if (own.name, own.device) != (library.name, library.device):
+    if own is not library and (own.name, own.device) != (library.name, library.device):
         raise ArgumentTypeError(name, f"a {library} as x is", f"a {own}")
     return array
 

@@ -12,6 +12,7 @@ from support.cases import Case
 
 import rnn_gpu
 from rnn_gpu import cells
+from rnn_gpu.compiler.language import cell, sigmoid
 from rnn_gpu.errors import ArgumentError, ArgumentTypeError, RnnGpuError
 
 CALL = draw(cells.lstm_peephole, Case("good", T=5, B=3, I=4, H=6, initial=True))
@@ -168,6 +169,20 @@ def test_a_ragged_sequence():
         rnn_gpu.forward(**arguments() | {"lengths": [[1], [2, 3], 4]})
 
 
+def test_the_number_of_units_is_told_by_x_alone():
+    @cell(gates="zn", states="h")
+    def no_products(Wx, U, h):
+        return sigmoid(Wx.z) * h + Wx.n
+
+    x, nothing = np.zeros((5, 3, 7)), rnn_gpu.Weights(None, None)
+    for function, given, message in (
+        (rnn_gpu.forward, {"x": x}, "x: expected W x_t of shape (T, B, 2*H), H at least 1, got shape (5, 3, 7)"),
+        (rnn_gpu.step, {"x_t": x[0]}, "x_t: expected W x_t of shape (B, 2*H), H at least 1, got shape (3, 7)"),
+    ):
+        refused(function, ArgumentError, message, cell=no_products, weights=nothing, **given)
+    assert rnn_gpu.step(no_products, x[0, :, :6], nothing, backend="numpy_cpu")[0].shape == (3, 3)
+
+
 @pytest.mark.parametrize(
     ("changed", "error", "message"),
     each(
@@ -177,7 +192,7 @@ def test_a_ragged_sequence():
         (
             weights(w_ih=None),
             ArgumentError,
-            "x_t: expected W x_t of shape (T, B, 24) as w_ih is None, got shape (1, 3, 4)",
+            "x_t: expected W x_t of shape (B, 24) as w_ih is None, got shape (3, 4)",
         ),
         ({"state": (BIG, None)}, ArgumentError, "state[0] (h): expected shape (3, 6), got shape (3, 7)"),
         ({"state": CALL.initial[:1]}, ArgumentError, "state: expected 2 arrays (state[0] (h), state[1] (c)), got 1"),

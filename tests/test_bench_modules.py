@@ -23,7 +23,7 @@ def test_modules_give_what_functions_give(cell, mode, monkeypatch):
     seen = []
     run = rnn_gpu.torch.operators.run
     for module in (rnn_gpu.torch.recurrent, rnn_gpu.torch.single_step):
-        monkeypatch.setattr(module, "run", lambda *arguments: seen.append(arguments[-1].backend) or run(*arguments))
+        monkeypatch.setattr(module, "run", lambda given: seen.append(given.call.backend) or run(given))
     call = draw(Case(cell, Shape(4, 2, 3, 5), mode))
     by_modules = ours.runner(call, "numpy_cpu", modules=True)
     by_functions = ours.runner(call, "numpy_cpu")

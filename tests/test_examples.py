@@ -59,6 +59,17 @@ def test_punctuation():
     assert 0 <= right <= 1
 
 
+def test_replace(monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES)
+    report, (theirs, ours), losses, seconds = example("torch_replace")["main"](updates=3, rows_a_batch=4)
+    assert str(report) == "replaced lstm: torch.nn.LSTM"
+    assert theirs.shape[0] == 4
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+    assert losses[0][-1] < losses[0][0]
+    np.testing.assert_allclose(*losses, rtol=1e-4)
+    assert min(seconds) > 0
+
+
 def test_memory():
     losses, right = example("torch_memory")["main"](updates=40, steps=40)
     assert losses[-1] < 0.3

@@ -95,3 +95,44 @@ def test_a_step_on_tensors(target):
     found = rnn_gpu.step(call.cell, tensors.x[0], tensors.weights, tensors.initial, backend=target.name)
     assert_same_bits(dict(enumerate(map(array, found))), dict(enumerate(last)))
     assert_same_bits({"y": array(found[0])}, {"y": y[0]})
+
+
+def test_a_call_like_one_before_is_judged_anew():
+    call = draw(CELLS["gru"], Case("plain", initial=True), "float32")
+    x, weights, initial = tensor(call.x), call.weights.map(tensor), tuple(map(tensor, call.initial))
+
+    def run(x=x, initial=initial, **changed):
+        return rnn_gpu.forward(CELLS["gru"], x, replace(weights, **changed), initial, backend="numpy_cpu").y
+
+    expected = run()
+    assert torch.equal(run(), expected)
+    wrong = [
+        ({"x": x.double()}, "w_hh: expected dtype float64"),
+        ({"x": x.numpy()}, "w_hh: expected a numpy array on cpu as x is"),
+        ({"x": x.clone().requires_grad_()}, "x: expected a tensor that torch does not follow"),
+        ({"x": x.to_sparse()}, r"x: expected a dense tensor, got one of layout torch\.sparse_coo"),
+        ({"x": x.to("meta")}, "w_hh: expected a torch array on meta as x is"),
+        ({"w_hh": weights.w_hh.numpy()}, "w_hh: expected a torch array on cpu as x is"),
+        ({"w_hh": weights.w_hh[:, 1:]}, "w_hh: expected"),
+        ({"b_hh": weights.b_hh.clone().requires_grad_()}, "b_hh: expected a tensor that torch does not follow"),
+        ({"b_ih": weights.b_ih.to("meta")}, "b_ih: expected a torch array on cpu as x is"),
+        ({"initial": (initial[0].double(),)}, r"initial\[0\] \(h\): expected dtype float32"),
+    ]
+    for changed, message in wrong:
+        for _ in range(2):
+            with pytest.raises(rnn_gpu.errors.RnnGpuError, match=message):
+                run(**changed)
+    assert torch.equal(run(), expected)
+
+
+@every_target
+def test_frozen_tensors_are_prepared_once(target):
+    call = draw(CELLS["lstm_peephole"], Case("plain"), "float32")
+    frozen, x = call.weights.map(tensor).frozen(), tensor(call.x)
+    first, *again = (rnn_gpu.forward(call.cell, x, frozen, backend=target.name).y for _ in range(3))
+    prepared = [id(found) for found in frozen.prepared.values()]
+    assert prepared
+    assert_same_bits({"y": array(first)}, {"y": target.run(call)["y"]})
+    for y in again:
+        assert torch.equal(y, first)
+    assert [id(found) for found in frozen.prepared.values()] == prepared

@@ -9,7 +9,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import rnn_gpu
 from rnn_gpu import cells
-from rnn_gpu.weights import layers_from_torch, to_torch
+from rnn_gpu.errors import ArgumentTypeError
+from rnn_gpu.weights import from_torch, layers_from_torch, to_torch
 
 MODULES = {
     "rnn": torch.nn.RNN,
@@ -77,3 +78,10 @@ def test_modules_take_what_to_torch_returns(name, bias):
     module.load_state_dict({key: torch.from_numpy(array) for key, array in state_dict.items()})
     for key, tensor in module.state_dict().items():
         assert_array_equal(tensor.numpy(), state_dict[key])
+
+
+@pytest.mark.parametrize("read", [from_torch, layers_from_torch])
+def test_a_module_in_place_of_its_state_dict(read):
+    message = r"^state_dict: expected a mapping of arrays by name, such as module.state_dict\(\), got LSTM$"
+    with pytest.raises(ArgumentTypeError, match=message):
+        read(cells.lstm, torch.nn.LSTM(2, 3))

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
+import operator
+import pickle
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from types import FunctionType
+from typing import Any
 
 from rnn_gpu.compiler import emit_cuda, emit_python, program
 from rnn_gpu.compiler.graph import Traced
@@ -27,6 +31,8 @@ class Cell:
     forget: the gate whose bias starts at 1 in Keras' initialisation, if any.
     vector_ranges: for each per-unit vector the range it is initialised in, or None for the scheme's own.
     text: the function itself, for variants of the cell.
+
+    A cell is never copied: copies and what is unpickled are the very cell, which must be a global of its module.
     """
 
     name: str
@@ -95,5 +101,27 @@ class Cell:
         texts = (emit.source(self.name, "", self.program) for emit in (emit_python, emit_cuda))
         return hashlib.sha256("".join(texts).encode()).hexdigest()
 
+    def __copy__(self) -> Cell:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Cell:
+        return self
+
+    def __reduce__(self) -> tuple[Callable[[str, str], Cell], tuple[str, str]]:
+        """Pickled as functions are, by the name that it has in its module: what is loaded is that very cell."""
+        place = self.text.__module__, self.text.__qualname__
+        try:
+            found = _global(*place)
+        except (ImportError, AttributeError):
+            found = None
+        if found is not self:
+            raise pickle.PicklingError(f"cell {self.name} cannot be pickled: it is not {place[1]} of module {place[0]}")
+        return _global, place
+
     def __repr__(self) -> str:
         return f"<cell {self.name}: gates {' '.join(self.gates)}, states {' '.join(self.states)}>"
+
+
+def _global(module: str, name: str) -> Any:
+    """The object of that name in a module."""
+    return operator.attrgetter(name)(importlib.import_module(module))

@@ -7,6 +7,7 @@ handed on, as by hooks that move saved tensors elsewhere, there is no tape, and 
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
@@ -19,7 +20,7 @@ from rnn_gpu.compiler.cell import Cell
 from rnn_gpu.torch.projection import lstm_projection
 from rnn_gpu.weights import Weights
 
-__all__ = ["Call", "backward", "cell_of", "forward", "key_of"]
+__all__ = ["Call", "Given", "Result", "backward", "cell_of", "forward", "key_of", "tape_of", "token_of"]
 
 
 class Call(NamedTuple):
@@ -32,12 +33,36 @@ class Call(NamedTuple):
     cell: str
     names: str
     hidden: int
-    bidirectional: bool
-    reverse: bool
-    all_states: bool
-    recompute: bool
-    backend: str
-    save: bool
+    bidirectional: bool = False
+    reverse: bool = False
+    all_states: bool = False
+    recompute: bool = False
+    backend: str = ""
+
+
+class Given(NamedTuple):
+    """All that a forward pass is given, and a backward pass again.
+
+    x (T, B, I). weights: those of layer 0 forward, layer 0 backward ..., by `call.names`. initial: an (L*D, B, H) a
+    state, or none. lengths (B,), resets (T, B), masks (L-1, T, B, D*H).
+    """
+
+    x: Tensor
+    weights: list[Tensor]
+    initial: list[Tensor]
+    lengths: Tensor | None
+    resets: Tensor | None
+    masks: Tensor | None
+    call: Call
+
+
+class Result(NamedTuple):
+    """y (T, B, D*H); last, an (L*D, B, H) a state; states, a (T, B, D*H) a layer and state, or none; the tape."""
+
+    y: Tensor
+    last: list[Tensor]
+    states: list[Tensor]
+    tape: stack.StackTape
 
 
 _cells: dict[str, Cell] = {}
@@ -70,7 +95,8 @@ class _Token(np.ndarray[Any, Any]):
 _tokens: WeakValueDictionary[int, _Token] = WeakValueDictionary()
 
 
-def _token(tape: stack.StackTape) -> Tensor:
+def token_of(tape: stack.StackTape) -> Tensor:
+    """A new token of the tape."""
     byte = np.zeros(1, np.uint8).view(_Token)
     byte.tape = tape
     token = torch.from_numpy(byte)
@@ -78,44 +104,22 @@ def _token(tape: stack.StackTape) -> Tensor:
     return token
 
 
-def forward(
-    x: Tensor,
-    weights: list[Tensor],
-    initial: list[Tensor],
-    lengths: Tensor | None,
-    resets: Tensor | None,
-    masks: Tensor | None,
-    call: Call,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """y (T, B, D*H); the last states (S, L*D, B, H); all states (L, S, T, B, D*H), empty if not wanted; the token.
-
-    weights: those of layer 0 forward, layer 0 backward ..., by `call.names`. initial: an (L*D, B, H) a state, or none.
-    lengths (B,), resets (T, B), masks (L-1, T, B, D*H).
-    """
-    result = _run(x, weights, initial, lengths, resets, masks, call)
-    of_states = [state for states in zip(*result.last, strict=True) for state in states]
-    last = torch.stack(of_states).view(-1, len(result.last), *of_states[0].shape).to(x.dtype)
-    states = torch.stack([torch.stack(layer) for layer in result.states]) if call.all_states else x.new_empty(0)
-    token = _token(result.tape) if call.save else torch.zeros(1, dtype=torch.uint8)
-    return result.y, last, states, token
+def tape_of(token: Tensor, given: Given) -> stack.StackTape:
+    """The tape of the token, or of another forward pass."""
+    kept = _tokens.get(token.data_ptr()) if token.is_cpu else None
+    return forward(given, save=True).tape if kept is None else kept.tape
 
 
-def _run(
-    x: Tensor,
-    weights: list[Tensor],
-    initial: list[Tensor],
-    lengths: Tensor | None,
-    resets: Tensor | None,
-    masks: Tensor | None,
-    call: Call,
-) -> stack.StackForward:
+def forward(given: Given, save: bool) -> Result:
+    """Run all layers. save: keep what `backward` needs."""
+    x, weights, initial, lengths, resets, masks, call = given
     cell = cell_of(call.cell)
-    names = call.names.split()
+    names = _split(call.names)
     layers = [
         Weights.of(dict(zip(names, weights[k : k + len(names)], strict=True)), cell.vectors)
         for k in range(0, len(weights), len(names))
     ]
-    return stack.forward(
+    result = stack.forward(
         cell,
         x,
         layers,
@@ -128,33 +132,38 @@ def _run(
         all_states=call.all_states,
         recompute=call.recompute,
         backend=call.backend or None,
-        save=call.save,
+        save=save,
     )
+    last = [_stacked(states, x.dtype) for states in zip(*result.last, strict=True)]
+    return Result(result.y, last, [state for layer in result.states for state in layer], result.tape)
 
 
 def backward(
+    given: Given,
+    tape: stack.StackTape,
     dy: Tensor | None,
-    dlast: Tensor | None,
-    dstates: Tensor | None,
-    token: Tensor,
-    x: Tensor,
-    weights: list[Tensor],
-    initial: list[Tensor],
-    lengths: Tensor | None,
-    resets: Tensor | None,
-    masks: Tensor | None,
-    call: Call,
+    dlast: list[Tensor | None],
+    dstates: list[Tensor | None],
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-    """The gradients of x, of each of the weights and of each of the initial states."""
-    dstates = dstates if call.all_states else None
-    kept = _tokens.get(token.data_ptr()) if token.device.type == "cpu" else None
-    tape = _run(x, weights, initial, lengths, resets, masks, call).tape if kept is None else kept.tape
-    gradients = stack.backward(
-        tape,
-        dy,
-        None if dlast is None else [states.unbind(0) for states in dlast.unbind(1)],
-        None if dstates is None else [states.unbind(0) for states in dstates.unbind(0)],
-    )
+    """The gradients of x, of each of the weights and of each of the initial states.
+
+    dy, dlast, dstates: those of `Result.y`, `last` and `states`; None stands for zeros.
+    """
+    n_places = len(given.weights) // len(_split(given.call.names))
+    places = [None if d is None else d.unbind(0) for d in dlast]
+    n_states = len(dlast)
+    of_places = [[None if place is None else place[k] for place in places] for k in range(n_places)]
+    of_layers = [dstates[k : k + n_states] for k in range(0, len(dstates), n_states)]
+    gradients = stack.backward(tape, dy, of_places, of_layers or None)
     d_weights = [gradient for layer in gradients.layers for _, gradient in layer.items()]
-    d_initial = [torch.stack(states).to(x.dtype) for states in zip(*gradients.initial, strict=True)] if initial else []
-    return gradients.x, d_weights, d_initial
+    initial = zip(*gradients.initial, strict=True) if given.initial else ()
+    return gradients.x, d_weights, [_stacked(states, given.x.dtype) for states in initial]
+
+
+_split = cache(str.split)
+
+
+def _stacked(tensors: tuple[Tensor, ...], dtype: torch.dtype) -> Tensor:
+    """Tensors (B, H) of our own, one after the other, of that type; a single one that has it is not copied."""
+    stacked = torch.stack(tensors) if len(tensors) > 1 else tensors[0].unsqueeze_(0)
+    return stacked if stacked.dtype is dtype else stacked.to(dtype)

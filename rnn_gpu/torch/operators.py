@@ -6,51 +6,70 @@ functions by a torch.autograd.Function, which spends less time on each call.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 from torch import Tensor
 
 from rnn_gpu.torch import execution
-from rnn_gpu.torch.execution import Call, cell_of
+from rnn_gpu.torch.execution import Call, Given, cell_of
 
 __all__ = ["run"]
 
+_TYPES = {
+    Tensor: "Tensor",
+    list[Tensor]: "Tensor[]",
+    Tensor | None: "Tensor?",
+    str: "str",
+    int: "SymInt",
+    bool: "bool",
+}
 
-@torch.library.custom_op("rnn_gpu::forward", mutates_args=())
-def _forward_operator(
-    x: Tensor,
-    weights: list[Tensor],
-    initial: list[Tensor],
-    lengths: Tensor | None,
-    resets: Tensor | None,
-    masks: Tensor | None,
-    cell: str,
-    names: str,
-    hidden: int,
-    bidirectional: bool,
-    reverse: bool,
-    all_states: bool,
-    recompute: bool,
-    backend: str,
-    save: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    call = Call(cell, names, hidden, bidirectional, reverse, all_states, recompute, backend, save)
+
+def _arguments() -> str:
+    """The fields of `Given`, and in place of the last those of `Call`, as an operator declares them."""
+    hints = get_type_hints(Given)
+    del hints["call"]
+    return ", ".join(f"{_TYPES[kind]} {name}" for name, kind in (hints | get_type_hints(Call)).items())
+
+
+def _given(arguments: tuple[Any, ...]) -> Given:
+    """The reverse of `_flat`."""
+    x, weights, initial, lengths, resets, masks, *call = arguments
+    return Given(x, weights, initial, lengths, resets, masks, Call(*call))
+
+
+def _flat(given: Given) -> tuple[Any, ...]:
+    """The operators' arguments."""
+    return (*given[:-1], *given.call)
+
+
+def _forward(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """y (T, B, D*H); the last states (S, L*D, B, H); all states (L, S, T, B, D*H), empty if not wanted; the token.
+
+    arguments: those of `Given`, and whether to save.
+    """
+    *rest, save = arguments
+    given = _given(tuple(rest))
     with torch.no_grad():
-        return execution.forward(x, weights, initial, lengths, resets, masks, call)
+        ran = execution.forward(given, save)
+    states = ran.y.new_empty(0)
+    if given.call.all_states:
+        states = torch.stack(ran.states).view(-1, len(ran.last), *ran.y.shape)
+    token = execution.token_of(ran.tape) if save else torch.zeros(1, dtype=torch.uint8)
+    return ran.y, torch.stack(ran.last), states, token
 
 
-@_forward_operator.register_fake
-def _(
-    x: Tensor,
-    weights: list[Tensor],
-    initial: list[Tensor],
-    lengths: Tensor | None,
-    resets: Tensor | None,
-    masks: Tensor | None,
-    *fields: Any,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    call = Call(*fields)
+_forward_operator: Any = torch.library.custom_op(
+    "rnn_gpu::forward",
+    _forward,
+    mutates_args=(),
+    schema=f"({_arguments()}, bool save) -> (Tensor, Tensor, Tensor, Tensor)",
+)
+
+
+def _forward_fake(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    x, weights, *_, call = _given(arguments[:-1])
     n_steps, n_rows, _ = x.shape
     n_states = len(cell_of(call.cell).states)
     n_directions = 2 if call.bidirectional else 1
@@ -61,75 +80,63 @@ def _(
     return y, last, states, torch.empty(1, dtype=torch.uint8, device="meta" if x.device.type == "meta" else "cpu")
 
 
-@torch.library.custom_op("rnn_gpu::backward", mutates_args=())
-def _backward_operator(
-    dy: Tensor | None,
-    dlast: Tensor | None,
-    dstates: Tensor | None,
-    token: Tensor,
-    x: Tensor,
-    weights: list[Tensor],
-    initial: list[Tensor],
-    lengths: Tensor | None,
-    resets: Tensor | None,
-    masks: Tensor | None,
-    cell: str,
-    names: str,
-    hidden: int,
-    bidirectional: bool,
-    reverse: bool,
-    all_states: bool,
-    recompute: bool,
-    backend: str,
-    save: bool,
+def _backward(
+    dy: Tensor | None, dlast: Tensor | None, dstates: Tensor | None, token: Tensor, *arguments: Any
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-    call = Call(cell, names, hidden, bidirectional, reverse, all_states, recompute, backend, save)
+    """The gradients of x, of each of the weights and of each of the initial states."""
+    given = _given(arguments)
+    n_states = len(cell_of(given.call.cell).states)
     with torch.no_grad():
-        return execution.backward(dy, dlast, dstates, token, x, weights, initial, lengths, resets, masks, call)
+        of_states = dstates.flatten(0, 1).unbind(0) if given.call.all_states and dstates is not None else ()
+        of_last = [None] * n_states if dlast is None else dlast.unbind(0)
+        return execution.backward(given, execution.tape_of(token, given), dy, list(of_last), list(of_states))
 
 
-@_backward_operator.register_fake
-def _(
-    dy: Tensor | None,
-    dlast: Tensor | None,
-    dstates: Tensor | None,
-    token: Tensor,
-    x: Tensor,
-    weights: list[Tensor],
-    initial: list[Tensor],
-    *rest: Any,
+_backward_operator: Any = torch.library.custom_op(
+    "rnn_gpu::backward",
+    _backward,
+    mutates_args=(),
+    schema=f"(Tensor? dy, Tensor? dlast, Tensor? dstates, Tensor token, {_arguments()})"
+    " -> (Tensor, Tensor[], Tensor[])",
+)
+
+
+def _backward_fake(
+    dy: Any, dlast: Any, dstates: Any, token: Tensor, *arguments: Any
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
     def like(tensor: Tensor) -> Tensor:
         return tensor.new_empty(tensor.shape)
 
-    return like(x), list(map(like, weights)), list(map(like, initial))
+    given = _given(arguments)
+    return like(given.x), list(map(like, given.weights)), list(map(like, given.initial))
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    """Note what the backward pass needs. inputs: those of the forward operator."""
-    x, weights, initial, lengths, resets, masks, *fields = inputs
+def _keep(ctx: Any, given: Given, token: Tensor) -> None:
+    """Note what the backward pass needs."""
+    x, weights, initial, lengths, resets, masks, ctx.call = given
     ctx.set_materialize_grads(False)
-    ctx.mark_non_differentiable(output[3])
-    ctx.save_for_backward(output[3], x, lengths, resets, masks, *weights, *initial)
-    ctx.call, ctx.n_weights, ctx.n_initial = Call(*fields), len(weights), len(initial)
+    ctx.save_for_backward(token, x, lengths, resets, masks, *weights, *initial)
+    ctx.n_weights = len(weights)
 
 
-def _backward_by(function: Any, ctx: Any, dy: Any, dlast: Any, dstates: Any) -> tuple[Any, ...]:
-    """The gradients of the forward operator's tensors, by the function or the operator."""
+def _kept(ctx: Any) -> tuple[Tensor, Given]:
     token, x, lengths, resets, masks, *rest = ctx.saved_tensors
-    weights, initial = rest[: ctx.n_weights], rest[ctx.n_weights :]
-    found: tuple[Any, ...] = function(dy, dlast, dstates, token, x, weights, initial, lengths, resets, masks, ctx.call)
-    return found
+    return token, Given(x, rest[: ctx.n_weights], rest[ctx.n_weights :], lengths, resets, masks, ctx.call)
+
+
+def _set_up(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    ctx.mark_non_differentiable(output[3])
+    _keep(ctx, _given(inputs[:-1]), output[3])
 
 
 def _operator_backward(ctx: Any, dy: Any, dlast: Any, dstates: Any, _: Any) -> tuple[Any, ...]:
-    def function(*arguments: Any) -> Any:
-        return _backward_operator(*arguments[:-1], *arguments[-1])
+    token, given = _kept(ctx)
+    gradients = _backward_operator(dy, dlast, dstates, token, *_flat(given))
+    return *gradients, *[None] * (3 + len(Call._fields) + 1)
 
-    return *_backward_by(function, ctx, dy, dlast, dstates), *[None] * (3 + len(Call._fields))
 
-
-_forward_operator.register_autograd(_operator_backward, setup_context=_keep)
+_forward_operator.register_fake(_forward_fake)
+_forward_operator.register_autograd(_operator_backward, setup_context=_set_up)
 
 
 def _refuse(ctx: Any, *gradients: Any) -> None:
@@ -139,11 +146,15 @@ def _refuse(ctx: Any, *gradients: Any) -> None:
     )
 
 
+_backward_operator.register_fake(_backward_fake)
 _backward_operator.register_autograd(_refuse)
 
 
 class _Function(torch.autograd.Function):
-    """What the operators do, without the dispatcher. Arguments: the tensors one by one, and how many are what."""
+    """What the operators do, without the dispatcher. Arguments: `call` and the tensors, one by one.
+
+    Returns y, then the last states, then all states, as `execution.Result` has them.
+    """
 
     @staticmethod
     def forward(
@@ -156,44 +167,51 @@ class _Function(torch.autograd.Function):
         masks: Tensor | None,
         *rest: Tensor,
     ) -> tuple[Tensor, ...]:
-        weights, initial = list(rest[:n_weights]), list(rest[n_weights:])
-        output = execution.forward(x, weights, initial, lengths, resets, masks, call)
-        _keep(ctx, (x, weights, initial, lengths, resets, masks, *call), output)
-        return output
+        given = Given(x, list(rest[:n_weights]), list(rest[n_weights:]), lengths, resets, masks, call)
+        ran = execution.forward(given, save=True)
+        _keep(ctx, given, execution.token_of(ran.tape))
+        ctx.n_states = len(ran.last)
+        return ran.y, *ran.last, *ran.states
 
     @staticmethod
-    def backward(ctx: Any, dy: Any, dlast: Any, dstates: Any, _: Any) -> tuple[Any, ...]:
+    def backward(ctx: Any, dy: Any, *rest: Any) -> tuple[Any, ...]:
+        token, given = _kept(ctx)
+        dlast, dstates = list(rest[: ctx.n_states]), list(rest[ctx.n_states :])
         if torch.is_grad_enabled():  # create_graph=True: by the operator, which refuses a second derivative
-            gradients = _operator_backward(ctx, dy, dlast, dstates, None)[:3]
+            of_states = _joined(dstates)
+            of_states = None if of_states is None else of_states.view(-1, ctx.n_states, *of_states.shape[1:])
+            gradients = _backward_operator(dy, _joined(dlast), of_states, token, *_flat(given))
         else:
-            gradients = _backward_by(execution.backward, ctx, dy, dlast, dstates)
+            gradients = execution.backward(given, execution.tape_of(token, given), dy, dlast, dstates)
         dx, d_weights, d_initial = gradients
         return None, None, dx, None, None, None, *d_weights, *d_initial
 
 
-def run(
-    x: Tensor,
-    weights: list[Tensor],
-    initial: list[Tensor],
-    lengths: Tensor | None,
-    resets: Tensor | None,
-    masks: Tensor | None,
-    call: Call,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """y, the last states and all states, as `execution.forward` gives them, followed by autograd.
+def _joined(gradients: list[Tensor | None]) -> Tensor | None:
+    """Gradients of one shape as one tensor, zeros for None; None where all are."""
+    some = next((gradient for gradient in gradients if gradient is not None), None)
+    if some is None:
+        return None
+    return torch.stack([torch.zeros_like(some) if gradient is None else gradient for gradient in gradients])
 
-    `call.save` is found here: whether anything will be differentiated.
+
+def run(given: Given) -> tuple[Tensor, list[Tensor], list[list[Tensor]]]:
+    """y, the last states and all states, those of a layer together, as `execution.Result` has them.
+
+    They are followed by autograd where anything given is.
     """
+    x, weights, initial, lengths, resets, masks, call = given
     save = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *weights, *initial))
-    call = call._replace(save=save)
     if _is_traced(x):
-        traced: tuple[Tensor, ...] = _forward_operator(x, weights, initial, lengths, resets, masks, *call)
-        return traced[0], traced[1], traced[2]
+        y, last, states, _ = _forward_operator(*_flat(given), save)
+        return y, list(last.unbind(0)), [list(layer.unbind(0)) for layer in states] if call.all_states else []
     if save:
-        found: tuple[Tensor, ...] = _Function.apply(call, len(weights), x, lengths, resets, masks, *weights, *initial)  # type: ignore[no-untyped-call]
-        return found[0], found[1], found[2]
-    with torch.no_grad():
-        return execution.forward(x, weights, initial, lengths, resets, masks, call)[:3]
+        y, *rest = _Function.apply(call, len(weights), x, lengths, resets, masks, *weights, *initial)  # type: ignore[no-untyped-call]
+    else:
+        ran = execution.forward(given, save=False)
+        y, rest = ran.y, [*ran.last, *ran.states]
+    n_states = len(cell_of(call.cell).states)
+    return y, rest[:n_states], [rest[k : k + n_states] for k in range(n_states, len(rest), n_states)]
 
 
 def _is_traced(x: Tensor) -> bool:
@@ -201,7 +219,7 @@ def _is_traced(x: Tensor) -> bool:
     return (
         torch.compiler.is_compiling()
         or type(x) not in (Tensor, torch.nn.Parameter)
-        or x.device.type == "meta"
+        or x.is_meta
         or torch._C._len_torch_dispatch_stack() > 0
         or torch._C._are_functorch_transforms_active()
     )

@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from rnn_gpu.compiler.cell import Cell
 from rnn_gpu.errors import ArgumentError, ArgumentTypeError
 from rnn_gpu.torch import projection
-from rnn_gpu.torch.execution import Call, cell_of, key_of
+from rnn_gpu.torch.execution import Call, Given, key_of
 from rnn_gpu.torch.operators import run
 from rnn_gpu.torch.parameters import autocast, parameter_names, parameter_shapes
 
@@ -61,7 +61,7 @@ class Recurrent(nn.RNNBase):
         chosen = projection.lstm_projection if self.proj_size else chosen
         self.recompute = recompute
         self.backend = backend
-        self._key = key_of(chosen)
+        self._cell, self._key = chosen, key_of(chosen)
         self._state_names = chosen.states
         self._names = " ".join(parameter_shapes(chosen, 1, 1, self.bias))
         if cell is not None:
@@ -74,7 +74,12 @@ class Recurrent(nn.RNNBase):
     @property
     def cell(self) -> Cell:
         """The cell that the module runs."""
-        return cell_of(self._key)
+        return self._cell
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """What unpickling calls: the operators find the cell by its key in this process, too."""
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._key = key_of(self._cell)
 
     def _register_parameters(self, device: Any, dtype: Any) -> None:
         """The cell's parameters in place of torch's."""
@@ -146,16 +151,14 @@ class Recurrent(nn.RNNBase):
         output: Any
         output, last, states = self._run(x, initial, _tensor(lengths), _tensor(resets), return_states)
 
-        state_sizes = [self.proj_size or self.hidden_size, *[self.hidden_size] * (len(last) - 1)]
-        finals = [state[..., :size] if self.proj_size else state for state, size in zip(last, state_sizes, strict=True)]
         if packed is not None:
             data = pack_padded_sequence(output, lengths).data
             output = PackedSequence(data, packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices)
             if packed.unsorted_indices is not None:
-                finals = [state.index_select(1, packed.unsorted_indices) for state in finals]
+                last = [state.index_select(1, packed.unsorted_indices) for state in last]
         elif not time_first:
             output = output.transpose(0, 1)
-        h_n = finals[0] if len(finals) == 1 else tuple(finals)
+        h_n = last[0] if len(last) == 1 else tuple(last)
         if not return_states:
             return output, h_n
         return output, h_n, tuple(tuple(s if time_first else s.transpose(0, 1) for s in layer) for layer in states)
@@ -197,7 +200,7 @@ class Recurrent(nn.RNNBase):
 
     def _run(
         self, x: Tensor, initial: list[Tensor], lengths: Tensor | None, resets: Tensor | None, all_states: bool
-    ) -> tuple[Tensor, tuple[Tensor, ...], list[tuple[Tensor, ...]]]:
+    ) -> tuple[Tensor, list[Tensor], list[list[Tensor]]]:
         weights = [getattr(self, name) for name in self._flat_weights_names]
         n_directions = 2 if self.bidirectional else 1
         if self.proj_size:
@@ -209,16 +212,14 @@ class Recurrent(nn.RNNBase):
             kept = 1.0 - self.dropout
             masks = x.new_empty(shape).bernoulli_(kept).div_(kept) if kept else x.new_zeros(shape)
         call = Call(
-            self._key, self._names, self.hidden_size, self.bidirectional, False, all_states, self.recompute,
-            self.backend or "", False,
+            self._key, self._names, self.hidden_size, self.bidirectional,
+            all_states=all_states, recompute=self.recompute, backend=self.backend or "",
         )  # fmt: skip
-        y, last, states = run(x, weights, initial, lengths, resets, masks, call)
+        y, last, layers = run(Given(x, weights, initial, lengths, resets, masks, call))
         if self.proj_size:
-            y = self._cut(y)
-        layers = [
-            tuple(self._cut(s) if self.proj_size and k == 0 else s for k, s in enumerate(layer)) for layer in states
-        ]
-        return y, last.unbind(0), layers
+            y, last = self._cut(y), [last[0][..., : self.proj_size], *last[1:]]
+            layers = [[self._cut(layer[0]), *layer[1:]] for layer in layers]
+        return y, last, layers
 
     def _padded(self, weights: list[Tensor]) -> list[Tensor]:
         """Parameters of a projected LSTM as its cell takes them."""

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from rnn_gpu import cells
-from rnn_gpu.torch.execution import Call, key_of
+from rnn_gpu.torch.execution import Call, Given, key_of
 from rnn_gpu.torch.operators import run
 from rnn_gpu.torch.parameters import autocast
 
@@ -30,9 +30,9 @@ def _step(module: Any, key: str, input: Tensor, states: tuple[Tensor, ...]) -> t
     weights += [module.bias_ih, module.bias_hh] if module.bias else []
     x, weights, initial = autocast(x, weights, [state.reshape(1, *x.shape[1:2], -1) for state in states])
     names = "w_ih w_hh b_ih b_hh" if module.bias else "w_ih w_hh"
-    call = Call(key, names, module.hidden_size, False, False, False, False, module.backend or "", False)
-    _, last, _ = run(x, weights, initial, None, None, None, call)
-    return tuple(state.reshape(shape) for state in last.unbind(0))
+    call = Call(key, names, module.hidden_size, backend=module.backend or "")
+    _, last, _ = run(Given(x, weights, initial, None, None, None, call))
+    return tuple(state.reshape(shape) for state in last)
 
 
 class RNNCell(nn.RNNCell):

@@ -48,7 +48,12 @@ class Weights:
 
     def map(self, function: Callable[[Array], Array]) -> Weights:
         """Return Weights of `function(array)` for each array there is."""
-        return Weights.of({name: function(array) for name, array in self.items()}, self.vectors)
+
+        def of(array: Array | None) -> Array | None:
+            return None if array is None else function(array)
+
+        vectors = {name: function(array) for name, array in self.vectors.items()}
+        return Weights(of(self.w_ih), of(self.w_hh), of(self.b_ih), of(self.b_hh), vectors)
 
     def frozen(self) -> Weights:
         """Return a copy that cannot change, for streaming: what a backend makes of it is made once and kept with it.

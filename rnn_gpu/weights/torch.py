@@ -41,8 +41,7 @@ def from_torch(
     (`proj_size`); ArgumentTypeError for what is no mapping or no array of floats.
     """
     order = gate_order(cell, ORDERS, "torch")
-    if not isinstance(state_dict, Mapping):
-        raise ArgumentTypeError("state_dict", "a mapping of arrays by name", type(state_dict).__name__)
+    _check(state_dict)
     suffix = _suffix(layer, reverse)
     sizes = {"G": len(order)}
 
@@ -64,11 +63,18 @@ def from_torch(
     return Weights(w_ih, w_hh, part("bias_ih", "G*H"), part("bias_hh", "G*H"))
 
 
+def _check(state_dict: object) -> None:
+    if not isinstance(state_dict, Mapping):
+        expected = "a mapping of arrays by name, such as module.state_dict()"
+        raise ArgumentTypeError("state_dict", expected, type(state_dict).__name__)
+
+
 def layers_from_torch(cell: Cell, state_dict: Mapping[str, Any], *, prefix: str = "") -> list[tuple[Weights, ...]]:
     """Return all layers of a torch module's state dict, each as (forward,) or (forward, backward).
 
     Arguments and errors are those of `from_torch`.
     """
+    _check(state_dict)
     pattern = re.compile(re.escape(prefix) + r"weight_ih_l(\d+)(_reverse)?")
     found = [match for match in map(pattern.fullmatch, map(str, state_dict)) if match]
     directions = (False, True) if any(match[2] for match in found) else (False,)

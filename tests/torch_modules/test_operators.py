@@ -29,11 +29,11 @@ def example(all_states=True):
     module = ours.LSTM(I, H, 2, bidirectional=True, dtype=torch.float64)
     resets = torch.zeros(T, B, dtype=torch.bool)
     resets[2, 0] = True
-    call = execution.Call(module._key, module._names, H, True, False, all_states, False, "", True)
+    call = execution.Call(module._key, module._names, H, bidirectional=True, all_states=all_states)
     x = drawn(T, B, I).requires_grad_()
     initial = [drawn(4, B, H).requires_grad_() for _ in range(2)]
     masks = (torch.rand(1, T, B, 2 * H, dtype=torch.float64) < 0.5) * 2.0
-    return module, (x, list(module.parameters()), initial, torch.tensor([4, 0, 3]), resets, masks, *call)
+    return module, (x, list(module.parameters()), initial, torch.tensor([4, 0, 3]), resets, masks, *call, True)
 
 
 @pytest.mark.parametrize("all_states", [False, True])
@@ -41,7 +41,7 @@ def test_opcheck(all_states):
     _, arguments = example(all_states)
     torch.library.opcheck(torch.ops.rnn_gpu.forward.default, arguments)
     y, last, states, token = torch.ops.rnn_gpu.forward(*arguments)
-    x, weights, initial, *rest = arguments
+    x, weights, initial, *rest, _ = arguments
 
     def plain(tensors):
         return [tensor.detach() for tensor in tensors]
@@ -217,6 +217,30 @@ def test_copies_and_files():
     other.load_state_dict(torch.load(file, weights_only=True))
     assert torch.equal(other(x)[0], expected)
     assert torch.equal(module.float()(x.float())[0], other.to(torch.float32)(x.float())[0])
+
+
+def test_whole_modules_in_files(tmp_path):
+    """A module is found whole in another process, with a cell of one's own too."""
+    (tmp_path / "own.py").write_text(
+        "from rnn_gpu.compiler.language import cell, tanh\n\n\n"
+        '@cell(gates="n", states="h")\ndef own(Wx, U, h):\n    return tanh(Wx.n + 0.5 * U.n(h))\n'
+    )
+    make = (
+        "import torch, rnn_gpu.torch as ours, own\ntorch.manual_seed(0)\n"
+        "modules = [ours.RNN(2, 3, 2, cell=own.own), ours.LSTM(2, 3, bidirectional=True), ours.GRUCell(2, 3)]\n"
+        "torch.save(modules, 'modules.pt')\nx = torch.randn(4, 3, 2)\n"
+        "torch.save([x, modules[0](x)[0], modules[1](x)[0], modules[2](x[0])], 'results.pt')"
+    )
+    use = (
+        "import torch\nmodules = torch.load('modules.pt', weights_only=False)\n"
+        "x, *expected = torch.load('results.pt')\n"
+        "found = modules[0](x)[0], modules[1](x)[0], modules[2](x[0])\n"
+        "assert all(map(torch.equal, found, expected))\n"
+        "import own\nassert modules[0].cell is own.own"
+    )
+    for code in (make, use):
+        run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert run.returncode == 0, run.stderr
 
 
 def test_meta_tensors_have_shapes():
