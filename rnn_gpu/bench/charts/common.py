@@ -8,9 +8,12 @@ from matplotlib.figure import Figure
 
 from rnn_gpu.bench.report import Report
 
-__all__ = ["MARKERS", "measured_on", "png"]
+__all__ = ["HOLLOW", "MARKERS", "measured_on", "png"]
 
 MARKERS = "osD^vP*X<>hdp8"
+
+HOLLOW = "hollow: doubtful, as other processes were at work"
+"""What is said of points whose times are so."""
 
 
 def measured_on(report: Report) -> str:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from rnn_gpu.bench.charts.common import MARKERS, measured_on, png
+from rnn_gpu.bench.charts.common import HOLLOW, MARKERS, measured_on, png
 from rnn_gpu.bench.report import Report, Row
 from rnn_gpu.bench.table import seconds
 
@@ -44,8 +44,10 @@ def draw(report: Report) -> bytes:
         grid[line][0].set_ylabel("time of a call")
     for column, axis in enumerate(sweeps):
         grid[-1][column].set_xlabel(_AXES[axis])
+    if any(row.disturbed for row in every):
+        grid[0][0].plot([], [], "o", color="0.4", mfc="white", ms=4, label=HOLLOW)
     handles, labels = grid[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 4), frameon=False, fontsize=9)
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 5), frameon=False, fontsize=9)
     figure.suptitle(f"Growth of the time, {every[0].dtype}, {measured_on(report)}", fontsize=11)
     return png(figure)
 
@@ -62,6 +64,8 @@ def _panel(axes: Axes, axis: str, rows: Sequence[Row], cells: Sequence[str], pee
             theirs = {getattr(row, axis): row.peer_s for row in beside if row.peer_s is not None}
             label = f"{cell}, {peer}"
             axes.plot(list(theirs), list(theirs.values()), style, color=colour, lw=1.1, alpha=0.8, label=label)
+        doubtful = {getattr(row, axis): row.ours_s for row in chosen if row.disturbed and row.ours_s is not None}
+        axes.plot(list(doubtful), list(doubtful.values()), MARKERS[k], color=colour, mfc="white", ms=4, zorder=3)
     sizes: list[float] = list(dict.fromkeys(getattr(row, axis) for row in rows))
     axes.set_xscale("log")
     axes.set_yscale("log")

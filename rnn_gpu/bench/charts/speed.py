@@ -8,13 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from rnn_gpu.bench.charts.common import MARKERS, measured_on, png
+from rnn_gpu.bench.charts.common import HOLLOW, MARKERS, measured_on, png
 from rnn_gpu.bench.report import Report, Row
 from rnn_gpu.bench.shapes import Shape
 
 __all__ = ["draw"]
 
-_HOLLOW = "hollow: doubtful, as other processes were at work"
 _TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
@@ -83,7 +82,7 @@ def _panel(axes: Axes, rows: Sequence[Row], cells: Sequence[str], shapes: Sequen
             axes.plot(ratio, y, MARKERS[k % len(MARKERS)], color=f"C{k}", mfc=filling, ms=4.5, zorder=3)
         axes.plot([], [], MARKERS[k % len(MARKERS)], color=f"C{k}", ms=4.5, label=cell)
     if any(row.disturbed for row in rows):
-        axes.plot([], [], "o", color="0.4", mfc="white", ms=4.5, label=_HOLLOW)
+        axes.plot([], [], "o", color="0.4", mfc="white", ms=4.5, label=HOLLOW)
 
 
 def _scale(axes: Axes, ratios: Sequence[float]) -> None:
