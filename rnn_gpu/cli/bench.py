@@ -50,7 +50,7 @@ _WIDE = 200
 
 _EXAMPLES = """examples:
   rnn-gpu bench --quick                                     a first impression
-  rnn-gpu bench --json cpu.json --plots pictures            the whole suite, several minutes
+  rnn-gpu bench --json cpu.json --plots pictures            the whole suite, ten minutes and more
   rnn-gpu bench --cells lstm gru --modes train --threads 1  a part of it
   rnn-gpu bench --suite torch --modes train                 rnn_gpu.torch's modules beside torch.nn's
   rnn-gpu bench --cells mine:my_cell --shapes 64,32,128,256 your own cell, from mine.py in this folder
