@@ -2,16 +2,18 @@
 PYTHON ?= python3
 # Options of `rnn-gpu train`, e.g. make train ARGS="--cell gru --minutes 2".
 ARGS ?=
+# Commits that `make bench` times.
+COMMITS ?= HEAD^!
 
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help train test check format bench gpu clean
+.PHONY: help train test check format docs bench bench-compare bench-html gpu clean
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 train: $(VENV)/.base  ## train a language model, with the options in ARGS
 	$(BIN)/rnn-gpu train $(ARGS)
@@ -29,12 +31,21 @@ format: $(VENV)/.test  ## rewrite the sources as `make check` wants them, where 
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# Timings compare only at a fixed number of threads. `asv machine --yes` answers what asv would ask.
-bench: export OMP_NUM_THREADS := 1
-bench: export NUMBA_NUM_THREADS := 1
-bench: $(VENV)/.test  ## time this commit; results in asv_bench/results
-	cd asv_bench && ../$(BIN)/asv machine --yes >/dev/null
-	cd asv_bench && ../$(BIN)/asv run -E existing --quick --set-commit-hash $$(git rev-parse HEAD)
+bench: $(VENV)/.test  ## time the last commit, or those of COMMITS="v1..main"; results in asv_bench/results
+	cd asv_bench && ../$(BIN)/asv run --machine $$(../$(BIN)/python machine.py) "$(COMMITS)"
+
+docs: $(VENV)/.test  ## the documents and the docstrings as a site, in build/docs
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+	@echo "The site: build/docs/index.html"
+
+# BENCH=regex: only some benchmarks; FACTOR=1.2: how much slower is slower.
+bench-compare: $(VENV)/.test  ## whether the working tree, or commit HEAD=..., is slower than commit BASE=...
+	$(if $(BASE),,$(error make bench-compare wants the commit to compare with: BASE=main))
+	$(BIN)/python asv_bench/compare.py $(BASE) $(HEAD) $(if $(BENCH),--bench "$(BENCH)") $(if $(FACTOR),--factor $(FACTOR))
+
+bench-html: $(VENV)/.test  ## the history that was timed, as a page
+	cd asv_bench && ../$(BIN)/asv publish
+	@echo "The page: $(BIN)/python -m http.server --directory asv_bench/html"
 
 # WHEELS=folder: install what is missing from these wheels alone; EXTRA=cuda12: CuPy for another CUDA than the driver's;
 # MINUTES=9: go no further after so many; ARGS="--parts smoke": see tests/gpu/run.py.

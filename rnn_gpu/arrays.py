@@ -49,7 +49,7 @@ class ArrayLibrary:
         """The device without its number: "cpu", "cuda" ..."""
         return self.device.partition(":")[0]
 
-    @property
+    @cached_property
     def index(self) -> int:
         """The number of the device among those of its kind."""
         return int(self.device.partition(":")[2] or 0)
@@ -87,11 +87,12 @@ def _library_of_tensor(argument: str, tensor: Any) -> ArrayLibrary:
 def looks(arrays: Iterable[Any]) -> list[Any] | None:
     """Shape, dtype and device of each array, or None for None: all that `library_of` and others judge them by.
 
-    None if there is more to see: arrays that are not of NumPy's own class and in native byte order, or dense tensors of
-    torch's own that it does not follow.
+    None if there is more to see: arrays that are not of NumPy's own class and in native byte order, of CuPy's own, or
+    dense tensors of torch's own that it does not follow.
     """
-    torch = sys.modules.get("torch")
+    torch, cupy = sys.modules.get("torch"), sys.modules.get("cupy")
     tensors = () if torch is None else (torch.Tensor, torch.nn.Parameter)
+    cupys = getattr(cupy, "ndarray", np.ndarray)
     found: list[Any] = []
     for array in arrays:
         kind = type(array)
@@ -99,6 +100,8 @@ def looks(arrays: Iterable[Any]) -> list[Any] | None:
             if not array.dtype.isnative:
                 return None
             found += array.shape, array.dtype
+        elif kind is cupys:
+            found += array.shape, array.dtype, array.device.id
         elif array is None:
             found.append(None)
         elif (

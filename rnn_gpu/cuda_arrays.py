@@ -2,14 +2,16 @@
 
 Every function here is reached only with an array of the library it imports, or from a backend that works in it.
 
-Memory goes from torch and to torch by DLPack, as torch's `__cuda_array_interface__` knows neither streams nor bfloat16;
-elsewhere by `__cuda_array_interface__`. bfloat16 crosses as the 16-bit integers of its bits. Nothing here waits for the
-device: whoever uses what comes out does so on the stream that `STREAMS` gives, behind what its maker has queued there.
+Memory goes from torch to others and back by DLPack, as torch's `__cuda_array_interface__` knows neither streams nor
+bfloat16; elsewhere by `__cuda_array_interface__`. bfloat16 crosses as the 16-bit integers of its bits. Nothing here
+waits for the device: whoever uses what comes out does so on the stream that `STREAMS` gives, behind what its maker has
+queued there.
 """
 
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -24,7 +26,8 @@ _NO_WAITING = -1
 
 def to_cupy(array: Any) -> Any:
     """A device array of any library as a cupy.ndarray on the same memory."""
-    cupy = importlib.import_module("cupy")
+    import cupy  # noqa: PLC0415  (where there is a device; for every array of a call, so by no slower way)
+
     if isinstance(array, cupy.ndarray):
         return array
     if not _is_torch(array):
@@ -38,7 +41,7 @@ def to_cupy(array: Any) -> Any:
 
 def to_torch(array: Any) -> Any:
     """A device array of any library as a torch.Tensor on the same memory."""
-    torch = importlib.import_module("torch")
+    torch = sys.modules["torch"]  # imported by whoever works with it
     if isinstance(array, torch.Tensor):
         return array
     if not hasattr(array, "__dlpack__"):
@@ -78,11 +81,15 @@ def _bfloat16() -> Any:
 
 
 def _cupy_stream(device: int) -> int:
-    return int(importlib.import_module("cupy").cuda.get_current_stream(device).ptr)
+    import cupy  # noqa: PLC0415  (as above)
+
+    return int(cupy.cuda.get_current_stream(device).ptr)
 
 
 def _torch_stream(device: int) -> int:
-    return int(importlib.import_module("torch").cuda.current_stream(device).cuda_stream)
+    torch = sys.modules["torch"]
+    raw = getattr(torch._C, "_cuda_getCurrentRawStream", None)  # what current_stream asks, without its layers of Python
+    return int(torch.cuda.current_stream(device).cuda_stream if raw is None else raw(device))
 
 
 def _cupy_zeros(shape: tuple[int, ...], dtype: np.dtype[Any], device: int) -> Any:

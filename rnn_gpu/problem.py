@@ -52,8 +52,8 @@ class Problem:
     recompute: bool
     library: ArrayLibrary
     tf32: bool = False
-    memo: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
-    """What backends have found out about the problem, by backend: equal problems are one object."""
+    memo: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
+    """What backends have found out about the problem, by what they ask for: equal problems are one object."""
 
     def __str__(self) -> str:
         options = [name for name in ("projected", "reverse", "save", "recompute", "tf32") if getattr(self, name)]
@@ -222,7 +222,7 @@ def _kept_weights_key(weights: Weights, prepared: dict[Any, Any]) -> tuple[objec
 def _viewed(problem: Problem, x: Array, weights: Weights, initial: tuple[Array, ...] | None) -> Inputs:
     """The arrays of a call that is known to be right, as the kernels take them."""
     library = problem.library
-    if library.name == "numpy":
+    if library.name == "numpy" or library.kind == "cuda":
         return Inputs(x, weights, initial, None, None)
     view = library.view
     if weights.prepared is None:

@@ -12,10 +12,10 @@ import pytest
 
 import rnn_gpu
 from rnn_gpu import cells, cli, files, get_threads, set_threads
-from rnn_gpu.bench import blas, ours
+from rnn_gpu.bench import blas, memory, ours
 from rnn_gpu.bench.peers import PEERS, peer
 from rnn_gpu.bench.shapes import Shape
-from rnn_gpu.bench.suites import SUITES, Suite
+from rnn_gpu.bench.suites import SUITES, Options, Suite
 from rnn_gpu.bench.timing import Plan
 
 TINY = Suite(
@@ -29,6 +29,13 @@ TINY = Suite(
     step_cells=(cells.lstm,),
     peers=("torch", "onnxruntime", "numpy_cpu"),
     plan=Plan(seconds=0.0, least=1, turn=1e-4),
+    variants=(Options({"ragged": True}), Options({"resets": 0.5}), Options({"recompute": True}, modes=("train",))),
+    variant_shapes=(Shape(4, 3, 2, 5),),
+    variant_cells=(cells.lstm,),
+    sweeps={"T": (1, 4), "B": (1, 2), "H": (3,)},
+    sweep_shape=Shape(2, 2, 3, 3),
+    sweep_cells=(cells.lstm,),
+    sweep_plan=Plan(seconds=0.0, least=1, turn=1e-4),
 )
 
 
@@ -39,6 +46,7 @@ def tiny(monkeypatch):
     monkeypatch.setattr("rnn_gpu.bench.timing._rest", lambda: None)
     monkeypatch.setattr("rnn_gpu.bench.timing.WARM_UP_S", 0.0)
     monkeypatch.setattr(blas, "SGEMM_SIZE", 16)
+    monkeypatch.setattr(memory, "BYTES", 1 << 12)
 
 
 @pytest.fixture
@@ -79,24 +87,39 @@ def disturb(monkeypatch, backend, change):
 
 
 def test_the_whole_command(measured, tmp_path):
-    status, out, report = measured("--plot", tmp_path / "bench.png")
+    status, out, report = measured("--plots", tmp_path / "pictures")
     assert status == 0
     assert report["complete"]
     assert not report["quick"]
     by_mode = {}
     for row in report["rows"]:
-        by_mode.setdefault((row["mode"], row["frozen"], row["peer"]), []).append(row)
+        if row["peer"] is None:
+            assert row["resets"] or row["recompute"]
+            continue
+        by_mode.setdefault((row["mode"], row["frozen"], row["ragged"], row["peer"]), []).append(row)
         assert row["status"] == "ok"
         assert row["ratio"] == pytest.approx(row["peer_s"] / row["ours_s"])
         assert row["error"] <= row["bound"] < 1e-5
         assert row["peer_error"] < 1e-5
     assert {key: len(rows) for key, rows in by_mode.items()} == {
-        ("forward", False, "torch"): 4,
-        ("forward", False, "onnxruntime"): 4,
-        ("train", False, "torch"): 4,
-        ("step", False, "torch"): 1,
-        ("step", True, "torch"): 1,
+        ("forward", False, False, "torch"): 4,
+        ("forward", False, False, "onnxruntime"): 4,
+        ("train", False, False, "torch"): 4,
+        ("step", False, False, "torch"): 1,
+        ("step", True, False, "torch"): 1,
+        ("forward", False, True, "torch"): 1,
+        ("train", False, True, "torch"): 1,
     }
+    assert [(row["resets"], row["recompute"], row["mode"]) for row in report["rows"] if row["peer"] is None] == [
+        (0.5, False, "forward"),
+        (0.5, False, "train"),
+        (0.0, True, "train"),
+    ]
+    sizes = {axis: {row[axis] for row in rows} for axis, rows in report["sweeps"].items()}
+    assert sizes == {"T": {1, 4}, "B": {1, 2}, "H": {3}}
+    assert {(row["peer"], row["mode"]) for row in report["sweeps"]["H"]} == {
+        ("torch", "forward"), ("onnxruntime", "forward"), ("torch", "train"),
+    }  # fmt: skip
     assert [(entry["mode"], entry["grown_T"], entry["status"]) for entry in report["growth"]] == [
         ("forward", 12, "ok"),
         ("train", 12, "ok"),
@@ -105,8 +128,11 @@ def test_the_whole_command(measured, tmp_path):
         ("rnn", "forward"), ("rnn", "train"), ("lstm", "forward"), ("lstm", "train"), ("lstm", "step"),
     }  # fmt: skip
     assert report["sgemm_gflops"] > 0
-    assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
-    for words in ("3,2,4,5", "torch", "onnxruntime", "geometric mean", "GFLOP/s", "bench.json", "bench.png"):
+    assert report["memory_gb_s"] > 0
+    pictures = sorted((tmp_path / "pictures").iterdir())
+    assert [picture.name for picture in pictures] == ["growth.png", "roofline.png", "speed.png"]
+    assert all(picture.read_bytes().startswith(b"\x89PNG") for picture in pictures)
+    for words in ("3,2,4,5", "torch", "onnxruntime", "geometric mean", "GFLOP/s", "bench.json", *map(str, pictures)):
         assert words in out
 
 
@@ -132,6 +158,7 @@ def test_a_part_can_be_measured(measured):
     assert {row["B"] for row in report["rows"]} == {1, 2}
     assert all(row["ours_s"] > 0 for row in report["rows"])
     assert report["growth"] == []
+    assert report["sweeps"] == {}
 
 
 def test_large_products_are_compared_with_sgemm(measured):
@@ -157,7 +184,8 @@ def test_a_wrong_result_is_reported_and_given_no_speed(monkeypatch, measured, ch
         ("wrong", None, None)
     ]
     assert report["summary"] == []
-    assert out.count("no speed given") == 3
+    assert {row["status"] for rows in report["sweeps"].values() for row in rows} == {"wrong"}
+    assert out.count("no speed given") == 3 + 2 + 5  # cases and growth, variants, sweeps
 
 
 def test_a_result_within_twice_the_plain_error_is_right(monkeypatch, measured):
@@ -228,7 +256,7 @@ def test_a_peer_that_is_missing_is_noted(monkeypatch, measured):
     _, out, report = measured("--cells", "rnn", "--modes", "forward")
     assert "Not measured: torch, as the package torch is not installed." in report["notes"]
     assert "Not measured: torch" in out
-    assert {row["peer"] for row in report["rows"]} == {"onnxruntime"}
+    assert {row["peer"] for row in report["rows"]} == {"onnxruntime", None}  # which has neither lengths nor resets
 
 
 def test_a_missing_peer_asked_for_by_name_is_an_error(monkeypatch, bench):
@@ -252,7 +280,7 @@ def test_a_missing_peer_asked_for_by_name_is_an_error(monkeypatch, bench):
         (["--threads", "0"], "expected an integer at least 1 and at most 1024, got '0'"),
         (["--seconds", "-1"], "expected a number above 0"),
         (["--json", "/nowhere/b.json"], "--json: expected a file that can be written, got '/nowhere/b.json'"),
-        (["--plot", "."], "--plot: expected a file that can be written, got '.', a folder"),
+        (["--plots", "/dev/null"], "--plots: expected a folder, or a place for one, got '/dev/null'"),
         (["--cells"], "expected at least one argument"),
     ],
 )
@@ -264,15 +292,9 @@ def test_what_is_asked_for_wrongly_is_one_line(bench, words, message):
     assert err.count("\n") == 1
 
 
-def test_two_files_are_two(bench, tmp_path):
-    status, _, err = bench("--json", tmp_path / "one", "--plot", tmp_path / "one")
-    assert status == 2
-    assert "--plot: expected another file than that of --json" in err
-
-
 def test_a_picture_needs_matplotlib(monkeypatch, bench, tmp_path):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "matplotlib" else object())
-    status, out, err = bench("--plot", tmp_path / "b.png")
+    status, out, err = bench("--plots", tmp_path)
     assert (status, out) == (2, "")
     assert "pip install 'rnn_gpu[plot]'" in err
 

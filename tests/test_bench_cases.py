@@ -69,6 +69,49 @@ def test_work_is_counted():
     assert Case(cells.indrnn, shape, "forward").flops == 2 * 5 * 3 * 11 * 7  # no recurrent product
 
 
+def test_what_must_be_moved_is_counted():
+    shape = Shape(T=5, B=3, I=7, H=11)
+    weights = 4 * 11 * (7 + 11)
+    forward = 4 * (5 * 3 * (7 + 11) + weights)
+    assert Case(cells.lstm, shape, "forward").traffic == forward
+    assert Case(cells.lstm, shape, "train").traffic == 2 * forward
+    assert Case(cells.lstm, shape, "forward", "float16").traffic == forward / 2
+    assert Case(cells.lstm, shape, "step").traffic == 4 * (3 * (7 + 11) + weights)
+    assert Case(cells.indrnn, shape, "forward").traffic == 4 * (5 * 3 * (7 + 11) + 11 * 7)
+
+
+def test_variants_and_sweeps_are_those_that_were_asked_for():
+    cases = [case for group in WHOLE.variant_groups() for case in group]
+    assert [case.what for case in cases if case.cell is cells.gru] == [
+        "forward, ragged", "train, ragged", "forward, 0.01 resets", "train, 0.01 resets", "train, recompute",
+    ]  # fmt: skip
+    sweeps = [(axis, case) for axis, group in WHOLE.sweep_groups() for case in group if case.cell is cells.lstm]
+    assert [case.shape for axis, case in sweeps if axis == "H" and case.mode == "train"][:2] == [
+        Shape(64, 16, 32, 32),
+        Shape(64, 16, 64, 64),
+    ]
+    for axis, first, last in (("T", 16, 1024), ("B", 1, 256), ("H", 32, 512)):
+        sizes = [getattr(case.shape, axis) for found, case in sweeps if found == axis]
+        assert (min(sizes), max(sizes)) == (first, last)
+    assert WHOLE.narrowed(None, None, ["forward"]).sweep_groups()[0][1][-1].mode == "forward"
+    assert WHOLE.narrowed(None, [Shape(2, 3, 4, 5)], None).variant_groups() == []
+
+
+def test_a_case_draws_the_lengths_and_resets_that_it_has():
+    shape = Shape(50, 40, 3, 4)
+    plain = draw(Case(cells.gru, shape, "train"))
+    assert plain.lengths is None
+    assert plain.resets is None
+    ragged = draw(Case(cells.gru, shape, "train", ragged=True))
+    assert_array_equal(ragged.x, plain.x)
+    assert ragged.lengths.shape == (40,)
+    assert (ragged.lengths.min() >= 1, ragged.lengths.max() <= 50) == (True, True)
+    assert len(set(ragged.lengths)) > 10
+    resets = draw(Case(cells.gru, shape, "train", resets=0.1)).resets
+    assert (resets.shape, resets.dtype) == ((50, 40), bool)
+    assert 0.05 < resets.mean() < 0.15
+
+
 def test_grown():
     case = Case(cells.gru, Shape(5, 3, 7, 11), "train")
     assert grown(case) == replace(case, shape=Shape(20, 3, 7, 11))

@@ -308,7 +308,7 @@ def test_torch_alone_by_the_command(command, tmp_path):
         (["--modes", "step"], "--modes: expected some of forward, keep, train, got 'step'"),
         (["--peers", "onnxruntime"], "--peers: expected torch or none, got 'onnxruntime'"),
         (["--json", "x.json"], "--json: expected an option of another suite, got --suite gpu"),
-        (["--plot", "x.png"], "--plot: expected an option of another suite, got --suite gpu"),
+        (["--plots", "x"], "--plots: expected an option of another suite, got --suite gpu"),
         (["--shapes", "1,2,3,4"], "--shapes: expected an option of another suite, got --suite gpu"),
         (["--minutes", "0"], "expected a number above 0"),
     ],

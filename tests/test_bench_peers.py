@@ -40,6 +40,24 @@ def test_a_peer_computes_what_the_reference_does(name, cell, mode):
     assert Reference(call, [mode]).distance(results).error < 2e-6
 
 
+@pytest.mark.parametrize("mode", ["forward", "train"])
+@pytest.mark.parametrize("cell", [cells.rnn, cells.lstm, cells.gru])
+def test_torch_packs_rows_of_different_lengths(cell, mode):
+    call = draw(Case(cell, SHAPE, mode, ragged=True))
+    assert len(set(call.lengths)) > 1
+    runner = peer("torch").runner(call, 1)
+    results = runner.results(runner.run())
+    assert not results["y"][call.lengths[0] :, 0].any()
+    assert Reference(call, [mode]).distance(results).error < 2e-6
+
+
+def test_peers_say_what_they_do_not_run():
+    for options, word in (({"resets": 0.1}, "resets"), ({"recompute": True}, "keep"), ({"projected": True}, "product")):
+        assert word in peer("torch").refuses(Case(cells.lstm, SHAPE, "train", **options))
+    for options in ({"resets": 0.1}, {"ragged": True}, {"projected": True}):
+        assert "whole rows" in peer("onnxruntime").refuses(Case(cells.lstm, SHAPE, "forward", **options))
+
+
 def test_every_cell_of_the_suite_has_torch_in_every_mode_and_onnxruntime_forward():
     for cell in (cells.rnn, cells.lstm, cells.gru):
         assert all(peer("torch").refuses(Case(cell, SHAPE, mode)) is None for mode in MODES)

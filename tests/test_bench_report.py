@@ -10,8 +10,9 @@ import pytest
 from rich.console import Console
 
 from rnn_gpu import cells
-from rnn_gpu.bench import chart, table
+from rnn_gpu.bench import table
 from rnn_gpu.bench.accuracy import Distance
+from rnn_gpu.bench.charts import CHARTS, roofline
 from rnn_gpu.bench.load import Load
 from rnn_gpu.bench.report import FirstCall, Growth, Product, Report, Row
 from rnn_gpu.bench.shapes import Case, Shape
@@ -161,15 +162,35 @@ def test_all_right():
     assert not report(timed(), untimed(1.0, FORWARD)).all_right
 
 
-def test_a_picture_is_a_png():
-    slow = replace(timed(TRAIN, theirs=0.01))
-    picture = chart.draw(report(timed(), slow, timed(peer="onnxruntime"), timed(STEP)))
-    assert picture.startswith(b"\x89PNG\r\n\x1a\n")
+RAGGED = replace(FORWARD, ragged=True)
 
 
-def test_there_is_no_picture_of_nothing():
-    with pytest.raises(ValueError, match="no row with a ratio"):
-        chart.draw(report(untimed(1.0, FORWARD)))
+@pytest.mark.parametrize("name", CHARTS)
+def test_a_picture_is_a_png(name):
+    rows = [timed(), timed(TRAIN, theirs=0.01), timed(peer="onnxruntime"), timed(STEP), timed(RAGGED), untimed(1.0)]
+    sweep = [timed(replace(FORWARD, shape=SHAPE._replace(T=T)), ours=0.01 * T, others=0.5) for T in (1, 10)]
+    made = report(*rows, sweeps={"T": [*sweep, untimed(1.0)]}, sgemm_gflops=100.0, memory_gb_s=20.0)
+    assert CHARTS[name](made).startswith(b"\x89PNG\r\n\x1a\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("speed", "no row with a ratio"), ("growth", "no sweep"), ("roofline", "no row with a time, or no rate")],
+)
+def test_there_is_no_picture_of_nothing(name, reason):
+    with pytest.raises(ValueError, match=reason):
+        CHARTS[name](report(untimed(1.0, FORWARD), sweeps={"T": [untimed(1.0)]}))
+
+
+def test_the_roofline_is_of_operations_a_byte():
+    row = timed(FORWARD)
+    assert roofline.intensity(row) == pytest.approx(FORWARD.flops / FORWARD.traffic)
+
+
+def test_options_are_in_words():
+    assert timed(RAGGED).what == "forward, ragged"
+    assert timed(replace(TRAIN, recompute=True)).what == "train, recompute"
+    assert timed(replace(FORWARD, resets=0.25)).what == RAGGED.what.replace("ragged", "0.25 resets")
 
 
 def test_load_is_what_others_used():

@@ -11,7 +11,7 @@ import pytest
 
 from rnn_gpu import cells, cli
 from rnn_gpu.arrays import dtype_named
-from rnn_gpu.cli.first_call import first_calls
+from rnn_gpu.bench.first_call import first_calls
 from rnn_gpu.dispatch import BACKENDS
 from rnn_gpu.errors import BackendError
 

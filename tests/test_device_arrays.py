@@ -276,3 +276,52 @@ def test_arrays_of_the_right_library_are_handed_on():
     assert cuda_arrays.to_torch(tensor) is tensor
     numba = _Numba((2,), "float32")
     assert cuda_arrays.to_numba(numba) is numba
+
+
+def test_cupy_arrays_like_those_before_are_judged_anew():
+    """Arrays of CuPy's own, on memory that nobody reads."""
+    cupy = pytest.importorskip("cupy")
+    memory = np.zeros(1 << 16, np.uint8)
+
+    def made(array, dtype=None, device=0):
+        unowned = cupy.cuda.UnownedMemory(memory.ctypes.data, memory.nbytes, memory, device_id=device)
+        return cupy.ndarray(array.shape, dtype or array.dtype, cupy.cuda.MemoryPointer(unowned, 0))
+
+    there = CALL.map(made)
+
+    def described(**changed):
+        return problem.describe(
+            there.cell, **{"x": there.x, "weights": there.weights, "initial": there.initial} | changed
+        )
+
+    first, _ = described()
+    assert str(first.library) == "cupy array on cuda:0"
+    again, inputs = described(x=made(CALL.x))
+    assert again is first
+    assert inputs.weights is there.weights
+    wrong = [
+        ({"x": made(CALL.x, "float64")}, "w_hh: expected dtype float64 as x is"),
+        ({"x": made(CALL.x, device=1)}, "w_hh: expected a cupy array on cuda:1 as x is"),
+        ({"weights": replace(there.weights, b_ih=made(CALL.weights.b_ih, device=1))}, "b_ih: expected a cupy array"),
+        ({"weights": replace(there.weights, b_hh=made(CALL.weights.b_hh[1:]))}, "b_hh: expected shape"),
+        ({"weights": replace(there.weights, w_ih=CALL.weights.w_ih)}, "w_ih: expected a cupy array on cuda:0 as x is"),
+        (
+            {"initial": (there.initial[0], made(CALL.initial[1], "int32"))},
+            r"initial\[1\] \(c\): expected dtype float32",
+        ),
+        ({"reverse": 1}, "reverse: expected a bool"),
+    ]
+    for changed, message in wrong:
+        for _ in range(2):
+            with pytest.raises((ArgumentError, ArgumentTypeError), match=message):
+                described(**changed)
+    assert described()[0] is first
+
+
+@pytest.mark.parametrize("present", [True, False])
+def test_torchs_stream_is_asked_for_by_the_shortest_way_there_is(monkeypatch, present):
+    monkeypatch.setattr(torch._C, "_cuda_getCurrentRawStream", lambda device: 70 + device, raising=False)
+    if not present:
+        monkeypatch.delattr(torch._C, "_cuda_getCurrentRawStream")
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: SimpleNamespace(cuda_stream=90 + device))
+    assert cuda_arrays.STREAMS["torch"](3) == (73 if present else 93)

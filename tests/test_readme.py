@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import re
 import runpy
 import shlex
+import shutil
 import subprocess
 import sys
+import textwrap
+from importlib.metadata import metadata
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from rnn_gpu import cells, cli, dispatch
+from rnn_gpu.bench import blas, memory
 from rnn_gpu.compiler import language
 from rnn_gpu.lm.cell_names import find_cell
 from rnn_gpu.weights import keras, onnx, torch
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = sorted(path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")))
+DOCUMENTS = sorted(path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")))
 
 
 def blocks(document, kind):
@@ -29,10 +34,21 @@ def blocks(document, kind):
     return [(text.count("\n", 0, match.start(1)) + 1, match[1]) for match in found]
 
 
-def commands():
-    """Every line of the documents' shell code, as words, without comments."""
-    lines = [line for document in DOCUMENTS for _, text in blocks(document, "sh") for line in text.splitlines()]
+def indented_python(document):
+    """(line, text) of each indented block that begins with an import."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    found = re.finditer(r"(?<=\n\n)((?:    .*\n)+)", text)
+    dedented = [(text.count("\n", 0, match.start(1)) + 1, textwrap.dedent(match[1])) for match in found]
+    return [(line, block) for line, block in dedented if block.startswith(("import ", "from "))]
+
+
+def commands(document):
+    """Every line of a document's shell code, as words, without comments."""
+    lines = [line for _, text in blocks(document, "sh") for line in text.splitlines()]
     return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+ALL_COMMANDS = [words for document in DOCUMENTS for words in commands(document)]
 
 
 def table(document, first_column):
@@ -58,10 +74,30 @@ def test_python_runs(document, monkeypatch):
         exec(compile("\n" * (line - 1) + text, str(ROOT / document), "exec"), namespace)
 
 
+@pytest.mark.parametrize("document", [document for document in DOCUMENTS if indented_python(document)])
+def test_python_for_a_device_runs(document):
+    """What wants a GPU stands in indented blocks."""
+    reason = dispatch.BACKENDS["cupy_raw"].unavailable()
+    if reason is not None:
+        pytest.skip(f"cupy_raw cannot run here: {reason}")
+    for line, text in indented_python(document):
+        exec(compile("\n" * (line - 1) + text, str(ROOT / document), "exec"), {"__name__": "document"})
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_code_is_of_a_kind_that_is_run(document):
+    text = (ROOT / document).read_text(encoding="utf-8")
+    fences = re.findall(r"^```(.*)$", text, re.MULTILINE)
+    kinds = {kind.partition("}")[0] for kind in fences[::2]}
+    assert kinds <= {"python", "sh", "{toctree", "{include", "{image"}
+    assert set(fences[1::2]) <= {""}
+
+
 def test_the_documents_have_code():
     assert {"README.md", "CONTRIBUTING.md", "docs/cells.md", "docs/semantics.md"} <= set(DOCUMENTS)
     assert len(blocks("README.md", "python")) == 5
-    assert len(commands()) >= 9
+    assert len(ALL_COMMANDS) >= 20
+    assert indented_python("docs/gpu.md")
 
 
 def test_the_first_example_is_short():
@@ -69,9 +105,62 @@ def test_the_first_example_is_short():
     assert len([line for line in text.splitlines() if line]) <= 15
 
 
-@pytest.mark.parametrize("words", [words for words in commands() if words[0] == "rnn-gpu"], ids=" ".join)
-def test_commands_are_understood(words):
-    cli._parser(words[1:]).parse_args(words[1:])
+def small(words, gpu):
+    """What to add to a command so that it is done soon; None where it wants a GPU and there is none."""
+    match words[1]:
+        case "train" if "--resume" in words:
+            return ["--minutes", "0.02"]
+        case "train":
+            return ["--minutes", "0.01", "--hidden", "8", "--batch", "4", "--sequence", "8"]
+        case "bench" if "gpu" in words:
+            return ["--quick", "--cells", "rnn", "--modes", "forward"] if gpu else None
+        case "bench" if "--shapes" in words:
+            return ["--shapes", "2,2,3,4", "--seconds", "0.001", "--backend", "numpy_cpu"]
+        case "bench":
+            return ["--shapes", "2,2,3,4", "--seconds", "0.001", "--backend", "numpy_cpu", "--peers", "torch"]
+        case "sample" | "info":
+            return []
+    raise AssertionError(words)
+
+
+@pytest.mark.parametrize("document", [document for document in DOCUMENTS if commands(document)])
+def test_commands_run(document, monkeypatch, tmp_path):
+    """The document's commands of ours one after the other in one folder, each made short by more options."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(dispatch.ENVIRONMENT_VARIABLE, "numpy_cpu")
+    monkeypatch.delitem(sys.modules, "own_cell", raising=False)
+    topics = importlib.import_module("pydoc_data.topics").topics
+    few = {name: topics[name] for name in sorted(topics)[:12]}
+    monkeypatch.setattr("pydoc_data.topics.topics", few)
+    Path("book.txt").write_text("\n".join(few.values()), encoding="utf-8")
+    shutil.copy(ROOT / "examples" / "own_cell.py", tmp_path)
+    monkeypatch.setattr(blas, "SGEMM_SIZE", 16)
+    monkeypatch.setattr(memory, "BYTES", 1 << 12)
+    monkeypatch.setattr("rnn_gpu.bench.timing._rest", lambda: None)
+    gpu = dispatch.BACKENDS["cupy_raw"].unavailable() is None
+    for words in commands(document):
+        if words[0] == "rnn-gpu":
+            more = small(words, gpu)
+            cli._parser(words[1:]).parse_args(words[1:])
+            assert more is None or cli.main([*words[1:], *more]) == 0, words
+
+
+@pytest.mark.parametrize("words", [words for words in ALL_COMMANDS if words[0] != "rnn-gpu"], ids=" ".join)
+def test_other_commands_are_run_elsewhere(words):
+    """make's targets and examples by tests of their own, and what pip installs by those of the wheel."""
+    while "=" in words[0]:
+        words = words[1:]
+    match words:
+        case ["make", *_]:
+            subprocess.run(["make", "--dry-run", *words[1:]], cwd=ROOT, check=True, capture_output=True)
+        case ["pip", "install", what]:
+            extras = set(re.findall(r"[\w]+", what.removeprefix(".")))
+            assert extras <= set(metadata("rnn_gpu").get_all("Provides-Extra"))
+        case ["python", script, *_]:
+            assert (ROOT / script).exists()
+            assert f'example("{Path(script).stem}")' in (ROOT / "tests" / "test_examples.py").read_text()
+        case _:
+            raise AssertionError(words)
 
 
 def test_a_wrong_option_is_seen():
@@ -81,10 +170,16 @@ def test_a_wrong_option_is_seen():
 
 def test_make_targets_exist():
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    targets = {words[1] for words in commands() if words[0] == "make"}
-    targets |= set(re.findall(r"^    make (\w+)", text, re.MULTILINE))
-    assert {"train", "test", "check", "format", "bench"} <= targets
-    subprocess.run(["make", "--dry-run", *sorted(targets)], cwd=ROOT, check=True, capture_output=True)
+    targets = {words[1] for words in ALL_COMMANDS if words[0] == "make"}
+    targets |= set(re.findall(r"^    make ([\w-]+)", text, re.MULTILINE))
+    assert {"train", "test", "check", "format", "bench", "bench-compare", "bench-html", "docs"} <= targets
+    subprocess.run(["make", "--dry-run", "BASE=HEAD", *sorted(targets)], cwd=ROOT, check=True, capture_output=True)
+
+
+def test_a_comparison_wants_its_base():
+    made = subprocess.run(["make", "--dry-run", "bench-compare"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert made.returncode != 0
+    assert "wants the commit to compare with" in made.stderr
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

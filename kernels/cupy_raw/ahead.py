@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from rnn_gpu.compiler.cell import Cell
+from rnn_gpu.kernels.cupy_raw import sums
 from rnn_gpu.kernels.cupy_raw.compilation import Target, binary, target_for
 from rnn_gpu.kernels.cupy_raw.device import Kernel, Properties
 from rnn_gpu.kernels.cupy_raw.plan import Plan
@@ -15,11 +16,16 @@ from rnn_gpu.kernels.cupy_raw.source import kernel, step_kernels
 __all__ = ["compile_ahead", "kernels_of"]
 
 
-def kernels_of(cell: Cell, dtype: str, plan: Plan) -> list[Kernel]:
-    """The kernels of a plan, one a source: those of a step lie in one together."""
-    found = [kernel(choice.kernel) for choice in (plan.forward, plan.backward) if choice is not None]
+def kernels_of(
+    cell: Cell, dtype: str, plan: Plan, *, lengths: bool = False, resets: bool = False, keeps: int = 2
+) -> list[Kernel]:
+    """The kernels of a plan for calls with or without these, see `Traits`; one a source: those of a step lie in one."""
+    choices = [choice for choice in (plan.forward, plan.backward) if choice is not None]
+    found = [kernel(each.kernel.of_call(lengths=lengths, resets=resets, keeps=keeps)) for each in choices]
     if plan.forward is None or plan.backward is None:
         found.append(kernel(step_kernels(cell, dtype, plan.operand.name)[0]))
+    if "backward" in plan.verdicts:
+        found += sums.kernels_of(cell, dtype, plan.operand.name)
     return found
 
 

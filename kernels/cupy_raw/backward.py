@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from rnn_gpu.kernels.cupy_raw import sequence, stepwise
 from rnn_gpu.kernels.cupy_raw.call import Call
+from rnn_gpu.kernels.cupy_raw.device import Matrix
 from rnn_gpu.kernels.cupy_raw.forward import Saved
+from rnn_gpu.kernels.cupy_raw.sums import column_sums
 from rnn_gpu.problem import Array, Gradients
 from rnn_gpu.weights.core import Weights
 
@@ -21,97 +21,123 @@ RECOMPUTED_BYTES = 1 << 28
 def run(saved: Saved, dy: Array | None, dlast: tuple[Array | None, ...]) -> Gradients:
     """Run the sequence back. dy [T, B, H]; dlast a [B, H] a state; None stands for zeros."""
     call = saved.call
-    problem, device, rows = call.problem, call.device, call.rows
-    cell, real, H, N = problem.cell, problem.real, problem.H, call.rows.N
-    n_gates, n_recurrent = len(cell.input_gates), len(cell.recurrent_gates)
-    d_last = call.states(dlast)
-    d_initial = device.zeros((len(cell.states), problem.B, H), real)
-    if d_last is not None:
-        device.copy(d_last, d_initial)
-    d_P = call.empty((N, n_gates * H), call.operand)
-    d_R = d_P if cell.program.same_gradients else call.empty((N, n_recurrent * H), call.operand)
-    operands = call.empty((N, len(cell.stages), H), call.operand)
-    d_vectors = device.zeros((2, len(cell.vectors), problem.B, H), real)
+    problem, rows, memory = call.problem, call.rows, call.device.memory
+    cell, real, operand, H, N = problem.cell, problem.real, call.operand, problem.H, rows.N
+    pieces = _pieces(saved) if N else []
+    n_gates, n_recurrent, n_stages = len(cell.input_gates), len(cell.recurrent_gates), len(cell.stages)
+    fields = {"history": memory.address(saved.history)}
+    d_initial = call.states(dlast)
+    if d_initial is not None or len(pieces) != 1 or call.method.backward is None:
+        d_initial = memory.zeros((len(cell.states), problem.B, H), real) if d_initial is None else d_initial
+        fields["d_last"] = memory.address(d_initial)
+    else:
+        d_initial = memory.empty((len(cell.states), problem.B, H), real)
+    fields["d_initial"] = memory.address(d_initial)
+    d_P = call.matrix(memory.empty((N, n_gates * H), operand), N, n_gates * H, operand)
+    d_R = d_P
+    if not cell.program.same_gradients:
+        d_R = call.matrix(memory.empty((N, n_recurrent * H), operand), N, n_recurrent * H, operand)
+    operands = call.matrix(memory.empty((N, n_stages, H), operand), N, n_stages * H, operand)
+    fields |= {"d_P": d_P.address, "d_R": d_R.address, "operands": operands.address}
+    d_vectors = None
+    if cell.vectors:
+        d_vectors = memory.zeros((2, len(cell.vectors), problem.B, H), real)
+        fields["d_vectors"] = memory.address(d_vectors)
     if dy is not None:
-        dy = device.adopt(dy)
-        dy = call.dense(dy, dy.dtype)
-    arrays = {
-        "history": saved.history, "dy": dy, "d_last": d_initial, "d_initial": d_initial, "d_P": d_P, "d_R": d_R,
-        "operands": operands, "d_vectors": d_vectors,
-    }  # fmt: skip
-    dy_is_real = int(dy is not None and dy.dtype == real)
-    for begin, end in _pieces(saved) if N else ():
+        dy = memory.adopt(dy)
+        dtype = memory.dtype(dy)
+        dy = call.dense(dy, dtype)
+        fields |= {"dy": memory.address(dy), "dy_is_real": int(dtype == real)}
+    for begin, end in pieces:
         first = rows.start(begin)
+        own = {"begin": begin, "end": end, "rows_begin": first}
         values = saved.values
         if values is None:
-            values = call.empty((rows.start(end) - first, len(cell.saved), H), real)
-            P = call.input_products(first, rows.start(end)) if n_gates else None
-            stepwise.replay(call, {"P": P, "saved": values, "history": saved.history}, begin, end)
-        own = {"saved": values}
-        numbers = {"begin": begin, "end": end, "dy_is_real": dy_is_real, "rows_begin": first}
-        if call.plan.backward is not None:
-            sequence.launch(call, call.plan.backward, arrays | own, **numbers)
+            count = rows.start(end) - first
+            values = memory.empty((count, len(cell.saved), H), real)
+            made = {"saved": memory.address(values), "history": fields["history"]}
+            if n_gates:
+                P = call.input_products(first, first + count)
+                made["P"] = P.address
+            stepwise.replay(call, made, begin, end)
+        own["saved"] = memory.address(values)
+        if call.method.backward is not None:
+            sequence.launch(call, call.method.backward, fields | own)
         else:
-            stepwise.backward(call, arrays | own, **numbers)
-    return _products(call, d_P, d_R, operands, d_vectors, d_initial)
+            stepwise.backward(call, fields | own)
+    weights = _weights(call, d_P, d_R, operands, d_vectors)
+    return Gradients(_x(call, d_P), weights, tuple([d_initial[k] for k in range(len(cell.states))]))
 
 
-def _pieces(saved: Saved) -> Iterator[tuple[int, int]]:
+def _pieces(saved: Saved) -> list[tuple[int, int]]:
     """The steps in pieces, in the order of backward: all at once, or as many as can be made again at a time."""
-    call = saved.call
-    problem, T = call.problem, call.problem.T
+    problem, T = saved.call.problem, saved.call.problem.T
+    if saved.values is not None:
+        return [(0, T)]
     cell = problem.cell
     numbers = len(cell.input_gates) + len(cell.recurrent_gates) + len(cell.saved) + 1
     step = max(1, numbers * problem.B * problem.H * problem.real.itemsize)
-    count = T if saved.values is not None else max(1, min(T, RECOMPUTED_BYTES // step))
+    count = max(1, min(T, RECOMPUTED_BYTES // step))
     pieces = [(begin, min(begin + count, T)) for begin in range(0, T, count)]
-    return iter(pieces if problem.reverse else reversed(pieces))
+    return pieces if problem.reverse else pieces[::-1]
 
 
-def _products(call: Call, d_P: Array, d_R: Array, operands: Array, d_vectors: Array, d_initial: Array) -> Gradients:
-    problem, device, rows, weights = call.problem, call.device, call.rows, call.inputs.weights
-    cell, dtype, H = problem.cell, problem.dtype, problem.H
-    tf32 = call.plan.tf32
+def _weights(call: Call, d_P: Matrix, d_R: Matrix, operands: Matrix, d_vectors: Array | None) -> Weights:
+    """The gradients of the weights."""
+    problem, device, given, operand = call.problem, call.device, call.inputs.weights, call.operand
+    cell, dtype, H, N = problem.cell, problem.dtype, problem.H, d_P.rows
+    tf32, address = call.plan.tf32, device.memory.address
 
-    def product(a: Array, b: Array) -> Array:
-        """a @ b in the problem's dtype."""
-        out = call.empty((a.shape[0], b.shape[1]), call.operand)
-        device.matmul(a, b, out, tf32=tf32)
-        return call.dense(out, dtype)
-
-    def sums(columns: Array) -> Array:
-        out = call.empty((columns.shape[1],), dtype)
-        device.column_sums(columns, out)
+    def sums(matrix: Matrix, times: int = 1) -> list[Array]:
+        out = [call.empty((matrix.columns,), dtype) for _ in range(times)]
+        column_sums(device, matrix, dtype, [address(each) for each in out])
         return out
 
-    dw_hh = None
-    if weights.w_hh is not None:
-        blocks = call.empty((len(cell.recurrent_gates) * H, H), call.operand)
-        begin = 0
+    dw_ih = dw_hh = db_ih = db_hh = None
+    if given.w_hh is not None:
+        rows = len(cell.recurrent_gates) * H
+        blocks = call.empty((rows, H), operand)
+        out, begin = call.matrix(blocks, rows, H, operand), 0
         for k, gates in enumerate(cell.stages):
-            end = begin + len(gates) * H
-            device.matmul(d_R[:, begin:end].T, operands[:, k], blocks[begin:end], tf32=tf32)
-            begin = end
+            count = len(gates) * H
+            gradients, factors = d_R.block(0, N, begin, count), operands.block(0, N, k * H, H)
+            device.matmul(gradients.T, factors, out.block(begin, count), tf32=tf32)
+            begin += count
         dw_hh = _declared(call, call.dense(blocks, dtype))
-    db_hh = None if weights.b_hh is None else _declared(call, sums(d_R))
-    db_ih = None if weights.b_ih is None else sums(d_P)
-    dw_ih = None if weights.w_ih is None else product(d_P.T, call.x_rows)
-    vectors = {name: sums(d_vectors[0, k]) for k, name in enumerate(cell.vectors)}
-
-    dx_rows = d_P
-    if weights.w_ih is not None:
-        dx_rows = call.empty((rows.N, problem.I), call.operand)
-        device.matmul(d_P, call.dense(weights.w_ih, call.operand), dx_rows, tf32=tf32)
-    if rows.packed:
-        dx = device.zeros((problem.T * problem.B, problem.I), dtype)
-        device.put_rows(dx_rows, call.flat, dx)
+    if given.b_ih is not None and given.b_hh is not None and d_R is d_P:
+        db_ih, db_hh = sums(d_P, 2)
     else:
-        dx = call.dense(dx_rows, dtype)
-    d_weights = Weights(dw_ih, dw_hh, db_ih, db_hh, vectors)
-    initial = tuple(d_initial[k] for k in range(len(cell.states)))
-    return Gradients(dx.reshape(problem.T, problem.B, problem.I), d_weights, initial)
+        (db_ih,) = [None] if given.b_ih is None else sums(d_P)
+        (db_hh,) = [None] if given.b_hh is None else sums(d_R)
+    if db_hh is not None:
+        db_hh = _declared(call, db_hh)
+    if given.w_ih is not None:
+        product = call.empty((d_P.columns, problem.I), operand)
+        device.matmul(d_P.T, call.x, call.matrix(product, d_P.columns, problem.I, operand), tf32=tf32)
+        dw_ih = call.dense(product, dtype)
+    vectors = {}
+    for k, name in enumerate(cell.vectors):
+        assert d_vectors is not None
+        of_rows = d_vectors[0, k]
+        (vectors[name],) = sums(call.matrix(of_rows, problem.B, H, problem.real))
+    return Weights(dw_ih, dw_hh, db_ih, db_hh, vectors)
+
+
+def _x(call: Call, d_P: Matrix) -> Array:
+    """The gradient of x, [T, B, I]."""
+    problem, rows, memory, operand = call.problem, call.rows, call.device.memory, call.operand
+    dx, shape = d_P.array, (problem.T, problem.B, problem.I)
+    if call.inputs.weights.w_ih is not None:
+        dx = memory.empty(shape if not rows.packed else (rows.N, problem.I), operand)
+        call.device.matmul(d_P, call.w_ih, call.matrix(dx, rows.N, problem.I, operand), tf32=call.plan.tf32)
+    if not rows.packed:
+        return call.dense(dx, problem.dtype).reshape(shape)
+    out = memory.zeros((problem.T * problem.B, problem.I), problem.dtype)
+    memory.put_rows(dx, call.flat, out)
+    return out.reshape(shape)
 
 
 def _declared(call: Call, blocks: Array) -> Array:
     """The gates' blocks in the order in which they are declared."""
-    return blocks if call.in_order else call.gates_by(list(np.argsort(call.positions)), blocks)
+    order = call.order
+    return blocks if order is None else call.gates_by([int(k) for k in np.argsort(order)], blocks)

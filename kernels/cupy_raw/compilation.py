@@ -25,8 +25,12 @@ __all__ = ["CACHE_VARIABLE", "Target", "binary", "compiled", "folder", "log_of",
 CACHE_VARIABLE = "RNN_GPU_CACHE_DIR"
 """Environment variable with the folder for compiled code; by default `rnn_gpu` in the user's cache folder."""
 
-OPTIONS = ("--std=c++17", "--fmad=true", "--ftz=false", "--prec-div=true", "--prec-sqrt=true")
-"""IEEE arithmetic: nothing is flushed to zero, divisions and roots are rounded correctly."""
+OPTIONS = (
+    "--std=c++17", "--device-as-default-execution-space",
+    "--fmad=true", "--ftz=false", "--prec-div=true", "--prec-sqrt=true",
+)  # fmt: skip
+"""Lambdas are the device's, which not every NVRTC sees by itself. IEEE arithmetic: nothing is flushed to zero,
+divisions and roots are rounded correctly."""
 
 _ELF, _PTX = b"\x7fELF", b".version"
 
@@ -105,7 +109,8 @@ def _compile(source: str, target: Target, options: tuple[str, ...]) -> tuple[byt
         except nvrtc.NVRTCError as error:
             said = nvrtc.getProgramLog(program).strip()
             raise BackendError(f"NVRTC does not compile the kernel for {target.name}: {said or error}") from error
-        code = nvrtc.getCUBIN(program) if target.is_binary else nvrtc.getPTX(program)
+        # CuPy takes the last byte of machine code for the end of a string.
+        code = nvrtc.getCUBIN(program) + b"\0" if target.is_binary else nvrtc.getPTX(program)
         return (code if isinstance(code, bytes) else code.encode()), nvrtc.getProgramLog(program)
     finally:
         nvrtc.destroyProgram(program)

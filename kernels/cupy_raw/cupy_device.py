@@ -1,7 +1,7 @@
 """A CUDA device through CuPy: `device_of` gives what the backend asks for in `device.py`.
 
-Memory comes from CuPy's pool, which hands a block that was freed on a stream to the next user of that stream only; work
-goes to the stream on which the caller's library works. One `CupyDevice` serves one call.
+Memory comes from the allocator of the caller's library, and work goes to the stream on which that library works. One
+`CupyDevice` serves one call.
 """
 
 from __future__ import annotations
@@ -15,16 +15,14 @@ from typing import Any
 import numpy as np
 
 from rnn_gpu.arrays import ArrayLibrary
-from rnn_gpu.cuda_arrays import to_cupy
 from rnn_gpu.errors import BackendError
 from rnn_gpu.kernels.cupy_raw.availability import devices, unavailable
-from rnn_gpu.kernels.cupy_raw.device import Device, Kernel, Properties
+from rnn_gpu.kernels.cupy_raw.cublas import WORKSPACE_BYTES
+from rnn_gpu.kernels.cupy_raw.device import Device, Kernel, Matrix, Memory, Properties
 from rnn_gpu.kernels.cupy_raw.modules import Modules
 from rnn_gpu.kernels.cupy_raw.products import Products
 
 __all__ = ["CupyDevice", "device_of", "devices", "unavailable"]
-
-Array = Any
 
 OLDEST = (8, 0)
 """Compute capability of the oldest devices that have the instructions of the kernels."""
@@ -35,11 +33,12 @@ BODIES_A_GRAPH = 16
 FEWEST_FOR_A_GRAPH = 4 * BODIES_A_GRAPH
 """Below this many, making a graph costs more than it saves."""
 
-SUMS_A_COLUMN, ROWS_A_SUM = 128, 256
-"""A column is summed in up to so many pieces, of at least so many rows, at a time: one piece alone leaves most of the
-device idle."""
-
-_OUT_OF_MEMORY = ("cudaErrorMemoryAllocation", "CUDA_ERROR_OUT_OF_MEMORY", "CUBLAS_STATUS_ALLOC_FAILED")
+_OUT_OF_MEMORY = (
+    "cudaErrorMemoryAllocation",
+    "CUDA_ERROR_OUT_OF_MEMORY",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDA out of memory",
+)
 
 
 def device_of(library: ArrayLibrary) -> Device:
@@ -47,7 +46,7 @@ def device_of(library: ArrayLibrary) -> Device:
 
     Raises BackendError for one that is too old.
     """
-    return CupyDevice(_shared(library.index), library.stream())
+    return CupyDevice(_shared(library.index), _memory(library.name, library.device), library)
 
 
 class _Shared:
@@ -61,6 +60,7 @@ class _Shared:
             raise BackendError(f"{self.properties.name} is {self.properties.arch}; the kernels need {needed} or later")
         self.modules = Modules(self.properties)
         self.products = Products()
+        self.cuda = importlib.import_module("cupy").cuda
 
 
 @cache
@@ -68,80 +68,63 @@ def _shared(index: int) -> _Shared:
     return _Shared(index)
 
 
+@cache
+def _memory(library: str, device: str) -> Memory:
+    """Where arrays of this library come from. Memory has no state: calls on any stream and thread share it."""
+    if library == "torch":
+        from rnn_gpu.kernels.cupy_raw.torch_memory import TorchMemory  # noqa: PLC0415  (imports torch)
+
+        return TorchMemory(device)
+    from rnn_gpu.kernels.cupy_raw.cupy_memory import CupyMemory  # noqa: PLC0415  (imports CuPy)
+
+    return CupyMemory()
+
+
 class CupyDevice:
     """One device and one stream, see `Device`."""
 
-    def __init__(self, shared: _Shared, stream: int) -> None:
-        self._cupy = importlib.import_module("cupy")
-        self._shared = shared
-        self._stream = _stream(stream)
-        self.properties = shared.properties
+    def __init__(self, shared: _Shared, memory: Memory, library: ArrayLibrary) -> None:
+        self.properties, self.memory = shared.properties, memory
+        self._shared, self._library = shared, library
+        self._stream = self._workspace = 0
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
         """See `Device.active`."""
+        cuda = self._shared.cuda
+        self._stream = self._library.stream()
         try:
-            with self._cupy.cuda.Device(self._shared.index), self._stream:
-                yield
+            with cuda.Device(self._shared.index):
+                if self._library.name == "numba":  # its arrays come from CuPy's pool, which asks for CuPy's stream
+                    with cuda.Stream.null:
+                        yield
+                else:
+                    yield
         except RuntimeError as error:
             if not str(error).startswith(_OUT_OF_MEMORY):
                 raise
             raise MemoryError(f"{self.properties.name}: {error}") from error
 
-    def adopt(self, array: Array) -> Array:
-        return to_cupy(array)
-
-    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-        return self._cupy.empty(shape, dtype)
-
-    def zeros(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-        return self._cupy.zeros(shape, dtype)
-
-    def upload(self, array: np.ndarray[Any, Any]) -> Array:
-        return self._cupy.array(array, order="C")
-
-    def copy(self, source: Array, out: Array) -> None:
-        out[...] = source
-
-    def take_rows(self, source: Array, rows: Array, out: Array) -> None:
-        if source.dtype == out.dtype:  # as bits: no arithmetic is to be had for bfloat16
-            source, out = _bits(source), _bits(out)
-        out[...] = source[rows]
-
-    def put_rows(self, source: Array, rows: Array, out: Array) -> None:
-        if source.dtype != out.dtype:
-            source = source.astype(out.dtype)
-        _bits(out)[rows] = _bits(source)
-
-    def column_sums(self, source: Array, out: Array) -> None:
-        if source.dtype.itemsize == 2:
-            source = source.astype(np.float32)
-        count, columns = source.shape
-        pieces = min(SUMS_A_COLUMN, count // ROWS_A_SUM)
-        if pieces > 1:
-            rows = count // pieces
-            whole = source[: pieces * rows].reshape(pieces, rows, columns).sum(axis=1, dtype=np.float64)
-            total = whole.sum(axis=0) + source[pieces * rows :].sum(axis=0, dtype=np.float64)
-        else:
-            total = source.sum(axis=0, dtype=np.float64)
-        out[...] = total
-
-    def matmul(self, a: Array, b: Array, out: Array, *, accumulate: bool = False, tf32: bool = False) -> None:
-        self._shared.products.matmul(a, b, out, accumulate=accumulate, tf32=tf32)
-
-    def address(self, array: Array) -> int:
-        return int(array.data.ptr)
+    def matmul(self, a: Matrix, b: Matrix, out: Matrix, *, accumulate: bool = False, tf32: bool = False) -> None:
+        if a.columns == 0:
+            if not accumulate and out.rows and out.columns:
+                assert out.lead == out.columns
+                size = out.rows * out.columns * out.dtype.itemsize
+                self._shared.cuda.runtime.memsetAsync(out.address, 0, size, self._stream)
+            return
+        products = self._shared.products
+        products.queue_on(self._stream, self._workspace)
+        products.matmul(a, b, out, accumulate=accumulate, tf32=tf32)
 
     def build(self, kernel: Kernel) -> None:
         self._shared.modules.load(kernel)
 
     def launch(
-        self, kernel: Kernel, *, grid: int, block: int, shared: int, parameters: np.void, cluster: int = 1,
+        self, kernel: Kernel, *, grid: int, block: int, shared: int, parameters: bytes, cluster: int = 1,
         cooperative: bool = False,
     ) -> None:  # fmt: skip
-        stream = self._cupy.cuda.get_current_stream().ptr  # not always the caller's: `repeat` has one of its own
         self._shared.modules.launch(
-            kernel, stream, grid=grid, block=block, shared=shared, parameters=parameters, cluster=cluster,
+            kernel, self._stream, grid=grid, block=block, shared=shared, parameters=parameters, cluster=cluster,
             cooperative=cooperative,
         )  # fmt: skip
 
@@ -151,26 +134,35 @@ class CupyDevice:
                 body()
             return
         body()  # loads what it launches, which a capture does not allow
-        graph = self._captured(body, BODIES_A_GRAPH)
+        workspace = self.memory.empty((WORKSPACE_BYTES,), np.dtype(np.uint8))  # the stream reuses it after the graphs
+        graph = self._captured(body, BODIES_A_GRAPH, self.memory.address(workspace))
         graphs, rest = divmod(times - 1, BODIES_A_GRAPH)
+        streams = self._shared.cuda.Stream
+        stream = streams.from_external(_Stream(self._stream)) if self._stream else streams.null
         for _ in range(graphs):
-            graph.launch(self._stream)
+            graph.launch(stream)
         for _ in range(rest):
             body()
 
-    def _captured(self, body: Callable[[], None], times: int) -> Any:
-        """A CUDA graph of so many bodies. Captured on a stream of its own: the default stream cannot be captured."""
-        stream = self._cupy.cuda.Stream(non_blocking=True)
-        with stream:
-            stream.begin_capture()
-            try:
-                for _ in range(times):
-                    body()
-            except BaseException:
-                with contextlib.suppress(RuntimeError):  # that the capture is broken; the reason for it is raised
-                    stream.end_capture()
-                raise
-            return stream.end_capture()
+    def _captured(self, body: Callable[[], None], times: int, workspace: int) -> Any:
+        """A CUDA graph of so many bodies. Captured on a stream of its own: the default stream cannot be captured.
+
+        workspace: address of what products use in it.
+        """
+        stream = self._shared.cuda.Stream(non_blocking=True)
+        callers = self._stream
+        self._stream, self._workspace = stream.ptr, workspace
+        stream.begin_capture()
+        try:
+            for _ in range(times):
+                body()
+        except BaseException:
+            with contextlib.suppress(RuntimeError):  # that the capture is broken; the reason for it is raised
+                stream.end_capture()
+            raise
+        finally:
+            self._stream, self._workspace = callers, 0
+        return stream.end_capture()
 
 
 class _Stream:
@@ -181,16 +173,6 @@ class _Stream:
 
     def __cuda_stream__(self) -> tuple[int, int]:
         return 0, self._address
-
-
-def _stream(address: int) -> Any:
-    stream = importlib.import_module("cupy").cuda.Stream
-    return stream.from_external(_Stream(address)) if address else stream.null
-
-
-def _bits(array: Array) -> Array:
-    """The array, or, where it has 16 bits, its bits as integers."""
-    return array.view(np.int16) if array.dtype.itemsize == 2 else array
 
 
 def _properties(index: int) -> Properties:

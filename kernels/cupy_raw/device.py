@@ -1,7 +1,8 @@
 """What the backend asks of a device: memory, products, launches. CuPy provides it on a GPU, an emulation on the CPU.
 
-Arrays are the device's own: row-major, with `shape`, `dtype`, `strides`, `reshape`, `.T` and basic slicing, as NumPy's.
-All work goes to the device's current stream, in the order in which it was asked for.
+Memory is arrays of the caller's library: whatever they are, they have `shape`, `reshape` and indexing, as NumPy's do.
+Kernels and products are given addresses; whoever gives one keeps its array until the work is queued. All work goes to
+the device's current stream, in the order in which it was asked for.
 """
 
 from __future__ import annotations
@@ -11,13 +12,16 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-__all__ = ["Device", "Kernel", "Properties"]
+__all__ = ["ALIGNMENT", "Device", "Kernel", "Matrix", "Memory", "Properties"]
 
 Array = Any
+
+ALIGNMENT = 16
+"""Bytes to which arrays that products and kernels read are aligned."""
 
 
 @dataclass(frozen=True)
@@ -65,20 +69,41 @@ class Kernel:
         return hashlib.sha256(self.source.encode()).hexdigest()
 
 
-class Device(Protocol):
-    """One device, and the stream that work goes to."""
+class Matrix(NamedTuple):
+    """rows x columns numbers of an array, `lead` from one row to the next; or, transposed, from one column to the next.
 
-    properties: Properties
+    array: whose memory it is, which the matrix keeps.
+    """
 
-    def active(self) -> AbstractContextManager[None]:
-        """Within it, this device and the caller's stream are current. Every other method is called within it.
+    address: int
+    rows: int
+    columns: int
+    lead: int
+    dtype: np.dtype[Any]
+    array: Array
+    transposed: bool = False
 
-        Running out of device memory within it is a MemoryError, and leaves all usable.
-        """
+    @property
+    def T(self) -> Matrix:
+        """Its transpose."""
+        return Matrix(self.address, self.columns, self.rows, self.lead, self.dtype, self.array, not self.transposed)
+
+    def block(self, row: int, rows: int, column: int = 0, columns: int | None = None) -> Matrix:
+        """So many rows and columns of it, by default all columns, from this row and column on."""
+        down, along = (1, self.lead) if self.transposed else (self.lead, 1)
+        address = self.address + (row * down + column * along) * self.dtype.itemsize
+        columns = self.columns if columns is None else columns
+        return Matrix(address, rows, columns, self.lead, self.dtype, self.array, self.transposed)
+
+
+class Memory(Protocol):
+    """The arrays of one library on one device, and what is done with them beside kernels and products.
+
+    Work goes to the stream that the library's caller works on, in the order in which it was asked for.
+    """
 
     def adopt(self, array: Array) -> Array:
-        """The caller's array, of any library, as one of the device's own on the same memory. Any strides, any
-        alignment."""
+        """The caller's array, as one of the library's on the same memory. Any strides, any alignment."""
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """Row-major memory that holds anything; its address is a multiple of 256 bytes."""
@@ -89,6 +114,15 @@ class Device(Protocol):
     def upload(self, array: np.ndarray[Any, Any]) -> Array:
         """A row-major copy of a host array; the host array may be changed at once."""
 
+    def address(self, array: Array) -> int:
+        """Of the first element."""
+
+    def dtype(self, array: Array) -> np.dtype[Any]:
+        """As NumPy has it."""
+
+    def is_dense(self, array: Array, dtype: np.dtype[Any]) -> bool:
+        """Whether it is row-major, without gaps, in this dtype, and its address a multiple of `ALIGNMENT`."""
+
     def copy(self, source: Array, out: Array) -> None:
         """out[...] = source, any strides, rounded to out's dtype; shapes are equal."""
 
@@ -98,20 +132,27 @@ class Device(Protocol):
     def put_rows(self, source: Array, rows: Array, out: Array) -> None:
         """out[rows[n]] = source[n], rounded to out's dtype; rows are distinct. Other rows of out stay."""
 
-    def column_sums(self, source: Array, out: Array) -> None:
-        """out[c] = the sum of column c of a matrix, rounded to out's dtype; 0 of no rows. Summed in float64, or in
-        float32 pairwise."""
 
-    def matmul(self, a: Array, b: Array, out: Array, *, accumulate: bool = False, tf32: bool = False) -> None:
-        """out = a @ b, or out += a @ b; [M, K] @ [K, N], any of the axes may be 0, K = 0 giving zeros.
+class Device(Protocol):
+    """One device, and the stream that work goes to."""
 
-        a, b: one dtype, each row-major or the transpose of such; out: row-major, of the same dtype, or float32 where a
-        and b have 16 bits. All may have gaps between rows. Sums are in float32, in float64 for float64.
-        float32 is IEEE unless tf32 is True. The result of a call is the same bits each time.
+    properties: Properties
+    memory: Memory
+
+    def active(self) -> AbstractContextManager[None]:
+        """Within it, this device and the caller's stream are current. Every other method, and those of `memory`, are
+        called within it.
+
+        Running out of device memory within it is a MemoryError, and leaves all usable.
         """
 
-    def address(self, array: Array) -> int:
-        """Of the first element."""
+    def matmul(self, a: Matrix, b: Matrix, out: Matrix, *, accumulate: bool = False, tf32: bool = False) -> None:
+        """out = a @ b, or out += a @ b; [M, K] @ [K, N], any of the axes may be 0, K = 0 giving zeros.
+
+        a, b: of one dtype; out: row-major, of the same dtype, or float32 where a and b have 16 bits. Sums are in
+        float32, in float64 for float64. float32 is IEEE unless tf32 is True. The result of a call is the same bits each
+        time.
+        """
 
     def build(self, kernel: Kernel) -> None:
         """Compile ahead of the first launch; does nothing where it has been."""
@@ -123,7 +164,7 @@ class Device(Protocol):
         grid: int,
         block: int,
         shared: int,
-        parameters: np.void,
+        parameters: bytes,
         cluster: int = 1,
         cooperative: bool = False,
     ) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from rnn_gpu.dispatch import Result
 from rnn_gpu.kernels.cupy_raw import sequence, stepwise
 from rnn_gpu.kernels.cupy_raw.call import Call
+from rnn_gpu.kernels.cupy_raw.device import Device
 from rnn_gpu.problem import Array
 
 __all__ = ["Saved", "run"]
@@ -24,27 +25,36 @@ class Saved:
     history: Array
     values: Array | None
 
+    def on(self, device: Device) -> Saved:
+        """The same for work on this device's stream."""
+        return Saved(self.call.on(device), self.history, self.values)
+
 
 def run(call: Call) -> Result:
     """Run the sequence: y [T, B, H], last a [B, H] a state, and what backward needs."""
-    problem, device, rows = call.problem, call.device, call.rows
-    cell, real, H = problem.cell, problem.real, problem.H
-    shape = (problem.T, problem.B, H)
-    y = (device.zeros if rows.packed else device.empty)(shape, problem.dtype)
-    last = call.empty((len(cell.states), problem.B, H), real)
-    history = call.empty((rows.N, len(cell.states), H), real) if problem.save else None
-    values = call.empty((rows.N, len(cell.saved), H), real) if problem.save and not problem.recompute else None
-    P = call.input_products(0, rows.N) if cell.input_gates else None
-    arrays = {"P": P, "y": y, "last": last, "history": history, "saved": values}
-    choice = call.plan.forward
-    if choice is not None and rows.N:
-        sequence.launch(call, choice, arrays)
+    problem, rows, memory = call.problem, call.rows, call.device.memory
+    cell, real, H, N = problem.cell, problem.real, problem.H, rows.N
+    y = (memory.zeros if rows.packed else memory.empty)((problem.T, problem.B, H), problem.dtype)
+    last = memory.empty((len(cell.states), problem.B, H), real)
+    history = values = None
+    fields = {"y": memory.address(y), "last": memory.address(last)}
+    if problem.save:
+        history = memory.empty((N, len(cell.states), H), real)
+        fields["history"] = memory.address(history)
+        if not problem.recompute:
+            values = memory.empty((N, len(cell.saved), H), real)
+            fields["saved"] = memory.address(values)
+    if cell.input_gates:
+        P = call.input_products(0, N)
+        fields["P"] = P.address
+    if call.method.forward is not None and N:
+        sequence.launch(call, call.method.forward, fields)
     else:
-        initial = call.common["initial"]
-        if initial is None:
-            last = arrays["last"] = device.zeros(last.shape, real)
+        if call.initial is None:
+            last = memory.zeros(tuple(last.shape), real)
+            fields["last"] = memory.address(last)
         else:
-            device.copy(initial, last)
-        if rows.N:
-            stepwise.forward(call, arrays)
-    return Result(y, tuple(last[k] for k in range(len(cell.states))), Saved(call, history, values))
+            memory.copy(call.initial, last)
+        if N:
+            stepwise.forward(call, fields)
+    return Result(y, tuple([last[k] for k in range(len(cell.states))]), Saved(call, history, values))

@@ -10,9 +10,8 @@ import ctypes
 import importlib
 import threading
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
-
-import numpy as np
 
 from rnn_gpu.errors import BackendError
 from rnn_gpu.kernels.cupy_raw import compilation
@@ -107,7 +106,7 @@ class Modules:
             return self._functions.setdefault(kernel, _Function(loaded.ptr, loaded))
 
     def launch(
-        self, kernel: Kernel, stream: int, *, grid: int, block: int, shared: int, parameters: np.void, cluster: int,
+        self, kernel: Kernel, stream: int, *, grid: int, block: int, shared: int, parameters: bytes, cluster: int,
         cooperative: bool,
     ) -> None:  # fmt: skip
         """As `Device.launch`, on the stream of this address."""
@@ -122,7 +121,7 @@ class Modules:
             function.cluster = cluster
         if cooperative:
             check_resident(kernel.entry, self._properties, grid, self._resident(function, block, shared))
-        values = ctypes.create_string_buffer(parameters.tobytes())
+        values = ctypes.create_string_buffer(parameters, len(parameters))
         pointers = (ctypes.c_void_p * 1)(ctypes.addressof(values))
         shape = (grid, 1, 1, block, 1, 1, shared, stream, ctypes.addressof(pointers))
         try:
@@ -144,5 +143,6 @@ class Modules:
         return function.resident[key]
 
 
+@cache
 def _driver() -> Any:
     return importlib.import_module("cupy_backends.cuda.api.driver")

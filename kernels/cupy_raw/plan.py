@@ -1,4 +1,4 @@
-"""Which kernels run a call, and why not others: one search over all strategies, by the estimates of `model.py`.
+"""Which kernels run a call, and why not others: one search over all strategies, by the estimates of `step_time.py`.
 
 A plan depends on the problem's sizes, cell and dtype and on the device's properties alone; no device is needed to make
 one. RNN_GPU_STRATEGY names a strategy to be used in place of the one estimated to be the fastest.
@@ -6,49 +6,36 @@ one. RNN_GPU_STRATEGY names a strategy to be used in place of the one estimated 
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from rnn_gpu.arrays import dtype_named
 from rnn_gpu.compiler.cell import Cell
-from rnn_gpu.errors import ArgumentError, BackendError
-from rnn_gpu.kernels.cupy_raw import model
+from rnn_gpu.errors import BackendError
+from rnn_gpu.kernels.cupy_raw import step_time
 from rnn_gpu.kernels.cupy_raw.device import Properties
-from rnn_gpu.kernels.cupy_raw.traits import DIRECTIONS, SequenceKernel, StepKernel, Traits, itemsize
+from rnn_gpu.kernels.cupy_raw.divisions import divisions, filled, most_teams
+from rnn_gpu.kernels.cupy_raw.limits import misfit, registers_of
+from rnn_gpu.kernels.cupy_raw.step_time import Cost
+from rnn_gpu.kernels.cupy_raw.traits import DIRECTIONS, SequenceKernel, StepKernel, itemsize
 from rnn_gpu.problem import Problem
+from rnn_gpu.strategies import STRATEGIES, asked_for
 
 __all__ = [
-    "ENVIRONMENT_VARIABLE",
-    "STRATEGIES",
     "Choice",
     "Plan",
     "Verdict",
     "choose",
+    "operand_of",
     "plan_for",
     "samples",
     "verdict",
 ]
-
-ENVIRONMENT_VARIABLE = "RNN_GPU_STRATEGY"
-
-STRATEGIES = ("block", "cluster", "grid", "stepwise")
-
-LANES, SPLITS = (1, 2, 4, 8, 16, 32), (1, 2, 4, 8)
-UNITS, OCTETS = (1, 2, 4), (1, 2, 4)
-ROWS, CHUNKS_FMA, CHUNKS_MMA = (1, 2, 4, 8, 16, 32), (1, 2, 4, 8), (8, 16)
-CLUSTERS = (2, 4, 8, 16)
-GRID_THREADS, MAX_THREADS = (128, 256, 512), 512
-MAX_ITEMS = 8
-"""Items of a thread: each is unrolled."""
-
-WEIGHT_REGISTERS, WEIGHT_VECTORS = {"fma": 192, "mma": 112}, {"fma": 64, "mma": 16}
-"""The most of a thread that hold weights, and of vectors of an output: all that is done with them is unrolled, and the
-compiler would load too many operands ahead."""
 
 SMALLEST_MMA = 16
 """H from which 16-bit products run on tensor cores: below, a fragment would be mostly padding."""
@@ -61,7 +48,7 @@ class Choice:
     kernel: SequenceKernel
     tiles: int
     teams: int
-    cost: model.Cost
+    cost: Cost
 
     def __str__(self) -> str:
         kernel, traits = self.kernel, self.kernel.traits
@@ -73,7 +60,7 @@ class Choice:
             f"{self.teams} x {traits.blocks} blocks of {traits.threads} threads, {traits.product} of {traits.operand}; "
             f"{traits.block_units} units a block, {shares}; {self.tiles} tile{'s' * (self.tiles > 1)} of "
             f"{traits.rows} rows in chunks of {traits.chunk}; {kernel.shared_bytes} bytes of shared memory, about "
-            f"{model.registers_of(kernel)} registers, {kernel.weight_registers} of them weights; {_step(self.cost)}"
+            f"{registers_of(kernel)} registers, {kernel.weight_registers} of them weights; {_step(self.cost)}"
         )
 
 
@@ -83,7 +70,7 @@ class Verdict:
 
     strategy: str
     choice: Choice | None
-    cost: model.Cost
+    cost: Cost
     refused: Mapping[str, str]
 
 
@@ -110,7 +97,7 @@ class Plan:
         return "\n".join(lines)
 
 
-def _step(cost: model.Cost) -> str:
+def _step(cost: Cost) -> str:
     return (
         f"{cost.flops} flops, {cost.bytes} bytes, {cost.exchanges} exchanges a step, "
         f"predicted {cost.seconds * 1e6:.2f} us a step"
@@ -125,7 +112,7 @@ def choose(problem: Problem, properties: Properties) -> Plan:
         max(problem.B, 1),
         problem.H,
         properties,
-        strategy=os.environ.get(ENVIRONMENT_VARIABLE) or None,
+        strategy=asked_for(),
         save=problem.save,
         tf32=problem.tf32,
     )
@@ -154,7 +141,7 @@ def plan_for(
     return Plan(
         found["forward"].choice,
         found["backward"].choice if save else None,
-        dtype_named(_operand(cell, dtype, H)),
+        dtype_named(operand_of(cell, dtype, H)),
         tf32,
         found,
     )
@@ -174,12 +161,10 @@ def verdict(
     tf32: bool = False,
 ) -> Verdict:
     """The strategy for one direction. Raises as `plan_for` does."""
-    if strategy is not None and strategy not in STRATEGIES:
-        raise ArgumentError(ENVIRONMENT_VARIABLE, f"one of {', '.join(STRATEGIES)}", repr(strategy))
-    operand = _operand(cell, dtype, H)
+    operand = operand_of(cell, dtype, H)
     refused: dict[str, str] = {}
     choices: dict[str, Choice | None] = {}
-    costs: dict[str, model.Cost] = {}
+    costs: dict[str, Cost] = {}
     for name in STRATEGIES[:-1]:
         choice = _best(cell, dtype, operand, direction, name, B, H, properties, save=save, tf32=tf32)
         if isinstance(choice, str):
@@ -187,7 +172,7 @@ def verdict(
         else:
             choices[name], costs[name] = choice, choice.cost
     choices["stepwise"] = None
-    costs["stepwise"] = model.stepwise_cost(cell, direction, dtype, operand, B, H, properties, save=save, tf32=tf32)
+    costs["stepwise"] = step_time.stepwise_cost(cell, direction, dtype, operand, B, H, properties, save=save, tf32=tf32)
     if strategy in refused:
         raise BackendError(f"strategy {strategy}, {direction}: {refused[strategy]}")
     taken = strategy or min(costs, key=lambda name: costs[name].seconds)
@@ -202,7 +187,7 @@ def samples(cell: Cell, dtype: str, properties: Properties) -> list[SequenceKern
     """The kernels that the plan takes for a few sizes in every strategy that there is, each once."""
     found: dict[SequenceKernel | StepKernel, None] = {}
     for B, H in ((1, 128), (16, 128), (16, 512), (64, 1024)):
-        operand = _operand(cell, dtype, H)
+        operand = operand_of(cell, dtype, H)
         for direction in DIRECTIONS:
             for strategy in STRATEGIES[:-1]:
                 for tf32 in (False, True) if dtype == "float32" else (False,):
@@ -210,14 +195,14 @@ def samples(cell: Cell, dtype: str, properties: Properties) -> list[SequenceKern
                     if isinstance(choice, Choice):
                         found[choice.kernel] = None
     segments = len(cell.stages) + 1, len(cell.program.backward_stages) + 1
-    operand = _operand(cell, dtype, SMALLEST_MMA)
+    operand = operand_of(cell, dtype, SMALLEST_MMA)
     for direction, count in zip(DIRECTIONS, segments, strict=True):
         found |= {StepKernel(cell, dtype, direction, operand, segment): None for segment in range(count)}
     found |= {StepKernel(cell, dtype, "forward", operand, segment, replay=True): None for segment in range(segments[0])}
     return list(found)
 
 
-def _operand(cell: Cell, dtype: str, H: int) -> str:
+def operand_of(cell: Cell, dtype: str, H: int) -> str:
     """The dtype that recurrent products read."""
     if itemsize(dtype) != 2:
         return dtype
@@ -238,94 +223,28 @@ def _best(
     save: bool,
     tf32: bool,
 ) -> Choice | str:
-    """The fastest kernel of a strategy by the model, or why there is none."""
+    """The fastest kernel of a strategy by the estimates, or why there is none."""
     if strategy == "cluster" and properties.max_cluster < 2:
         return f"{properties.name} ({properties.arch}) has no thread block clusters"
     if strategy == "grid" and not properties.cooperative:
         return f"{properties.name} cannot launch cooperatively"
-    product = "mma" if itemsize(operand) == 2 or (tf32 and cell.stages) else "fma"
-    if product == "mma" and properties.capability < (8, 0):
-        return f"{properties.name} ({properties.arch}) has no tensor cores for {operand}"
+    if B * H * max(4, len(cell.input_gates), len(cell.recurrent_gates), len(cell.saved)) >= 1 << 31:
+        return "a step has 2^31 numbers or more"
+    products = ["mma"] if itemsize(operand) == 2 else ["fma"]
+    if tf32 and cell.stages:  # asked for to be fast: where IEEE products are faster, they are taken
+        products.append("mma")
     best: Choice | None = None
     reason = "no division of the work fits"
-    for traits in _divisions(cell, operand, product, direction, strategy, B, H, properties):
-        kernel = SequenceKernel(cell, dtype, direction, traits)
-        kernel = _filled(kernel, properties)
-        if misfit := model.misfit(kernel, properties):
-            reason = misfit
+    every = (divisions(cell, operand, product, direction, strategy, B, H, properties) for product in products)
+    for traits in chain.from_iterable(every):
+        kernel = filled(SequenceKernel(cell, dtype, direction, traits), properties)
+        if lacks := misfit(kernel, properties):
+            reason = lacks
             continue
         tiles = -(-B // traits.rows)
-        teams = tiles if strategy == "block" else min(tiles, properties.multiprocessors // traits.blocks)
-        cost = model.sequence_cost(kernel, B, H, min(teams, properties.multiprocessors), properties, save=save)
+        at_a_time = min(tiles, most_teams(strategy, traits.blocks, properties))
+        teams = tiles if strategy == "block" else at_a_time
+        cost = step_time.sequence_cost(kernel, B, H, at_a_time, properties, save=save)
         if best is None or cost.seconds < best.cost.seconds:
             best = Choice(kernel, tiles, teams, cost)
     return best or reason
-
-
-def _filled(kernel: SequenceKernel, properties: Properties) -> SequenceKernel:
-    """With as many columns of U in registers as there is room for."""
-    traits = kernel.traits
-    most = max((kernel.vectors(inputs) for _, inputs in kernel.products), default=0)
-
-    def with_registers(kept: int) -> SequenceKernel:
-        return replace(kernel, traits=replace(traits, register_vectors=kept))
-
-    each = sum(outputs for outputs, _ in kernel.products) * traits.units * 4
-    if not each:
-        return kernel
-    most = min(most, WEIGHT_VECTORS[traits.product], WEIGHT_REGISTERS[traits.product] // each)
-    if model.misfit(everything := with_registers(most), properties) is None:
-        return everything
-    room = model.registers_available(traits.threads, properties) - model.registers_of(with_registers(0))
-    return with_registers(min(most, max(room, 0) // each))
-
-
-def _divisions(
-    cell: Cell, operand: str, product: str, direction: str, strategy: str, B: int, H: int, properties: Properties
-) -> Iterator[Traits]:
-    """The ways to divide a step among threads and blocks."""
-    shares = [(1, lanes) for lanes in LANES] if product == "fma" else [(splits, 4) for splits in SPLITS]
-    width = 16 // itemsize(operand)
-    for splits, lanes in shares:
-        for units in UNITS if product == "fma" else OCTETS:
-            group_threads, group_units = (lanes, units) if product == "fma" else (32 * splits, 8 * units)
-            hidden = _multiple(H, lanes * splits * width)
-            for blocks, threads in _blocks(strategy, H, group_threads, group_units, properties):
-                for rows, chunk in _tiles(product, B, blocks, properties):
-                    traits = Traits(
-                        strategy, product, operand, hidden, blocks, threads, lanes, splits, units, rows, chunk, 0
-                    )
-                    if traits.per_lane * (rows // chunk) <= MAX_ITEMS:
-                        yield traits
-
-
-def _blocks(
-    strategy: str, H: int, group_threads: int, group_units: int, properties: Properties
-) -> Iterator[tuple[int, int]]:
-    """Blocks of a team and their threads. A group of threads owns some hidden units."""
-    groups = -(-H // group_units)
-    if strategy == "grid":
-        for threads in GRID_THREADS:
-            blocks = -(-groups // max(threads // group_threads, 1))
-            if group_threads <= threads and 1 < blocks <= properties.multiprocessors:
-                yield blocks, threads
-        return
-    most = min(properties.max_cluster, properties.multiprocessors)
-    for blocks in (1,) if strategy == "block" else (n for n in CLUSTERS if n <= most):
-        threads = _multiple(-(-groups // blocks) * group_threads, max(32, group_threads))
-        if threads <= MAX_THREADS:
-            yield blocks, threads
-
-
-def _tiles(product: str, B: int, blocks: int, properties: Properties) -> Iterator[tuple[int, int]]:
-    """Rows of a tile and of a chunk. There are no more rows in a tile than it takes for all tiles to run at once."""
-    teams = max(1, properties.multiprocessors // blocks)
-    most = 1 << (-(-B // teams) - 1).bit_length()
-    for chunk in CHUNKS_FMA if product == "fma" else CHUNKS_MMA:
-        for rows in ROWS:
-            if rows % chunk == 0 and rows <= max(most, chunk):
-                yield rows, chunk
-
-
-def _multiple(number: int, of: int) -> int:
-    return -(-number // of) * of

@@ -6,20 +6,18 @@ C^T = B^T A^T, without a copy.
 
 from __future__ import annotations
 
-import importlib
 import threading
 import weakref
-from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from rnn_gpu.arrays import name_of
+from rnn_gpu.kernels.cupy_raw import cublas
+from rnn_gpu.kernels.cupy_raw.device import Matrix
+
 __all__ = ["Call", "Products", "calls"]
-
-Array = Any
-
-_NORMAL, _TRANSPOSED = 0, 1
-"""cublasOperation_t."""
 
 _TYPES = {"float64": 1, "float32": 0, "float16": 2, "bfloat16": 14}
 """cudaDataType_t by dtype: CUDA_R_64F, CUDA_R_32F, CUDA_R_16F, CUDA_R_16BF."""
@@ -37,117 +35,91 @@ MOST_ROWS = 1 << 30
 
 
 class Call(NamedTuple):
-    """The arguments of one cublasGemmEx in its column-major terms, but for the pointers' own addresses.
-
-    offset_*: elements from the first of each array to where the call begins. accumulate: beta is 1, else 0.
-    """
+    """The arguments of one cublasGemmEx in its column-major terms. accumulate: beta is 1, else 0."""
 
     op_a: int
     op_b: int
     m: int
     n: int
     k: int
-    offset_a: int
+    address_a: int
     lda: int
-    offset_b: int
+    address_b: int
     ldb: int
-    offset_c: int
+    address_c: int
     ldc: int
     accumulate: bool
 
 
-@dataclass(frozen=True)
-class _Matrix:
-    """rows x columns, `lead` elements from one row to the next, or, transposed, from one column to the next."""
-
-    rows: int
-    columns: int
-    lead: int
-    transposed: bool
-
-    @classmethod
-    def of(cls, array: Array) -> _Matrix:
-        (rows, columns), size = array.shape, array.dtype.itemsize
-        down, along = (stride // size for stride in array.strides)
-        if columns == 1 or along == 1:
-            lead, transposed = (down if rows > 1 else columns), False
-        elif rows == 1 or down == 1:
-            lead, transposed = along, True
-        else:
-            raise ValueError(f"a matrix of strides {array.strides} is neither row-major nor the transpose of such")
-        return cls(rows, columns, max(lead, rows if transposed else columns, 1), transposed)
-
-    def offset(self, row: int, column: int) -> int:
-        return column * self.lead + row if self.transposed else row * self.lead + column
-
-
-def calls(a: Array, b: Array, out: Array, *, accumulate: bool, most: int = MOST_ROWS) -> list[Call]:
+def calls(a: Matrix, b: Matrix, out: Matrix, *, accumulate: bool, most: int = MOST_ROWS) -> list[Call]:
     """The cuBLAS calls for out = a @ b, or out += a @ b; none where out has no elements. K must be at least 1.
 
-    a [M, K], b [K, N]: row-major or the transpose of such, gaps between rows allowed; out [M, N]: row-major.
-    most: rows and terms of one call; more are shared out over several.
+    a [M, K], b [K, N], out [M, N]: row-major. most: rows and terms of one call; more are shared out over several.
     """
-    if 0 in out.shape:
-        return []
-    left, right, result = map(_Matrix.of, (a, b, out))
-    if result.transposed:
+    if out.transposed:
         raise ValueError("the result is to be row-major")
+    if not out.rows or not out.columns:
+        return []
+    if a.rows <= most and a.columns <= most:
+        return [_call(a, b, out, accumulate)]
     made = []
-    for row in range(0, left.rows, most):
-        for term in range(0, left.columns, most):
-            made.append(
-                Call(
-                    _TRANSPOSED if right.transposed else _NORMAL,
-                    _TRANSPOSED if left.transposed else _NORMAL,
-                    m=right.columns,
-                    n=min(most, left.rows - row),
-                    k=min(most, left.columns - term),
-                    offset_a=right.offset(term, 0),
-                    lda=right.lead,
-                    offset_b=left.offset(row, term),
-                    ldb=left.lead,
-                    offset_c=result.offset(row, 0),
-                    ldc=result.lead,
-                    accumulate=accumulate or term > 0,
-                )
-            )
+    for row in range(0, a.rows, most):
+        for term in range(0, a.columns, most):
+            rows, terms = min(most, a.rows - row), min(most, a.columns - term)
+            left, right = a.block(row, rows, term, terms), b.block(term, terms)
+            made.append(_call(left, right, out.block(row, rows), accumulate or term > 0))
     return made
 
 
+def _call(a: Matrix, b: Matrix, out: Matrix, accumulate: bool) -> Call:
+    return Call(
+        int(b.transposed), int(a.transposed),  # cublasOperation_t: 0, as it lies in memory; 1, its transpose
+        b.columns, a.rows, a.columns, b.address, _lead(b), a.address, _lead(a), out.address, _lead(out), accumulate,
+    )  # fmt: skip
+
+
+def _lead(matrix: Matrix) -> int:
+    """As cuBLAS wants it: at least 1, and no less than what lies together, even where there is one row."""
+    return max(matrix.lead, matrix.rows if matrix.transposed else matrix.columns, 1)
+
+
+@cache
+def _kinds(dtype: np.dtype[Any], out: np.dtype[Any], tf32: bool) -> tuple[int, int, int, int, int]:
+    """What cuBLAS calls these dtypes and the arithmetic, and the addresses of a one and a zero on the host for it."""
+    kind = name_of(dtype)
+    compute = _COMPUTE_64F if kind == "float64" else _COMPUTE_TF32 if tf32 and kind == "float32" else _COMPUTE_32F
+    scale = _ONES["float64" if kind == "float64" else "float32"]
+    return _TYPES[kind], _TYPES[name_of(out)], compute, scale.one, scale.zero
+
+
 class Products(threading.local):
-    """cuBLAS on one device, with a handle a thread: CuPy's own may have been told by someone else to use TF32."""
+    """cuBLAS on one device, with a handle a thread, which nobody else can tell to use TF32."""
 
     def __init__(self) -> None:
         self._handle: int | None = None
+        self._stream: tuple[int, int] | None = None
 
-    def matmul(self, a: Array, b: Array, out: Array, *, accumulate: bool, tf32: bool) -> None:
-        """out = a @ b, or out += a @ b, on the current device and stream. out is of their dtype, or float32."""
-        if a.shape[1] == 0:
-            if not accumulate:
-                out.fill(0)
-            return
-        kind = a.dtype.name
-        compute = _COMPUTE_64F if kind == "float64" else _COMPUTE_TF32 if tf32 and kind == "float32" else _COMPUTE_32F
-        scale = _ONES["float64" if kind == "float64" else "float32"]
-        cublas = _cublas()
-        size, size_out = a.dtype.itemsize, out.dtype.itemsize
-        for call in calls(a, b, out, accumulate=accumulate):
-            cublas.gemmEx(
-                self.handle(), call.op_a, call.op_b, call.m, call.n, call.k,
-                scale.one,
-                b.data.ptr + size * call.offset_a, _TYPES[kind], call.lda,
-                a.data.ptr + size * call.offset_b, _TYPES[kind], call.ldb,
-                scale.one if call.accumulate else scale.zero,
-                out.data.ptr + size_out * call.offset_c, _TYPES[out.dtype.name], call.ldc,
-                compute, _DEFAULT_ALGORITHM,
+    def queue_on(self, stream: int, workspace: int = 0) -> None:
+        """Queue what follows on the stream of this address. workspace: see `cublas.set_stream`."""
+        if self._stream != (stream, workspace):
+            cublas.set_stream(self.handle(), stream, workspace)
+            self._stream = (stream, workspace)
+
+    def matmul(self, a: Matrix, b: Matrix, out: Matrix, *, accumulate: bool, tf32: bool) -> None:
+        """out = a @ b, or out += a @ b, on the current device; K is at least 1. out is of their dtype, or float32."""
+        type_in, type_out, compute, one, zero = _kinds(a.dtype, out.dtype, tf32)
+        handle = self.handle()
+        for op_a, op_b, m, n, k, left, lda, right, ldb, result, ldc, add in calls(a, b, out, accumulate=accumulate):
+            cublas.gemm(
+                handle, op_a, op_b, m, n, k, one, left, type_in, lda, right, type_in, ldb, one if add else zero,
+                result, type_out, ldc, compute, _DEFAULT_ALGORITHM,
             )  # fmt: skip
 
     def handle(self) -> int:
         """This thread's, made on the current device at its first use."""
         if self._handle is None:
-            cublas = _cublas()
             self._handle = cublas.create()
-            cublas.setMathMode(self._handle, _NO_REDUCED_PRECISION)
+            cublas.set_math_mode(self._handle, _NO_REDUCED_PRECISION)
             weakref.finalize(threading.current_thread(), cublas.destroy, self._handle).atexit = False
         return self._handle
 
@@ -162,7 +134,3 @@ class _Scale:
 
 
 _ONES = {name: _Scale(name) for name in ("float32", "float64")}
-
-
-def _cublas() -> Any:
-    return importlib.import_module("cupy_backends.cuda.libs").cublas  # as its attribute: so NVIDIA's wheels are found

@@ -1,4 +1,4 @@
-"""What the plan's model predicts for an LSTM, as the tables of docs/design/gpu-kernels.md.
+"""What the plan predicts for an LSTM, as the tables of docs/design/gpu-kernels.md.
 
 python -m rnn_gpu.kernels.cupy_raw.report        prints them
 python -m rnn_gpu.kernels.cupy_raw.report FILE   puts them into FILE, between its two markers
@@ -12,10 +12,11 @@ from pathlib import Path
 from rnn_gpu import cells
 from rnn_gpu.errors import BackendError
 from rnn_gpu.files import write
-from rnn_gpu.kernels.cupy_raw.model import Cost
-from rnn_gpu.kernels.cupy_raw.plan import STRATEGIES, verdict
+from rnn_gpu.kernels.cupy_raw.plan import verdict
 from rnn_gpu.kernels.cupy_raw.presets import PRESETS
+from rnn_gpu.kernels.cupy_raw.step_time import Cost
 from rnn_gpu.kernels.cupy_raw.traits import DIRECTIONS
+from rnn_gpu.strategies import STRATEGIES
 
 __all__ = ["BEGIN", "END", "placed", "tables"]
 

@@ -5,31 +5,22 @@ from __future__ import annotations
 import numpy as np
 
 from rnn_gpu.kernels.cupy_raw.call import Call
-from rnn_gpu.kernels.cupy_raw.plan import Choice
-from rnn_gpu.kernels.cupy_raw.source import kernel
-from rnn_gpu.problem import Array
+from rnn_gpu.kernels.cupy_raw.method import Launch
 
 __all__ = ["launch"]
 
+_BYTE = np.dtype(np.uint8)
 
-def launch(call: Call, choice: Choice, arrays: dict[str, Array | None], **numbers: int) -> None:
-    """Run the kernel of `choice` over all tiles; `arrays`, `numbers`: its parameters beyond the common ones."""
-    spec, teams = choice.kernel, choice.teams
-    traits = spec.traits
-    assert min(traits.hidden, traits.blocks * traits.block_units) >= call.problem.H, "each hidden unit has an owner"
-    shared: dict[str, Array | None] = {}
-    if traits.strategy == "grid" and spec.products:
-        exchange = (teams, 2, traits.rows, spec.stride)
-        shared = {
-            "exchange": call.device.zeros(exchange, call.operand),
-            "counters": call.device.zeros((teams,), np.dtype(np.uint32)),
-        }
+
+def launch(call: Call, how: Launch, fields: dict[str, int]) -> None:
+    """Run the kernel over all tiles; fields: its parameters beyond the common ones."""
+    fields = fields | {"tiles": how.tiles}
+    memory = call.device.memory
+    if how.counters:
+        common = memory.zeros((how.exchange + how.counters,), _BYTE)
+        fields["exchange"] = memory.address(common)
+        fields["counters"] = fields["exchange"] + how.exchange
     call.device.launch(
-        kernel(spec),
-        grid=teams * traits.blocks,
-        block=traits.threads,
-        shared=spec.shared_bytes,
-        parameters=call.parameters(arrays | shared, tiles=choice.tiles, **numbers),
-        cluster=traits.blocks if traits.strategy == "cluster" else 1,
-        cooperative=traits.strategy == "grid",
-    )
+        how.kernel, grid=how.grid, block=how.block, shared=how.shared, parameters=call.parameters(fields),
+        cluster=how.cluster, cooperative=how.cooperative,
+    )  # fmt: skip

@@ -11,10 +11,13 @@ from pathlib import Path
 
 from rnn_gpu.compiler.cell import Cell
 from rnn_gpu.kernels.cupy_raw.device import Kernel
-from rnn_gpu.kernels.cupy_raw.parameters import checks
+from rnn_gpu.kernels.cupy_raw.parameters import COLUMN_SUMS, PARAMETERS
 from rnn_gpu.kernels.cupy_raw.traits import CPP_TYPES, SequenceKernel, StepKernel
 
-__all__ = ["FOLDER", "HEADERS", "THREADS", "Spec", "kernel", "step_kernels", "translation_unit"]
+__all__ = [
+    "FOLDER", "HEADERS", "HEADERS_OF_SUMS", "THREADS", "Spec", "column_sums", "kernel", "step_kernels",
+    "translation_unit",
+]  # fmt: skip
 
 Spec = SequenceKernel | StepKernel
 
@@ -26,8 +29,11 @@ HEADERS = (
 )  # fmt: skip
 """The drivers, each after those it needs."""
 
+HEADERS_OF_SUMS = ("arch", "numbers", "column_sums")
+"""The same of the one kernel that has no cell."""
+
 THREADS = 256
-"""Of a block of an elementwise kernel."""
+"""Of a block of an elementwise kernel, and of one that sums columns."""
 
 
 @lru_cache(maxsize=256)
@@ -54,7 +60,7 @@ def translation_unit(specs: Sequence[Spec]) -> str:
     """The whole text for these kernels."""
     cells = {spec.cell.digest: spec.cell for spec in specs}
     traits = {spec.traits.digest: spec.traits for spec in specs if isinstance(spec, SequenceKernel)}
-    parts = [*_headers(), '#line 1 "cells"', "namespace rnn_gpu {"]
+    parts = [*_headers(HEADERS), '#line 1 "cells"', "namespace rnn_gpu {"]
     for digest, cell in cells.items():
         parts += [f"namespace cells {{\nnamespace of_{digest[:8]} {{", cell.source("cuda"), "}\n}"]
     parts += [found.source(f"Traits_{digest}") for digest, found in traits.items()]
@@ -64,8 +70,22 @@ def translation_unit(specs: Sequence[Spec]) -> str:
 
 
 @cache
-def _headers() -> tuple[str, ...]:
-    return tuple(f'#line 1 "{name}.cuh"\n{(FOLDER / f"{name}.cuh").read_text()}' for name in HEADERS)
+def column_sums(dtype: str, out: str) -> Kernel:
+    """The kernel that sums the columns of matrices of `dtype`; results are of dtype `out`."""
+    driver, entry = f"rnn_gpu::ColumnSums<{_named(dtype)}, {_named(out)}>", f"rnn_gpu_column_sums_{dtype}_{out}"
+    parts = [
+        *_headers(HEADERS_OF_SUMS),
+        '#line 1 "entries"',
+        f"using Sums = {driver};",
+        COLUMN_SUMS.checks("Sums::Arguments"),
+        f"RNN_GPU_KERNEL({entry}, {THREADS}, Sums::Arguments) {{ Sums::run(p); }}",
+    ]
+    return Kernel("\n".join(parts) + "\n", entry)
+
+
+@cache
+def _headers(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f'#line 1 "{name}.cuh"\n{(FOLDER / f"{name}.cuh").read_text()}' for name in names)
 
 
 def _cell(spec: Spec) -> str:
@@ -88,7 +108,7 @@ def _sequence(spec: SequenceKernel) -> str:
             f"using {driver} = rnn_gpu::Sequence{spec.direction.title()}<{arguments}, {traits}, rnn_gpu::{product}>;",
             f'static_assert({driver}::shared_bytes == {spec.shared_bytes}, "traits.py");',
             f'static_assert({driver}::Multiply::block_units == {spec.traits.block_units}, "traits.py");',
-            checks(f"{driver}::Arguments"),
+            PARAMETERS.checks(f"{driver}::Arguments"),
             f"{head} {{ {driver}::run(p); }}",
         ]
     )
@@ -100,7 +120,7 @@ def _step(spec: StepKernel) -> str:
     return "\n".join(
         [
             f"using {driver} = rnn_gpu::Step{spec.direction.title()}<{arguments}>;",
-            checks(f"{driver}::Arguments"),
+            PARAMETERS.checks(f"{driver}::Arguments"),
             f"RNN_GPU_KERNEL({spec.entry}, {THREADS}, {driver}::Arguments)"
             f" {{ {driver}::{'replay' if spec.replay else 'run'}(p); }}",
         ]

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from rnn_gpu.kernels.cupy_raw.call import Call
+from rnn_gpu.kernels.cupy_raw.device import Kernel
 from rnn_gpu.kernels.cupy_raw.source import THREADS, kernel
 from rnn_gpu.kernels.cupy_raw.traits import StepKernel
-from rnn_gpu.problem import Array
 
 __all__ = ["backward", "forward", "replay"]
 
@@ -20,26 +20,31 @@ ROWS = 32
 MAX_BLOCKS = 4096
 """Of an elementwise launch; beyond, a thread owns several elements."""
 
+_INT = np.dtype(np.int32)
 
-def forward(call: Call, arrays: dict[str, Array | None]) -> None:
-    """All steps; `arrays`: P, y, last with the initial states in it, and history and saved where they are kept."""
+
+def forward(call: Call, fields: dict[str, int]) -> None:
+    """All steps; `fields`: P, y, last with the initial states in it, and history and saved where they are kept."""
     problem, device = call.problem, call.device
     cell, B, H = problem.cell, problem.B, problem.H
-    n_stages = len(cell.stages)
-    exchange = call.empty((B, H), call.operand)
-    products = call.empty((B, len(cell.recurrent_gates) * H), problem.real)
-    clock = device.zeros((2,), np.dtype(np.int32))
-    arrays = arrays | {"exchange": exchange, "products": products, "clock": clock}
-    U, blocks = _operand_weights(call), _blocks(call)
+    n_stages, columns = len(cell.stages), len(cell.recurrent_gates) * H
+    exchange = call.matrix(call.empty((B, H), call.operand), B, H, call.operand)
+    products = call.matrix(call.empty((B, columns), problem.real), B, columns, problem.real)
+    clock = device.memory.zeros((2,), _INT)
+    own = {"exchange": exchange.address, "products": products.address, "clock": device.memory.address(clock)}
+    kernels = [
+        kernel(StepKernel(cell, problem.dtype.name, "forward", call.operand.name, k)) for k in range(n_stages + 1)
+    ]
+    parameters = [call.parameters(fields | own | {"parity": parity}) for parity in (0, 1)]
+    blocks = _blocks(call)
 
     def run(segment: int, parity: int) -> None:
-        spec = StepKernel(cell, problem.dtype.name, "forward", call.operand.name, segment)
-        _launch(call, spec, B * H, call.parameters(arrays, parity=parity))
+        _launch(call, kernels[segment], B * H, parameters[parity])
 
     def step(rows: int, parity: int) -> None:
-        for k, (begin, end) in enumerate(blocks):
-            out = products[:rows, begin:end]
-            device.matmul(exchange[:rows], U[begin:end].T, out, tf32=call.plan.tf32)
+        for k, (begin, count) in enumerate(blocks):
+            U = call.operand_weights.block(begin, count)
+            device.matmul(exchange.block(0, rows), U.T, products.block(0, rows, begin, count), tf32=call.plan.tf32)
             run(k + 1, parity)
         if not n_stages:
             run(0, parity)
@@ -49,69 +54,70 @@ def forward(call: Call, arrays: dict[str, Array | None]) -> None:
     _all_steps(call, 0, problem.T, problem.reverse, step)
 
 
-def backward(call: Call, arrays: dict[str, Array | None], *, begin: int, end: int, **numbers: int) -> None:
-    """The steps begin <= t < end; d_initial, in `arrays`, has the gradients of the states after them, then before."""
-    problem, device = call.problem, call.device
+def backward(call: Call, fields: dict[str, int]) -> None:
+    """The steps begin <= t < end of `fields`; d_initial has the gradients of the states after them, then before."""
+    problem, device, real = call.problem, call.device, call.problem.real
     cell, B, H = problem.cell, problem.B, problem.H
     stages = cell.program.backward_stages
     widest = max((len(stage.gates) for stage in stages), default=0)
     exchange = call.empty((B * widest * H,), call.operand)
-    products = call.empty((len(stages), B, H), problem.real)
-    clock = device.zeros((2,), np.dtype(np.int32))
-    arrays = arrays | {"exchange": exchange, "products": products, "clock": clock}
-    U = _operand_weights(call)
+    products = call.empty((len(stages), B, H), real)
+    clock = device.memory.zeros((2,), _INT)
+    address = device.memory.address
+    own = {"exchange": address(exchange), "products": address(products), "clock": address(clock)}
+    kernels = [
+        kernel(StepKernel(cell, problem.dtype.name, "backward", call.operand.name, k)) for k in range(len(stages) + 1)
+    ]
+    parameters = [call.parameters(fields | own | {"parity": parity}) for parity in (0, 1)]
     blocks = _blocks(call)
 
     def run(segment: int, parity: int) -> None:
-        spec = StepKernel(cell, problem.dtype.name, "backward", call.operand.name, segment)
-        _launch(call, spec, B * H, call.parameters(arrays, parity=parity, begin=begin, end=end, **numbers))
+        _launch(call, kernels[segment], B * H, parameters[parity])
 
     def step(rows: int, parity: int) -> None:
         for k, stage in enumerate(stages):
-            first, last = blocks[cell.stages.index(stage.gates)]
-            gradients = exchange[: rows * (last - first)].reshape(rows, last - first)
-            device.matmul(gradients, U[first:last], products[k, :rows], tf32=call.plan.tf32)
+            begin, count = blocks[cell.stages.index(stage.gates)]
+            gradients = call.matrix(exchange, rows, count, call.operand)
+            out = call.matrix(products, len(stages) * B, H, real).block(k * B, rows)
+            device.matmul(gradients, call.operand_weights.block(begin, count), out, tf32=call.plan.tf32)
             run(k + 1, parity)
         if not stages:
             run(0, parity)
 
     if stages:
         run(0, 0)
-    _all_steps(call, begin, end, not problem.reverse, step)
+    _all_steps(call, fields["begin"], fields["end"], not problem.reverse, step)
 
 
-def replay(call: Call, arrays: dict[str, Array | None], begin: int, end: int) -> None:
+def replay(call: Call, fields: dict[str, int], begin: int, end: int) -> None:
     """Make `saved` of the steps begin <= t < end again, from the states before them: steps are independent then."""
     problem, device = call.problem, call.device
     cell, H = problem.cell, problem.H
     first = call.rows.start(begin)
-    rows = call.rows.start(end) - first
-    exchange = call.empty((rows, H), call.operand)
-    products = call.empty((rows, len(cell.recurrent_gates) * H), problem.real)
-    arrays = arrays | {"exchange": exchange, "products": products}
-    U, blocks = _operand_weights(call), _blocks(call)
+    rows, columns = call.rows.start(end) - first, len(cell.recurrent_gates) * H
+    exchange = call.matrix(call.empty((rows, H), call.operand), rows, H, call.operand)
+    products = call.matrix(call.empty((rows, columns), problem.real), rows, columns, problem.real)
+    own = {"exchange": exchange.address, "products": products.address}
+    parameters = call.parameters(fields | own | {"begin": begin, "end": end, "rows_begin": first})
+    blocks = _blocks(call)
     for segment in range(len(blocks) + 1):
         spec = StepKernel(cell, problem.dtype.name, "forward", call.operand.name, segment, replay=True)
-        _launch(call, spec, rows * H, call.parameters(arrays, begin=begin, end=end, rows_begin=first))
+        _launch(call, kernel(spec), rows * H, parameters)
         if segment < len(blocks):
-            start, stop = blocks[segment]
-            device.matmul(exchange, U[start:stop].T, products[:, start:stop], tf32=call.plan.tf32)
-
-
-def _operand_weights(call: Call) -> Array:
-    """U in the dtype of the operands."""
-    return None if call.U is None else call.dense(call.U, call.operand)
+            start, count = blocks[segment]
+            U = call.operand_weights.block(start, count)
+            device.matmul(exchange, U.T, products.block(0, rows, start, count), tf32=call.plan.tf32)
 
 
 def _blocks(call: Call) -> list[tuple[int, int]]:
-    """The rows of U of each stage."""
-    ends = list(itertools.accumulate((len(gates) * call.problem.H for gates in call.problem.cell.stages), initial=0))
-    return list(itertools.pairwise(ends))
+    """Of each stage, the first of its rows of U and how many they are."""
+    counts = [len(gates) * call.problem.H for gates in call.problem.cell.stages]
+    return list(zip(itertools.accumulate(counts, initial=0), counts, strict=False))
 
 
-def _launch(call: Call, spec: StepKernel, elements: int, parameters: np.void) -> None:
+def _launch(call: Call, which: Kernel, elements: int, parameters: bytes) -> None:
     blocks = min(-(-elements // THREADS), MAX_BLOCKS)
-    call.device.launch(kernel(spec), grid=max(blocks, 1), block=THREADS, shared=0, parameters=parameters)
+    call.device.launch(which, grid=max(blocks, 1), block=THREADS, shared=0, parameters=parameters)
 
 
 def _all_steps(call: Call, begin: int, end: int, down: bool, step: Callable[[int, int], None]) -> None:

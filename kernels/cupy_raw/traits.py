@@ -7,7 +7,7 @@ compares the two.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from functools import cached_property, lru_cache
 
 from rnn_gpu.compiler.cell import Cell
@@ -22,6 +22,9 @@ DIRECTIONS = ("forward", "backward")
 VECTOR_BYTES = 16
 """Of an operand, loaded at once."""
 
+COUNTER_BYTES = 16
+"""Shared memory in which a block of a cluster counts what has come."""
+
 
 @dataclass(frozen=True)
 class Traits:
@@ -33,6 +36,8 @@ class Traits:
     mma: `splits` warps share those of `units` octets of hidden units; lanes is 4, those of a fragment.
     rows: of a tile; chunk: rows whose sums are in registers at a time; register_vectors: vectors of columns, of those
     that a thread has of an output, that stay in registers; the others stay in shared memory.
+    lengths, resets: whether a call has them; keeps: whether forward stores nothing for backward (0), the states (1), or
+    all (2). These are no tuning numbers, but what a kernel leaves out where a call does without.
     """
 
     strategy: str
@@ -47,6 +52,9 @@ class Traits:
     rows: int
     chunk: int
     register_vectors: int
+    lengths: bool = True
+    resets: bool = True
+    keeps: int = 2
 
     @property
     def width(self) -> int:
@@ -80,7 +88,7 @@ class Traits:
     def source(self, name: str) -> str:
         """The struct `name` that the kernels are instantiated with."""
         numbers = "\n".join(
-            f"  static constexpr int {field.name} = {getattr(self, field.name)};"
+            f"  static constexpr int {field.name} = {int(getattr(self, field.name))};"
             for field in fields(self)
             if field.name not in ("strategy", "product", "operand")
         )
@@ -106,6 +114,11 @@ class SequenceKernel:
     dtype: str
     direction: str
     traits: Traits
+
+    def of_call(self, *, lengths: bool, resets: bool, keeps: int) -> SequenceKernel:
+        """The same for calls with or without these, see `Traits`."""
+        keeps = keeps if self.direction == "forward" else 2
+        return replace(self, traits=replace(self.traits, lengths=lengths, resets=resets, keeps=keeps))
 
     @property
     def entry(self) -> str:
@@ -158,9 +171,10 @@ class SequenceKernel:
 
     @property
     def operand_bytes(self) -> int:
-        """Shared memory that holds operands."""
+        """Shared memory that holds operands, and counts their bytes."""
         rows = self.traits.chunk if self.traits.strategy == "grid" else self.traits.rows
-        return 2 * rows * self.stride * itemsize(self.traits.operand)
+        counters = COUNTER_BYTES if self.traits.strategy == "cluster" else 0
+        return 2 * rows * self.stride * itemsize(self.traits.operand) + counters
 
     @property
     def shared_bytes(self) -> int:

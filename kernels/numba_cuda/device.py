@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
+
+import numpy as np
 
 __all__ = ["Properties", "devices", "missing_library", "missing_package", "properties", "unavailable"]
 
@@ -43,6 +47,15 @@ def unavailable() -> str | None:
         return f"numba-cuda cannot be used: {error}"
     if SIMULATED:
         return None
+    if "numba_cuda" not in Path(cuda.__file__).parts:
+        return (
+            "numba.cuda is Numba's own, not numba-cuda's: the .pth file beside that package is not read, as in an "
+            "environment that sees it by PYTHONPATH"
+        )
+    try:
+        importlib.import_module("numba.cuda.cudaimpl")  # otherwise imported by the first kernel
+    except (ImportError, AttributeError) as error:
+        return f"this numba-cuda cannot be used with NumPy {np.__version__}: {error}"
     if not cuda.is_available():
         return f"no CUDA device can be used: {_first_line(cuda.cuda_error())} {_DRIVER}"
     return missing_library()

@@ -7,23 +7,18 @@ which one runs it, nor on the rows beside it.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from rnn_gpu.errors import ArgumentError, BackendError
+from rnn_gpu.errors import BackendError
 from rnn_gpu.kernels.numba_cuda.cells import segments_of
 from rnn_gpu.kernels.numba_cuda.device import Properties
 from rnn_gpu.kernels.numba_cuda.emit_segments import Segments
 from rnn_gpu.kernels.numba_cuda.traits import Traits
 from rnn_gpu.problem import Problem
+from rnn_gpu.strategies import ENVIRONMENT_VARIABLE, asked_for
 
-__all__ = ["ENVIRONMENT_VARIABLE", "STRATEGIES", "Plan", "Tile", "parts_of", "plan", "tile_of_step"]
-
-ENVIRONMENT_VARIABLE = "RNN_GPU_STRATEGY"
-"""Names the strategy to run with, one of `STRATEGIES`, in place of the first that can."""
-
-STRATEGIES = ("block", "grid", "stepwise")
+__all__ = ["Plan", "Tile", "parts_of", "plan", "tile_of_step"]
 
 
 @dataclass(frozen=True)
@@ -97,9 +92,9 @@ def plan(problem: Problem, direction: str, device: Properties, traits: Traits) -
         "grid": lambda: _grid(problem, segments, device, traits),
         "stepwise": lambda: tile_of_step(problem, segments, problem.B, traits),
     }
-    named = os.environ.get(ENVIRONMENT_VARIABLE)
+    named = asked_for()
     if named and named not in makers:
-        raise ArgumentError(ENVIRONMENT_VARIABLE, f"one of {', '.join(STRATEGIES)}", repr(named))
+        raise BackendError(f"{ENVIRONMENT_VARIABLE}: numba_cuda has {', '.join(makers)}, and not {named}")
     if named:
         tile = makers[named]()
         if isinstance(tile, str):

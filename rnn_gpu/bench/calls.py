@@ -48,10 +48,15 @@ class Call:
 
 
 def draw(case: Case, seed: int = 0) -> Call:
-    """Draw a case's numbers; the same for the same cell, shape, type and seed, whatever the mode."""
+    """Draw a case's numbers; the same for the same cell, shape, type and seed, whatever the mode.
+
+    A ragged case has lengths from 1 to T; one with resets has them before that share of all steps.
+    """
     rng = np.random.default_rng(seed)
     T, B, I, H = case.shape
-    parameters = init_weights(case.cell, I, H, dtype=case.dtype, seed=seed)
+    parameters = init_weights(case.cell, None if case.projected else I, H, dtype=case.dtype, seed=seed)
     inputs = I if case.cell.input_gates else H
     x, dy = (rng.standard_normal((T, B, n), np.float32).astype(dtype_named(case.dtype)) for n in (inputs, H))
-    return Call(case, x, parameters, dy)
+    lengths = rng.integers(1, T + 1, B) if case.ragged else None
+    resets = rng.random((T, B)) < case.resets if case.resets else None
+    return Call(case, x, parameters, dy, lengths, resets)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from rnn_gpu.bench import blas, ours
+from rnn_gpu.bench import blas, memory, ours
 from rnn_gpu.bench.accuracy import PEER_BOUND, Distance, Reference
 from rnn_gpu.bench.calls import Call, draw
 from rnn_gpu.bench.load import Load
@@ -16,7 +16,7 @@ from rnn_gpu.bench.report import FirstCall, Growth, Product, Report, Row
 from rnn_gpu.bench.runner import Runner
 from rnn_gpu.bench.shapes import Case, Mode
 from rnn_gpu.bench.suites import GROWTH_LIMIT, Suite, grown, has_product_rate
-from rnn_gpu.bench.timing import Stopped, alternate
+from rnn_gpu.bench.timing import Plan, Stopped, alternate
 from rnn_gpu.threads import get_threads, set_threads
 
 __all__ = ["measure"]
@@ -61,16 +61,19 @@ class _Measurement:
 
     def run(self) -> None:
         suite = self._suite
-        groups, growing, streaming = suite.groups(), suite.growth_cases(), suite.step_groups()
-        self._total = sum(map(len, (*groups, *streaming))) + len(growing)
-        self._sgemm_rate(alternate({SGEMM: blas.sgemm()}, suite.plan, self._stop)[SGEMM].seconds)
-        for group in (*groups, *streaming):
-            self._group(group)
+        groups, growing = [*suite.groups(), *suite.step_groups(), *suite.variant_groups()], suite.growth_cases()
+        sweeps = suite.sweep_groups()
+        self._total = sum(map(len, (*groups, *(group for _, group in sweeps)))) + len(growing)
+        self._machine_rates()
+        for group in groups:
+            self._group(group, self._report.rows, suite.plan)
         for case in growing:
             self._growth(case)
+        for axis, group in sweeps:
+            self._group(group, self._report.sweeps.setdefault(axis, []), suite.sweep_plan)
 
-    def _group(self, cases: Sequence[Case]) -> None:
-        """Cases that share their numbers, and so their reference."""
+    def _group(self, cases: Sequence[Case], rows: list[Row], plan: Plan) -> None:
+        """Cases that share their numbers, and so their reference; their rows are added to `rows`."""
         if not cases:
             return
         call = draw(cases[0])
@@ -78,11 +81,11 @@ class _Measurement:
         for case in cases:
             self._announce(case)
             reference = reference or Reference(call, [case.mode for case in cases])
-            self._case(call.of(case), reference)
+            self._case(call.of(case), reference, rows, plan)
             self._done += 1
 
-    def _case(self, call: Call, reference: Reference) -> None:
-        case, rows = call.case, self._report.rows
+    def _case(self, call: Call, reference: Reference, rows: list[Row], plan: Plan) -> None:
+        case = call.case
         mine, error, bound = self._checked(call, reference)
         theirs, peer_errors = self._checked_peers(call, reference)
         if error.error > bound:
@@ -91,10 +94,10 @@ class _Measurement:
             ]
             return
         runs = {OURS: mine.run, **theirs}
-        if has_product_rate(case):
+        if has_product_rate(case) and rows is self._report.rows:
             runs[SGEMM] = blas.sgemm()
         begin = Load.now()
-        timings = alternate(runs, self._suite.plan, self._stop)
+        timings = alternate(runs, plan, self._stop)
         end = Load.now()
         others = end.others_since(begin) if begin and end else None
         ours_time = timings[OURS].per_call(case.calls)
@@ -167,6 +170,13 @@ class _Measurement:
     def _look_up(self) -> None:
         if self._stop():
             raise Stopped
+
+    def _machine_rates(self) -> None:
+        """Those that the roofline is drawn from."""
+        runs = {SGEMM: blas.sgemm(), "copy": memory.copy(self._report.threads)}
+        timings = alternate(runs, self._suite.plan, self._stop)
+        self._sgemm_rate(timings[SGEMM].seconds)
+        self._report.memory_gb_s = memory.copied_bytes() / timings["copy"].seconds * 1e-9
 
     def _sgemm_rate(self, seconds: float) -> float:
         """The rate in GFLOP/s of the large product that took this long; the report keeps the highest."""

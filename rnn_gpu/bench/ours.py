@@ -32,10 +32,10 @@ def runner(call: Call, backend: str, modules: bool = False) -> Runner:
         return forward(cell, x, weights, **options, save=False)
 
     def run_keep() -> Any:
-        return forward(cell, x, weights, **options)
+        return forward(cell, x, weights, **options, recompute=call.case.recompute)
 
     def run_train() -> Any:
-        y, last, tape = forward(cell, x, weights, **options)
+        y, last, tape = forward(cell, x, weights, **options, recompute=call.case.recompute)
         return y, last, backward(tape, call.dy)
 
     def run_steps() -> Any:

@@ -6,10 +6,12 @@ import json
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from typing import Any, Literal, Self
 
 from rnn_gpu.bench.accuracy import Distance
-from rnn_gpu.bench.shapes import Case, Mode, Shape
+from rnn_gpu.bench.shapes import Case, Mode, Shape, in_words
+from rnn_gpu.bench.suites import Axis
 from rnn_gpu.bench.timing import Timing, geometric_mean
 
 __all__ = ["FORMAT", "FirstCall", "Growth", "Product", "Report", "Row", "Status", "Summary"]
@@ -25,7 +27,7 @@ Status = Literal["ok", "wrong", "peer wrong"]
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What a case is, in the order of a report's columns."""
+    """What a case is, in the order of a report's columns. flops, traffic: of one call, as `Case` counts them."""
 
     cell: str
     T: int
@@ -35,16 +37,27 @@ class Measured:
     dtype: str
     mode: Mode
     frozen: bool
+    flops: float
+    traffic: float
+    ragged: bool = False
+    resets: float = 0.0
+    recompute: bool = False
 
     @staticmethod
     def fields(case: Case) -> dict[str, Any]:
         """A case's values for these fields."""
-        axes = case.shape._asdict()
-        return {"cell": case.cell.name, **axes, "dtype": case.dtype, "mode": case.mode, "frozen": case.frozen}
+        options = {name: getattr(case, name) for name in ("dtype", "mode", "frozen", "ragged", "resets", "recompute")}
+        options |= {"flops": case.flops, "traffic": case.traffic}
+        return {"cell": case.cell.name, **case.shape._asdict(), **options}
 
     @property
     def shape(self) -> Shape:
         return Shape(self.T, self.B, self.I, self.H)
+
+    @property
+    def what(self) -> str:
+        """The mode and its options, in words."""
+        return in_words(self.mode, frozen=self.frozen, ragged=self.ragged, resets=self.resets, recompute=self.recompute)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,6 +177,8 @@ class Report:
     """One run. It grows while measuring goes on; `complete` is set at the end.
 
     notes: what a reader must know, in sentences. sgemm_gflops: the highest rate of a large product by NumPy.
+    memory_gb_s: that at which large arrays are read and written, in 1e9 bytes a second.
+    sweeps: rows with one size of an axis after the other.
     """
 
     suite: str
@@ -174,23 +189,25 @@ class Report:
     complete: bool = False
     notes: list[str] = field(default_factory=list)
     sgemm_gflops: float = 0.0
+    memory_gb_s: float = 0.0
     rows: list[Row] = field(default_factory=list)
     products: list[Product] = field(default_factory=list)
     growth: list[Growth] = field(default_factory=list)
+    sweeps: dict[Axis, list[Row]] = field(default_factory=dict)
     first_calls: list[FirstCall] = field(default_factory=list)
 
     @property
     def all_right(self) -> bool:
         """Whether every result of ours was within bounds."""
-        return "wrong" not in [*(row.status for row in self.rows), *(growth.status for growth in self.growth)]
+        rows: Iterable[Row | Growth] = chain(self.rows, self.growth, *self.sweeps.values())
+        return all(row.status != "wrong" for row in rows)
 
     def summaries(self) -> list[Summary]:
-        """By mode and peer, in the order measured; streaming with frozen weights is a mode of its own."""
+        """By mode and peer, in the order measured; a mode with options is one of its own."""
         groups: dict[tuple[str, str], list[float]] = {}
         for row in self.rows:
             if row.peer is not None and row.ratio is not None:
-                mode = row.mode + (", frozen weights" if row.frozen else "")
-                groups.setdefault((mode, row.peer), []).append(row.ratio)
+                groups.setdefault((row.what, row.peer), []).append(row.ratio)
         return [
             Summary(mode, peer, geometric_mean(r), min(r), len(r), sum(ratio < 1.0 for ratio in r))
             for (mode, peer), r in groups.items()

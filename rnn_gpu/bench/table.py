@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.table import Table
 
@@ -18,7 +18,9 @@ _SLOWER = "yellow"
 
 def tables(report: Report) -> Iterator[Table]:
     """The report's tables, those that have anything in them."""
-    made = (_speeds(report), _summary(report), _products(report), _growth(report), _first_calls(report))
+    sweeps = (_speeds(rows, report.backend, f"Growth with {axis}") for axis, rows in report.sweeps.items())
+    speeds = _speeds(report.rows, report.backend, "Time of a call: ours, and how many times as long the others take")
+    made = (speeds, _summary(report), _products(report), _growth(report), *sweeps, _first_calls(report))
     return (table for table in made if table.row_count)
 
 
@@ -41,16 +43,16 @@ def in_words(machine: dict[str, str | int | None]) -> str:
     )
 
 
-def _speeds(report: Report) -> Table:
+def _speeds(measured: Sequence[Row], backend: str, title: str) -> Table:
     """A line a case, a column a peer."""
-    peers = list(dict.fromkeys(row.peer for row in report.rows if row.peer is not None))
-    table = _table("Time of a call: ours, and how many times as long the others take", "cell", "T,B,I,H", "mode")
-    for name in (report.backend, *peers, "error"):
+    peers = list(dict.fromkeys(row.peer for row in measured if row.peer is not None))
+    table = _table(title, "cell", "T,B,I,H", "mode")
+    for name in (backend, *peers, "error"):
         table.add_column(name, justify="right")
     table.add_column("remark")
     cases: dict[tuple[object, ...], list[Row]] = {}
-    for row in report.rows:
-        cases.setdefault((row.cell, row.shape, row.mode, row.frozen), []).append(row)
+    for row in measured:
+        cases.setdefault((row.cell, row.shape, row.what), []).append(row)
     for rows in cases.values():
         first = rows[0]
         by_peer = {row.peer: row for row in rows}
@@ -59,7 +61,7 @@ def _speeds(report: Report) -> Table:
         table.add_row(
             first.cell,
             str(first.shape),
-            first.mode + (" (frozen)" if first.frozen else ""),
+            first.what,
             "-" if ours is None else seconds(ours),
             *(_beside(by_peer.get(peer)) for peer in peers),
             f"{first.error:.0e}",

@@ -50,7 +50,7 @@ _WIDE = 200
 
 _EXAMPLES = """examples:
   rnn-gpu bench --quick                                     a first impression, in under a minute
-  rnn-gpu bench --json cpu.json --plot cpu.png              the whole suite, a few minutes
+  rnn-gpu bench --json cpu.json --plots pictures            the whole suite, several minutes
   rnn-gpu bench --cells lstm gru --modes train --threads 1  a part of it
   rnn-gpu bench --suite torch --modes train                 rnn_gpu.torch's modules beside torch.nn's
   rnn-gpu bench --cells mine:my_cell --shapes 64,32,128,256 your own cell, from mine.py in this folder
@@ -81,7 +81,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     part.add_argument("--peers", nargs="+", metavar="PEER", help=f"of {', '.join(PEERS)} (default: all installed)")
     place = parser.add_argument_group("keeping the results")
     place.add_argument("--json", metavar="PATH", help="write them to this file, with a description of the machine")
-    place.add_argument("--plot", metavar="PATH", help="draw the ratios into this PNG file")
+    place.add_argument("--plots", metavar="FOLDER", help="draw speed.png, growth.png and roofline.png into this folder")
     gpu = parser.add_argument_group("on a CUDA device, with --suite gpu")
     gpu.add_argument("--parts", nargs="+", metavar="PART", help=f"of {', '.join(GPU_PARTS)} (default: all)")
     gpu.add_argument(
@@ -188,13 +188,17 @@ def _peers(suite: Suite, named: bool) -> tuple[list[Peer], list[str]]:
 
 def _paths(arguments: argparse.Namespace) -> dict[str, Path]:
     """Where to write what, by option."""
-    paths = {name: Path(getattr(arguments, name)) for name in ("json", "plot") if getattr(arguments, name) is not None}
-    if "plot" in paths and importlib.util.find_spec("matplotlib") is None:
-        raise ArgumentError("plot", "matplotlib to draw with (pip install 'rnn_gpu[plot]')", "none installed")
-    for name, path in paths.items():
-        files.check_writable(path, name)
-    if len(paths) == 2 and paths["json"].resolve() == paths["plot"].resolve():
-        raise ArgumentError("plot", "another file than that of --json", repr(arguments.plot))
+    paths = {name: Path(getattr(arguments, name)) for name in ("json", "plots") if getattr(arguments, name) is not None}
+    if "json" in paths:
+        files.check_writable(paths["json"], "json")
+    if "plots" in paths:
+        if importlib.util.find_spec("matplotlib") is None:
+            raise ArgumentError("plots", "matplotlib to draw with (pip install 'rnn_gpu[plot]')", "none installed")
+        try:
+            paths["plots"].mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ArgumentError("plots", "a folder, or a place for one", f"{arguments.plots!r}: {error}") from error
+        files.check_writable(paths["plots"] / "speed.png", "plots")
     return paths
 
 
@@ -216,7 +220,7 @@ def _print(console: Console, report: Report) -> None:
         console.width = _WIDE
     for each in table.tables(report):
         console.print(each)
-    doubtful = len({(row.cell, row.shape, row.mode, row.frozen) for row in report.rows if row.disturbed})
+    doubtful = len({(row.cell, row.shape, row.what) for row in report.rows if row.disturbed})
     if doubtful:
         console.print(f"Other processes were at work during {doubtful} of the cases: their times are doubtful.")
     if report.sgemm_gflops:
@@ -227,16 +231,18 @@ def _write(console: Console, report: Report, paths: dict[str, Path]) -> None:
     if "json" in paths:
         files.write(paths["json"], report.json().encode())
         console.print(f"The results are in {paths['json']}.")
-    if "plot" in paths:
-        from rnn_gpu.bench import chart  # noqa: PLC0415 (matplotlib is optional, and slow to import)
+    if "plots" in paths:
+        from rnn_gpu.bench.charts import CHARTS  # noqa: PLC0415 (matplotlib is optional, and slow to import)
 
-        try:
-            picture = chart.draw(report)
-        except ValueError as reason:
-            console.print(f"There is no picture: {reason}.")
-            return
-        files.write(paths["plot"], picture)
-        console.print(f"The picture is in {paths['plot']}.")
+        for name, draw in CHARTS.items():
+            try:
+                picture = draw(report)
+            except ValueError as reason:
+                console.print(f"There is no picture of the {name}: {reason}.")
+                continue
+            path = paths["plots"] / f"{name}.png"
+            files.write(path, picture)
+            console.print(f"The picture of the {name} is in {path}.")
 
 
 class _Display:

@@ -27,7 +27,7 @@ __all__ = ["BACKEND", "run"]
 
 BACKEND = "cupy_raw"
 
-_NOT_HERE = ("json", "plot", "shapes", "threads")
+_NOT_HERE = ("json", "plots", "shapes", "threads")
 """Options of the other suites."""
 
 _WIDE = 200

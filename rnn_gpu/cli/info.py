@@ -12,8 +12,8 @@ from rich.table import Table
 
 from rnn_gpu import cells
 from rnn_gpu.arrays import dtype_named
+from rnn_gpu.bench.first_call import first_calls
 from rnn_gpu.cli.console import Console
-from rnn_gpu.cli.first_call import first_calls
 from rnn_gpu.dispatch import BACKENDS, Explanation
 from rnn_gpu.functional import explain
 from rnn_gpu.weights import init_weights

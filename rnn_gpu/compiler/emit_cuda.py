@@ -28,6 +28,8 @@ def source(name: str, doc: str, program: Program) -> str:
     stages = program.stages
     reverse = program.backward_stages
     forward, backward = _forward(program), _backward(program)
+    late = 0 not in forward.written("unit.saved", "unit.state_new")
+    early = backward.written("unit.d_U", "unit.d_Wx") <= {0}
 
     enumerations = {
         "input": inputs,
@@ -54,6 +56,9 @@ def source(name: str, doc: str, program: Program) -> str:
         *(f"static constexpr int {name} = {count};" for name, count in counts.items()),
         f"static constexpr bool same_gradients = {str(program.same_gradients).lower()};"
         "  // d_U, in the order of the stages, is d_Wx",
+        f"static constexpr bool late_results = {str(late).lower()};"
+        "  // saved and state_new are known after the first product",
+        f"static constexpr bool early_gradients = {str(early).lower()};  // d_U and d_Wx are known before it",
         _table("stage_of", "gate", recurrents, [program.stage_of(gate) for gate in recurrents]),
         _table("backward_stage", "k", [s.name for s in reverse], [stages.index(stage) for stage in reverse]),
         "",
@@ -131,6 +136,10 @@ class _Direction:
         for node, _, forced in self.results:
             last_use[node] = max(last_use.get(node, 0), self._written(node, forced))
         return tuple(n for n, index in self._known().items() if n not in self.places and last_use.get(n, 0) > index)
+
+    def written(self, *registers: str) -> set[int]:
+        """The functions that write results of these registers."""
+        return {self._written(n, forced) for n, place, forced in self.results if place.startswith(registers)}
 
     def segments(self) -> list[list[str]]:
         """The statements of each function."""

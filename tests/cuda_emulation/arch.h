@@ -33,8 +33,11 @@ extern RnnGpuThread rnn_gpu_thread;
 
 void rnn_gpu_block_barrier();
 void rnn_gpu_cluster_barrier();
+void rnn_gpu_begin_counting(void* counter);
+void rnn_gpu_expect_bytes(void* counter, unsigned bytes);
+void rnn_gpu_wait_for_bytes(void* counter, unsigned phase);
+void rnn_gpu_store_counted(void* here, int rank, const void* value, int bytes, void* counter);
 void* rnn_gpu_warp_barrier(const void* mine, int bytes);  // what the lanes gave, 64 bytes each
-void rnn_gpu_store_remote(void* here, int rank, const void* value, int bytes);
 void rnn_gpu_store_exchanged(void* address, const void* value, int bytes);
 void rnn_gpu_maybe_suspend();
 void rnn_gpu_arrive_release(unsigned* counter);
@@ -87,6 +90,10 @@ inline uint16 to_bfloat16(float x) {
 inline float from_bfloat16(uint16 bits) { return float_of(static_cast<uint32>(bits) << 16); }
 inline float to_tf32(float x) { return x - x != 0 ? x : float_of((bits_of(x) + 0x1000) & 0xffffe000u); }
 
+inline int kept(int x) { return x; }
+
+template <class T> T reciprocal(T x) { return T(1) / x; }
+
 template <class T> T shuffle_xor(T value, int lanes) {
   const char* given = static_cast<const char*>(rnn_gpu_warp_barrier(&value, sizeof(T)));
   T other;
@@ -97,7 +104,17 @@ template <class T> T shuffle_xor(T value, int lanes) {
 inline void block_barrier() { rnn_gpu_block_barrier(); }
 inline int cluster_rank() { return rnn_gpu_thread.rank; }
 inline void cluster_barrier() { rnn_gpu_cluster_barrier(); }
-template <class T> void store_remote(T* here, int rank, T value) { rnn_gpu_store_remote(here, rank, &value, sizeof(T)); }
+
+struct ByteCounter {
+  uint64 state;
+};
+inline void begin_counting(ByteCounter* counter) { rnn_gpu_begin_counting(counter); }
+inline void expect_bytes(ByteCounter* counter, uint32 bytes) { rnn_gpu_expect_bytes(counter, bytes); }
+inline void wait_for_bytes(ByteCounter* counter, uint32 phase) { rnn_gpu_wait_for_bytes(counter, phase); }
+template <class T> void store_counted(T* here, int rank, const T& value, ByteCounter* counter) {
+  static_assert(sizeof(T) == 4 || sizeof(T) == 8 || sizeof(T) == 16);
+  rnn_gpu_store_counted(here, rank, &value, sizeof(T), counter);
+}
 
 inline void arrive_release(uint32* counter) { rnn_gpu_arrive_release(counter); }
 inline uint32 read_acquire(const uint32* counter) { return rnn_gpu_read_acquire(counter); }

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -79,13 +80,22 @@ void change(Context& leave, Context& go) { swapcontext(&leave, &go); }
 
 struct Store {
   void* address;
-  uint64_t value;
+  unsigned char value[16];
   int bytes;
 };
 
 // So many threads wait at it until all `members` have come.
 struct Barrier {
   int members = 0, arrived = 0;
+  std::vector<int> waiting;
+};
+
+// Counts bytes stored by other blocks; they are there when all that were expected have come.
+struct Counter {
+  bool expects = false;
+  long expected = 0, come = 0;
+  unsigned phase = 0;
+  std::vector<Store> stores;
   std::vector<int> waiting;
 };
 
@@ -100,6 +110,7 @@ struct Block {
   Barrier barrier;
   std::vector<Warp> warps;
   std::vector<Store> unpublished;  // in global memory
+  std::map<long, Counter> counters;  // by their place in its memory
   int cluster = 0, live = 0;
   bool begun = false;
 };
@@ -110,7 +121,6 @@ struct Fiber {
   int block = 0, thread = 0;
   int shuffles = 0;
   unsigned seen = 0;               // progress when it last read a counter
-  std::vector<Store> unpublished;  // in the memory of other blocks of its cluster
   const char* where = "";
 };
 
@@ -173,8 +183,31 @@ void fail(const std::string& message) {
 }
 
 void publish(std::vector<Store>& stores) {
-  for (const Store& store : stores) std::memcpy(store.address, &store.value, store.bytes);
+  for (const Store& store : stores) std::memcpy(store.address, store.value, store.bytes);
   stores.clear();
+}
+
+long offset_in(const Block& block, const void* here, int bytes) {
+  const long offset = static_cast<const unsigned char*>(here) - block.memory.data();
+  if (offset < 0 || offset + bytes > long(block.memory.size())) fail("an address outside shared memory");
+  return offset;
+}
+
+Counter& counter_of(Block& block, long offset) {
+  const auto found = block.counters.find(offset);
+  if (found == block.counters.end()) fail("a counter of bytes that has not begun to count");
+  return found->second;
+}
+
+void pass_if_all_have_come(Counter& counter) {
+  if (!counter.expects || counter.come < counter.expected) return;
+  if (counter.come > counter.expected) fail("more bytes have come than were expected");
+  publish(counter.stores);
+  counter.expects = false;
+  counter.come = 0;
+  counter.phase ^= 1;
+  for (int fiber : counter.waiting) make_ready(fiber);
+  counter.waiting.clear();
 }
 
 void wait(Barrier& barrier, const char* where) {
@@ -198,7 +231,6 @@ void run_fiber() {
   blocks[fiber.block].begun = true;
   kernel(argument);
   Fiber& same = fibers[current];
-  publish(same.unpublished);
   Block& block = blocks[same.block];
   if (--block.live == 0) publish(block.unpublished);
   --live;
@@ -260,10 +292,7 @@ extern "C" {
 
 void rnn_gpu_block_barrier() { wait(blocks[fibers[current].block].barrier, "a block barrier"); }
 
-void rnn_gpu_cluster_barrier() {
-  publish(fibers[current].unpublished);
-  wait(clusters[blocks[fibers[current].block].cluster], "a cluster barrier");
-}
+void rnn_gpu_cluster_barrier() { wait(clusters[blocks[fibers[current].block].cluster], "a cluster barrier"); }
 
 void* rnn_gpu_warp_barrier(const void* mine, int bytes) {
   Fiber& fiber = fibers[current];
@@ -282,25 +311,54 @@ void rnn_gpu_maybe_suspend() {
   }
 }
 
-void rnn_gpu_store_remote(void* here, int rank, const void* value, int bytes) {
+void rnn_gpu_begin_counting(void* counter) {
+  Block& block = blocks[fibers[current].block];
+  block.counters[offset_in(block, counter, 8)] = Counter{};
+}
+
+void rnn_gpu_expect_bytes(void* counter, unsigned bytes) {
+  Block& block = blocks[fibers[current].block];
+  Counter& own = counter_of(block, offset_in(block, counter, 8));
+  if (own.expects) fail("bytes are expected twice in a phase");
+  own.expects = true;
+  own.expected = bytes;
+  pass_if_all_have_come(own);
+}
+
+void rnn_gpu_wait_for_bytes(void* counter, unsigned phase) {
+  Block& block = blocks[fibers[current].block];
+  Counter& own = counter_of(block, offset_in(block, counter, 8));
+  if (own.phase == phase) {
+    fibers[current].where = "a counter of bytes";
+    own.waiting.push_back(current);
+    suspend();
+  } else if (order != lowest_first) {
+    make_ready(current);
+    suspend();
+  }
+}
+
+void rnn_gpu_store_counted(void* here, int rank, const void* value, int bytes, void* counter) {
   rnn_gpu_maybe_suspend();
   Fiber& fiber = fibers[current];
   Block& own = blocks[fiber.block];
-  const long offset = static_cast<unsigned char*>(here) - own.memory.data();
-  if (offset < 0 || offset + bytes > long(own.memory.size())) fail("a remote store outside shared memory");
+  const long offset = offset_in(own, here, bytes);
   if (rank < 0 || rank >= cluster_size) fail("a remote store to a block that is not in the cluster");
   Block& other = blocks[fiber.block - own.first.rank + rank];
   if (!other.begun) fail("a remote store to a block that does not run yet");
   if (other.live == 0) fail("a remote store to a block that has ended");
-  Store store{other.memory.data() + offset, 0, bytes};
-  std::memcpy(&store.value, value, bytes);
-  fiber.unpublished.push_back(store);
+  Store store{other.memory.data() + offset, {}, bytes};
+  std::memcpy(store.value, value, bytes);
+  Counter& counted = counter_of(other, offset_in(own, counter, 8));
+  counted.stores.push_back(store);
+  counted.come += bytes;
+  pass_if_all_have_come(counted);
 }
 
 void rnn_gpu_store_exchanged(void* address, const void* value, int bytes) {
   rnn_gpu_maybe_suspend();
-  Store store{address, 0, bytes};
-  std::memcpy(&store.value, value, bytes);
+  Store store{address, {}, bytes};
+  std::memcpy(store.value, value, bytes);
   blocks[fibers[current].block].unpublished.push_back(store);
 }
 

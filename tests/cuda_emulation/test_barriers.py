@@ -56,7 +56,8 @@ class Barrier:
 
 
 WAITS = re.compile(
-    r"arch::\w+_barrier\(\);|arch::arrive_release\(|while \(.*arch::read_acquire\(|\bteam\.exchange\(\);"
+    r"arch::\w+_barrier\(\);|arch::(arrive_release|expect_bytes|wait_for_bytes)\(|while \(.*arch::read_acquire\(|"
+    r"\bteam\.(template )?(arrive|wait)\b"
 )
 
 
@@ -81,7 +82,7 @@ def without(text: str, barrier: Barrier) -> str:
     lines = text.split("\n")
     place = lines.index(f'#line 1 "{barrier.file}.cuh"') + barrier.line
     assert lines[place] == barrier.text
-    lines[place] = "      for (; false;) {" if barrier.text.rstrip().endswith("{") else ""
+    lines[place] = "      for (; false;) {" if barrier.text.rstrip().endswith("{") else "{}"
     return "\n".join(lines)
 
 
@@ -89,15 +90,21 @@ def faults(strategy: str, product: str, barrier: Barrier | None) -> list[str]:
     """What goes wrong, by order of threads."""
     dtype = "float32"
     traits = awkward(strategy, product, dtype)
-    specs = tuple(SequenceKernel(CELL, dtype, direction, traits) for direction in DIRECTIONS)
+    specs = tuple(
+        SequenceKernel(CELL, dtype, direction, traits).of_call(lengths=False, resets=False, keeps=2)
+        for direction in DIRECTIONS
+    )
     text = source.translation_unit(specs)
     (library,) = compile_units([text if barrier is None else without(text, barrier)])
+    entries = {spec.entry for spec in specs}
     call = draw(CELL, CASE, dtype)
     reference = REFERENCE.run(call.map(lambda array: array.astype(np.float64)))
     limit = 64 if product == "fma" else 2**14  # of 2^23: what TF32 rounds off is less
     found = []
     for order, seed in ORDERS:
-        device = EmulatedDevice(order=order, seed=seed, library_of=lambda kernel: library)
+        device = EmulatedDevice(
+            order=order, seed=seed, library_of=lambda kernel: library if kernel.entry in entries else None
+        )
         try:
             result = run(call, awkward_plan(strategy, product), device, tf32=product == "mma")
         except EmulationError as fault:
@@ -117,6 +124,8 @@ def test_nothing_goes_wrong_with_all_barriers(strategy, product):
 @pytest.mark.parametrize("barrier", BARRIERS, ids=str)
 def test_something_goes_wrong_without_any_one_barrier(barrier):
     for strategy, product in FOUND_IN[barrier.struct]:
+        if strategy == "block" and "arrive" in barrier.text:
+            continue  # nothing is done there: the wait is a barrier of the block
         assert faults(strategy, product, barrier), f"{strategy} does as well without {barrier.text.strip()!r}"
 
 

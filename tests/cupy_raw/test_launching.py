@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -19,7 +20,8 @@ from rnn_gpu.kernels.cupy_raw.compilation import folder
 from rnn_gpu.kernels.cupy_raw.cupy_device import BODIES_A_GRAPH, FEWEST_FOR_A_GRAPH, CupyDevice, largest_cluster
 from rnn_gpu.kernels.cupy_raw.device import Kernel, Properties
 from rnn_gpu.kernels.cupy_raw.modules import Modules, _Function
-from rnn_gpu.kernels.cupy_raw.plan import STRATEGIES, plan_for
+from rnn_gpu.kernels.cupy_raw.plan import plan_for
+from rnn_gpu.strategies import STRATEGIES
 
 H200 = Properties(
     name="NVIDIA H200", capability=(9, 0), multiprocessors=132, shared_block=232448, shared_multiprocessor=233472,
@@ -28,6 +30,9 @@ H200 = Properties(
 )  # fmt: skip
 
 KERNEL = Kernel("", "sequence_forward")
+
+WORKSPACE = 4096
+"""Address of what products use in a CUDA graph."""
 
 PARAMETERS = np.array([(7, 2.5, 1 << 40)], [("steps", "i4"), ("scale", "f4"), ("address", "u8")])[0]
 
@@ -79,7 +84,7 @@ def launch(monkeypatch):
         loaded = Modules(properties)
         loaded._functions[KERNEL] = _Function(99, None)
         defaults = {"grid": 4, "block": 128, "shared": 0, "cluster": 1, "cooperative": False}
-        return driver, lambda **shape: loaded.launch(KERNEL, 5, parameters=PARAMETERS, **defaults | shape)
+        return driver, lambda **shape: loaded.launch(KERNEL, 5, parameters=PARAMETERS.tobytes(), **defaults | shape)
 
     return make
 
@@ -165,16 +170,17 @@ def test_what_the_driver_refuses(launch):
 class Stream:
     """A stream on which nothing runs while it is captured."""
 
-    current = None
+    null: Stream
+    made: ClassVar[list[Stream]] = []
 
-    def __init__(self, non_blocking=False, ptr=77):
-        self.ptr, self.capturing, self.launches = ptr, False, []
+    def __init__(self, non_blocking=False):
+        self.ptr, self.capturing, self.work = 100 + len(Stream.made), False, []
+        Stream.made.append(self)
 
-    def __enter__(self):
-        self.before, Stream.current = Stream.current, self
-
-    def __exit__(self, *error):
-        Stream.current = self.before
+    @classmethod
+    def from_external(cls, other):
+        _, address = other.__cuda_stream__()
+        return next(stream for stream in cls.made if stream.ptr == address)
 
     def begin_capture(self):
         self.capturing = True
@@ -185,19 +191,26 @@ class Stream:
 
     def launch(self, stream):
         assert not self.capturing
-        for work in self.launches:
+        for work in self.work:
             work(stream)
 
 
 @pytest.fixture
-def device():
-    """A CupyDevice whose streams are these."""
+def device(monkeypatch):
+    """A CupyDevice whose streams are these; `device.callers` is that of the caller."""
+    monkeypatch.setattr(Stream, "made", [])
     cuda = SimpleNamespace(Stream=Stream, Device=lambda index: contextlib.nullcontext())
-    made = CupyDevice.__new__(CupyDevice)
-    made._cupy, made._stream, made._shared = SimpleNamespace(cuda=cuda), Stream(ptr=1), SimpleNamespace(index=0)
-    made.properties = H200
-    Stream.current = made._stream
+    shared = SimpleNamespace(index=0, properties=H200, cuda=cuda)
+    memory = SimpleNamespace(empty=lambda shape, dtype: "workspace", address=lambda array: WORKSPACE)
+    callers = Stream()
+    made = CupyDevice(shared, memory, SimpleNamespace(name="cupy", stream=lambda: callers.ptr))
+    made.callers = callers
     return made
+
+
+def current(device):
+    """The stream that work goes to."""
+    return next(stream for stream in Stream.made if stream.ptr == device._stream)
 
 
 @pytest.mark.parametrize(
@@ -207,15 +220,18 @@ def test_a_body_is_repeated_so_many_times(device, times):
     ran, captured = [], []
 
     def body():
-        stream = Stream.current
+        stream = current(device)
+        assert device._workspace == (WORKSPACE if stream.capturing else 0)
         if stream.capturing:
             captured.append(stream)
-            stream.launches.append(ran.append)
+            stream.work.append(ran.append)
         else:
             ran.append(stream)
 
-    device.repeat(body, times)
-    assert ran == [device._stream] * times
+    with device.active():
+        device.repeat(body, times)
+        assert current(device) is device.callers
+    assert ran == [device.callers] * times
     assert len(captured) == (BODIES_A_GRAPH if times >= FEWEST_FOR_A_GRAPH else 0)
 
 
@@ -223,14 +239,29 @@ def test_an_error_while_capturing_ends_the_capture(device):
     streams = []
 
     def body():
-        streams.append(Stream.current)
-        if Stream.current.capturing:
+        streams.append(current(device))
+        if streams[-1].capturing:
             raise BackendError("does not fit")
 
-    with pytest.raises(BackendError, match="does not fit"):
-        device.repeat(body, FEWEST_FOR_A_GRAPH)
-    assert not any(stream.capturing for stream in streams)
-    assert Stream.current is device._stream
+    with device.active():
+        with pytest.raises(BackendError, match="does not fit"):
+            device.repeat(body, FEWEST_FOR_A_GRAPH)
+        assert len(streams) == 2
+        assert not any(stream.capturing for stream in streams)
+        assert current(device) is device.callers
+        assert device._workspace == 0
+
+
+def test_numbas_arrays_are_made_on_its_stream(device):
+    """CuPy's pool hands memory to CuPy's current stream, which is made that of Numba meanwhile."""
+    entered = []
+    Stream.null = contextlib.ExitStack()
+    Stream.null.push(lambda *error: entered.append("left"))
+    numba = CupyDevice(device._shared, device.memory, SimpleNamespace(name="numba", stream=lambda: 0))
+    with numba.active():
+        assert entered == []
+    assert entered == ["left"]
+    assert numba._stream == 0
 
 
 @pytest.mark.parametrize(
@@ -239,12 +270,12 @@ def test_an_error_while_capturing_ends_the_capture(device):
         "cudaErrorMemoryAllocation: out of memory",
         "CUDA_ERROR_OUT_OF_MEMORY: out of memory",
         "CUBLAS_STATUS_ALLOC_FAILED",
+        "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 139.81 GiB",
     ],
 )
 def test_out_of_memory_is_a_memory_error(device, message):
     with pytest.raises(MemoryError, match=f"^NVIDIA H200: {message}"), device.active():
         raise RuntimeError(message)
-    assert Stream.current is device._stream
 
 
 def test_other_errors_stay_what_they_are(device):
@@ -285,12 +316,17 @@ def test_kernels_are_compiled_ahead(monkeypatch, tmp_path):
         compile_ahead([Kernel("nonsense", "k")], H200)
 
 
+SUMS = ("bfloat16_bfloat16", "bfloat16_float64", "float64_bfloat16")
+
+
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_the_kernels_of_a_plan(strategy):
     plan = plan_for(cells.gru, "bfloat16", 16, 128, H200, strategy=strategy)
     entries = [kernel.entry for kernel in kernels_of(cells.gru, "bfloat16", plan)]
-    assert len(entries) == (1 if strategy == "stepwise" else 2)
-    assert all("_step_" in entry or f"_{strategy}_" in entry for entry in entries)
+    sums = [entry for entry in entries if "_column_sums_" in entry]
+    assert len(entries) - len(sums) == (1 if strategy == "stepwise" else 2)
+    assert all("_step_" in entry or f"_{strategy}_" in entry for entry in entries if entry not in sums)
+    assert sums == [f"rnn_gpu_column_sums_{kind}" for kind in SUMS]
 
 
 def test_a_device_that_is_too_old_is_refused(monkeypatch):
@@ -298,7 +334,7 @@ def test_a_device_that_is_too_old_is_refused(monkeypatch):
     monkeypatch.setattr(cupy_device, "_properties", lambda index: replace(H200, name="Tesla T4", capability=(7, 5)))
     cupy_device._shared.cache_clear()
     library = _elsewhere("cupy", "cuda:0")
-    problem = SimpleNamespace(library=library)
+    problem = SimpleNamespace(library=library, memo={})
     backend = dispatch.BACKENDS["cupy_raw"]
     assert backend.refuses(problem) == "Tesla T4 is sm_75; the kernels need sm_80 or later"
     cupy_device._shared.cache_clear()

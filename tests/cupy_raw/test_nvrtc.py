@@ -20,7 +20,7 @@ from support.cubin import resources
 
 from rnn_gpu.bench.gpu import barriers
 from rnn_gpu.errors import BackendError
-from rnn_gpu.kernels.cupy_raw import plan
+from rnn_gpu.kernels.cupy_raw import plan, sums
 from rnn_gpu.kernels.cupy_raw.compilation import Target, compiled, target_for
 from rnn_gpu.kernels.cupy_raw.presets import PRESETS
 from rnn_gpu.kernels.cupy_raw.source import kernel, step_kernels
@@ -117,6 +117,14 @@ def test_step_kernels_keep_everything_in_registers(arch):
     for entries, used in zip(units.values(), found, strict=True):
         assert entries == set(used)
         assert all(each.stack == 0 for each in used.values()), used
+
+
+@every_device
+@pytest.mark.parametrize("cell", [CELLS["lstm_peephole"], CELLS["gru"]], ids=lambda cell: cell.name)
+def test_sums_keep_everything_in_registers(cell, arch):
+    for dtype in plan_dtypes():
+        for each in sums.kernels_of(cell, dtype, dtype):
+            assert resources(compiled(each.source, Target(arch)))[each.entry].stack == 0
 
 
 def test_float32_kernels_hold_no_float64_instruction():

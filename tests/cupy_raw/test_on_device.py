@@ -12,7 +12,7 @@ from support.errors import assert_same_bits, error
 import rnn_gpu
 from rnn_gpu import cells, dispatch
 from rnn_gpu.errors import ArgumentError, BackendError
-from rnn_gpu.kernels.cupy_raw.plan import ENVIRONMENT_VARIABLE, STRATEGIES
+from rnn_gpu.strategies import ENVIRONMENT_VARIABLE, STRATEGIES
 
 BACKEND = dispatch.BACKENDS["cupy_raw"]
 

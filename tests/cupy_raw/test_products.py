@@ -6,49 +6,54 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
+from rnn_gpu.kernels.cupy_raw.device import Matrix
 from rnn_gpu.kernels.cupy_raw.products import calls
 
 
 def gemm(call, a, b, c):
-    """op(A) op(B) on flat memory, as cuBLAS defines it: column-major, leading dimensions in elements."""
+    """op(A) op(B) on the memory of these arrays, as cuBLAS defines it: column-major, leading dimensions in elements."""
 
-    def element(array, offset, lead, row, column):
-        return offset + column * lead + row
+    def element(memory, address, lead, row, column):
+        return (address - memory.ctypes.data) // memory.itemsize + column * lead + row
 
-    assert call.lda >= (call.k if call.op_a else call.m)
-    assert call.ldb >= (call.n if call.op_b else call.k)
-    assert call.ldc >= call.m
+    assert call.lda >= max(1, call.k if call.op_a else call.m)
+    assert call.ldb >= max(1, call.n if call.op_b else call.k)
+    assert call.ldc >= max(1, call.m)
     for i in range(call.m):
         for j in range(call.n):
             total = 0.0
             for p in range(call.k):
                 left = (p, i) if call.op_a else (i, p)
                 right = (j, p) if call.op_b else (p, j)
-                total += a[element(a, call.offset_a, call.lda, *left)] * b[element(b, call.offset_b, call.ldb, *right)]
-            place = element(c, call.offset_c, call.ldc, i, j)
-            c[place] = total + (c[place] if call.accumulate else 0)
+                of_a = element(a, call.address_a, call.lda, *left)
+                of_b = element(b, call.address_b, call.ldb, *right)
+                total += a.flat[of_a] * b.flat[of_b]
+            place = element(c, call.address_c, call.ldc, i, j)
+            c.flat[place] = total + (c.flat[place] if call.accumulate else 0)
 
 
 def matrix(rng, rows, columns, layout):
-    """(memory, view): whole numbers, so that sums are exact; NaN in the gaps."""
-    if layout == "plain":
-        memory = rng.integers(-4, 5, (rows, columns)).astype(float)
-        return memory, memory
-    if layout == "transposed":
-        memory = rng.integers(-4, 5, (columns, rows)).astype(float)
-        return memory, memory.T
-    if layout == "gaps":
-        memory = np.full((rows, columns + 3), np.nan)
-        memory[:, :columns] = rng.integers(-4, 5, (rows, columns))
-        return memory, memory[:, :columns]
-    memory = np.full((columns, rows + 2), np.nan)
-    memory[:, :rows] = rng.integers(-4, 5, (columns, rows))
-    return memory, memory[:, :rows].T
+    """(matrix, the same as an array): whole numbers, so that sums are exact; NaN in the gaps of its memory."""
+    transposed, gaps = layout.startswith("transposed"), 3 if layout.endswith("gaps") else 0
+    down, along = (columns, rows) if transposed else (rows, columns)
+    memory = np.full((down, along + gaps), np.nan)
+    view = memory[:, :along]
+    view[...] = rng.integers(-4, 5, view.shape)
+    found = Matrix(memory.ctypes.data, down, along, along + gaps, memory.dtype, memory)
+    return (found.T, view.T) if transposed else (found, view)
 
 
-def run(memory, a, b, c, out, *, accumulate, most=1 << 30):
-    for call in calls(a, b, out, accumulate=accumulate, most=most):
-        gemm(call, memory[1].ravel(), memory[0].ravel(), c.reshape(-1))
+def result(rows, columns, gaps=0):
+    """(matrix, its memory), full of sevens."""
+    memory = np.full((rows, columns + gaps), 7.0)
+    return Matrix(memory.ctypes.data, rows, columns, columns + gaps, memory.dtype, memory), memory
+
+
+def run(a, b, out, *, accumulate=False, most=1 << 30):
+    made = calls(a, b, out, accumulate=accumulate, most=most)
+    for call in made:
+        gemm(call, b.array, a.array, out.array)
+    return made
 
 
 LAYOUTS = ("plain", "transposed", "gaps", "transposed gaps")
@@ -62,35 +67,47 @@ LAYOUTS = ("plain", "transposed", "gaps", "transposed gaps")
 def test_every_layout(left, right, shape):
     rng = np.random.default_rng(0)
     m, k, n = shape
-    (memory_a, a), (memory_b, b) = matrix(rng, m, k, left), matrix(rng, k, n, right)
+    (a, a_view), (b, b_view) = matrix(rng, m, k, left), matrix(rng, k, n, right)
     for gaps in (0, 2):
         for accumulate in (False, True):
-            c = np.full((m, n + gaps), 7.0)
-            run((memory_a, memory_b), a, b, c, c[:, :n], accumulate=accumulate)
-            assert_array_equal(c[:, :n], a @ b + (7 if accumulate else 0))
+            out, c = result(m, n, gaps)
+            run(a, b, out, accumulate=accumulate)
+            assert_array_equal(c[:, :n], a_view @ b_view + (7 if accumulate else 0))
             assert_array_equal(c[:, n:], 7)
 
 
 @pytest.mark.parametrize("layouts", [("plain", "gaps"), ("transposed", "transposed")])
 def test_more_rows_and_terms_than_one_call_takes(layouts):
     rng = np.random.default_rng(1)
-    (memory_a, a), (memory_b, b) = matrix(rng, 7, 5, layouts[0]), matrix(rng, 5, 3, layouts[1])
-    c = np.full((7, 3), np.nan)
-    made = calls(a, b, c, accumulate=False, most=2)
+    (a, a_view), (b, b_view) = matrix(rng, 7, 5, layouts[0]), matrix(rng, 5, 3, layouts[1])
+    out, c = result(7, 3)
+    made = run(a, b, out, most=2)
     assert len(made) == 4 * 3
     assert max(max(call.n, call.k) for call in made) == 2
-    run((memory_a, memory_b), a, b, c, c, accumulate=False, most=2)
-    assert_array_equal(c, a @ b)
+    assert_array_equal(c, a_view @ b_view)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_blocks_of_matrices(layout):
+    """The same numbers as those of the array's slices, whichever way they lie."""
+    rng = np.random.default_rng(2)
+    (a, a_view), (b, b_view) = matrix(rng, 6, 7, layout), matrix(rng, 7, 4, "plain")
+    out, c = result(6, 5, 1)
+    run(a.block(1, 3, 2, 4), b.block(2, 4, 1, 3), out.block(2, 3, 1, 3))
+    expected = np.full((6, 6), 7.0)
+    expected[2:5, 1:4] = a_view[1:4, 2:6] @ b_view[2:6, 1:4]
+    assert_array_equal(c, expected)
 
 
 @pytest.mark.parametrize("shape", [(0, 4, 5), (3, 4, 0)], ids=str)
 def test_nothing_to_compute_is_no_call(shape):
     m, k, n = shape
-    assert calls(np.ones((m, k)), np.ones((k, n)), np.ones((m, n)), accumulate=False) == []
+    rng = np.random.default_rng(3)
+    assert run(matrix(rng, m, k, "plain")[0], matrix(rng, k, n, "plain")[0], result(m, n)[0]) == []
 
 
-def test_other_strides_are_refused():
-    with pytest.raises(ValueError, match="neither row-major nor the transpose"):
-        calls(np.ones((6, 6))[::2, ::2], np.ones((3, 3)), np.ones((3, 3)), accumulate=False)
-    with pytest.raises(ValueError, match="result"):
-        calls(np.ones((3, 3)), np.ones((3, 3)), np.ones((3, 3)).T, accumulate=False)
+def test_a_transposed_result_is_refused():
+    rng = np.random.default_rng(4)
+    a, _ = matrix(rng, 3, 3, "plain")
+    with pytest.raises(ValueError, match="the result is to be row-major"):
+        calls(a, a, result(3, 3)[0].T, accumulate=False)

@@ -78,7 +78,8 @@ def make(folder: Path, *, with_pip: bool = True) -> str:
         venv.create(folder, with_pip=with_pip)
     own = Path(sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)}))
     own.mkdir(parents=True, exist_ok=True)
-    (own / "packages_of_the_system.pth").write_text("\n".join(paths()) + "\n")
+    lines = [f"import site; site.addsitedir({path!r})" for path in paths()]  # so that .pth files there are read, too
+    (own / "packages_of_the_system.pth").write_text("\n".join(lines) + "\n")
     return str(python)
 
 

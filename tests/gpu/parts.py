@@ -20,6 +20,9 @@ TESTS = (
 TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
 SUITES = ("core", "large", "flashrnn", "varlen", "reset", "rl")
 
+PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:benchmark")
+"""Without a plugin that the machine's own packages may bring, and that warns of the others: warnings are errors."""
+
 UNFINISHED = 124
 """Exit status of a part that kept what it has done, and goes on from there when it is started again."""
 
@@ -46,7 +49,7 @@ def parts(python: str, results: Path, minutes: float) -> list[Part]:
     results: the folder that the parts put theirs in; minutes: for one go of a suite of benchmarks.
     """
     bench = (python, "-m", "rnn_gpu.cli", "bench", "--suite", "gpu", "--results", str(results))
-    pytest = (python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "cupy_raw")
+    pytest = (python, *PYTEST, "-k", "cupy_raw")
     workers = ("-n", "8") if importable("xdist") else ()
     sanitizer = find_sanitizer()
     needs = None if sanitizer else "compute-sanitizer was not found: it comes with the CUDA toolkit"
@@ -73,7 +76,7 @@ def parts(python: str, results: Path, minutes: float) -> list[Part]:
 def _numba_parts(python: str, results: Path, minutes: float) -> list[Part]:
     """The other backend's grid, and its rows of the core suite, in a folder of their own."""
     needs = None if importable("numba_cuda") else "numba-cuda is not installed: pip install 'rnn_gpu[cuda13]'"
-    pytest = (python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "numba_cuda")
+    pytest = (python, *PYTEST, "-k", "numba_cuda")
     bench = (python, "-m", "rnn_gpu.cli", "bench", "--suite", "gpu", "--results", str(results / "numba_cuda"))
     core = (*bench, "--parts", "core", "--backend", "numba_cuda", "--minutes", "{minutes}")
     return [

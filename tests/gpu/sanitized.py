@@ -23,9 +23,8 @@ from support.errors import error
 
 import rnn_gpu
 from rnn_gpu import cells, dispatch
+from rnn_gpu.strategies import ENVIRONMENT_VARIABLE, STRATEGIES
 
-STRATEGIES = ("block", "cluster", "grid", "stepwise")
-STRATEGY_VARIABLE = "RNN_GPU_STRATEGY"
 BACKEND = "cupy_raw"
 
 CASE = Case("small", T=5, B=5, I=7, H=33, lengths=(5, 0, 3, 1, 4), resets=((0, 0), (2, 2), (3, 4)), initial=True)
@@ -50,11 +49,12 @@ def main(arguments: list[str]) -> int:
     cupy.cuda.set_allocator(None)
     wrong = ran = 0
     for strategy in STRATEGIES:
-        os.environ[STRATEGY_VARIABLE] = strategy
+        os.environ[ENVIRONMENT_VARIABLE] = strategy
         for name in chosen["cells"]:
             for dtype in chosen["dtypes"]:
                 call = draw(cells.ALL[name], CASE, dtype, padding=0.0)
-                expected = results(draw(cells.ALL[name], CASE, "float64", padding=0.0), "numpy_cpu", np.asarray)
+                wide = call.map(lambda array: array.astype(np.float64))
+                expected = results(wide, "numpy_cpu", np.asarray)
                 try:
                     found = results(call.map(cupy.asarray), BACKEND, cupy.asnumpy)
                 except rnn_gpu.errors.BackendError as refusal:
@@ -84,7 +84,7 @@ def prepare(chosen):
                     found = plan.plan_for(cells.ALL[name], dtype, CASE.B, CASE.H, properties, strategy=strategy)
                 except rnn_gpu.errors.BackendError:
                     continue
-                kernels += ahead.kernels_of(cells.ALL[name], dtype, found)
+                kernels += ahead.kernels_of(cells.ALL[name], dtype, found, lengths=True, resets=True)
     print(f"{ahead.compile_ahead(kernels, properties)} kernels are compiled", flush=True)
 
 

@@ -239,7 +239,9 @@ def test_a_strategy_that_is_named_runs_or_says_why_not(monkeypatch):
     with pytest.raises(BackendError, match="the cell has no recurrent product"):
         rnn_gpu.forward(*draw(cells.indrnn, Case("plain"), "float32").arguments(), "numba_cuda")
     monkeypatch.setenv("RNN_GPU_STRATEGY", "clusters")
-    with pytest.raises(ArgumentError, match=r"RNN_GPU_STRATEGY: expected one of block, grid, stepwise, got 'clusters'"):
+    with pytest.raises(
+        ArgumentError, match=r"RNN_GPU_STRATEGY: expected one of block, cluster, grid, stepwise, got 'clusters'"
+    ):
         rnn_gpu.forward(*call.arguments(), "numba_cuda")
 
 

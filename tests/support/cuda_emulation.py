@@ -21,7 +21,7 @@ import numpy as np
 
 from rnn_gpu.errors import BackendError
 from rnn_gpu.kernels.cupy_raw import source
-from rnn_gpu.kernels.cupy_raw.device import Kernel, Properties
+from rnn_gpu.kernels.cupy_raw.device import ALIGNMENT, Kernel, Matrix, Memory, Properties
 
 __all__ = [
     "HIGHEST_FIRST",
@@ -115,18 +115,35 @@ def _compile(unit: str, path: Path) -> None:
         _gcc("-O1", "-ffp-contract=off", "-Wno-maybe-uninitialized", "-include", HERE / "arch.h", text, "-o", path)
 
 
+def array_of(matrix: Matrix) -> np.ndarray[Any, Any]:
+    """A matrix in the host's memory, as an array on the same memory."""
+    size = matrix.dtype.itemsize
+    rows, columns = (matrix.columns, matrix.rows) if matrix.transposed else (matrix.rows, matrix.columns)
+    if not rows or not columns:
+        return np.empty((matrix.rows, matrix.columns), matrix.dtype)
+    numbers = (rows - 1) * matrix.lead + columns
+    memory = np.frombuffer((ctypes.c_char * (numbers * size)).from_address(matrix.address), matrix.dtype)
+    array = np.lib.stride_tricks.as_strided(memory, (rows, columns), (matrix.lead * size, size))
+    return array.T if matrix.transposed else array
+
+
 class EmulatedDevice:
-    """A device whose memory is NumPy's. order, seed: how threads are scheduled."""
+    """A device whose memory is NumPy's, or that given, which is on the host.
+
+    order, seed: how threads are scheduled. library_of: what has the kernel, or None where it is to be compiled.
+    """
 
     def __init__(
         self,
         properties: Properties = SMALL,
         order: int = LOWEST_FIRST,
         seed: int = 1,
-        library_of: Callable[[Kernel], ctypes.CDLL] | None = None,
+        library_of: Callable[[Kernel], ctypes.CDLL | None] = lambda kernel: None,
+        memory: Memory | None = None,
     ) -> None:
+        self.memory: Memory = memory or self
         self.properties, self.order, self.seed = properties, order, seed
-        self._library_of = library_of or self._compiled
+        self._given = library_of
         self.launches: list[str] = []
         self._guarded: list[np.ndarray[Any, Any]] = []
 
@@ -171,19 +188,24 @@ class EmulatedDevice:
     def put_rows(self, source: Any, rows: Any, out: Any) -> None:
         out[rows] = source.astype(out.dtype)
 
-    def column_sums(self, source: Any, out: Any) -> None:
-        out[...] = source.sum(axis=0, dtype=np.float64).astype(out.dtype)
-
-    def matmul(self, a: Any, b: Any, out: Any, *, accumulate: bool = False, tf32: bool = False) -> None:
+    def matmul(self, a: Matrix, b: Matrix, out: Matrix, *, accumulate: bool = False, tf32: bool = False) -> None:
         assert a.dtype == b.dtype, (a.dtype, b.dtype)
         real = np.dtype(np.float64 if a.dtype == np.float64 else np.float32)
         assert out.dtype in (a.dtype, real)
-        product = a.astype(real) @ b.astype(real)
-        out[...] = (out.astype(real) + product if accumulate else product).astype(out.dtype)
+        left, right, result = (array_of(matrix) for matrix in (a, b, out))
+        product = left.astype(real) @ right.astype(real)
+        result[...] = (result.astype(real) + product if accumulate else product).astype(out.dtype)
 
     def address(self, array: Any) -> int:
         address: int = array.ctypes.data
         return address
+
+    def dtype(self, array: Any) -> np.dtype[Any]:
+        dtype: np.dtype[Any] = array.dtype
+        return dtype
+
+    def is_dense(self, array: Any, dtype: np.dtype[Any]) -> bool:
+        return array.dtype == dtype and bool(array.flags.c_contiguous) and array.ctypes.data % ALIGNMENT == 0
 
     def build(self, kernel: Kernel) -> None:
         self._library_of(kernel)
@@ -195,7 +217,7 @@ class EmulatedDevice:
         grid: int,
         block: int,
         shared: int,
-        parameters: np.void,
+        parameters: bytes,
         cluster: int = 1,
         cooperative: bool = False,
     ) -> None:
@@ -204,11 +226,11 @@ class EmulatedDevice:
         if cooperative and grid > self.properties.multiprocessors:
             raise BackendError(f"{grid} blocks cannot run at once")
         assert grid % cluster == 0
-        record = np.array(parameters)
+        record = ctypes.create_string_buffer(parameters, len(parameters))
         message = ctypes.create_string_buffer(1000)
         entry = ctypes.cast(getattr(self._library_of(kernel), kernel.entry), ctypes.c_void_p)
         failed = _runtime().rnn_gpu_launch(
-            entry, record.ctypes.data, grid, block, shared, cluster, cooperative, self.order, self.seed, message
+            entry, ctypes.addressof(record), grid, block, shared, cluster, cooperative, self.order, self.seed, message
         )
         self.launches.append(kernel.entry)
         if failed:
@@ -218,8 +240,9 @@ class EmulatedDevice:
         for _ in range(times):
             body()
 
-    @staticmethod
-    def _compiled(kernel: Kernel) -> ctypes.CDLL:
+    def _library_of(self, kernel: Kernel) -> ctypes.CDLL:
+        if given := self._given(kernel):
+            return given
         if kernel.entry not in _entries:
             (_entries[kernel.entry],) = compile_units([kernel.source])
         return _entries[kernel.entry]

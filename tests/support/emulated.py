@@ -10,9 +10,9 @@ import numpy as np
 from rnn_gpu.kernels.cupy_raw import plan
 from rnn_gpu.kernels.cupy_raw.backend import CudaBackend
 from rnn_gpu.kernels.cupy_raw.device import Properties
-from rnn_gpu.kernels.cupy_raw.model import Cost
 from rnn_gpu.kernels.cupy_raw.plan import Choice, Plan
 from rnn_gpu.kernels.cupy_raw.source import step_kernels
+from rnn_gpu.kernels.cupy_raw.step_time import Cost
 from rnn_gpu.kernels.cupy_raw.traits import DIRECTIONS, SequenceKernel, Traits
 from rnn_gpu.problem import Problem, describe, describe_gradients
 from support.calls import Call, named_gradients
@@ -35,9 +35,9 @@ def awkward(strategy: str, product: str, dtype: str) -> Traits:
     blocks = 1 if name == "block" else 2
     if product == "fma":
         real = "float64" if dtype == "float64" else "float32"
-        units = 2 if name == "cluster" else 1
-        threads = 64 // blocks if name != "cluster" else 32
-        return Traits(name, "fma", real, 16, blocks, threads, 4, 1, units, 4, 2, 1)
+        if name == "cluster":
+            return Traits(name, "fma", real, 64, blocks, 64, 16, 1, 2, 4, 2, 1)
+        return Traits(name, "fma", real, 16, blocks, 64 // blocks, 4, 1, 1, 4, 2, 1)
     share = 2 if splits else 1
     span = (16 if dtype == "float32" else 32) * share
     octets = 2 if name == "block" and splits else 1
@@ -58,7 +58,9 @@ def awkward_plan(strategy: str, product: str) -> Callable[[Problem, Properties],
             kernel = SequenceKernel(problem.cell, dtype, direction, traits)
             tiles = max(1, -(-problem.B // traits.rows))
             choices.append(Choice(kernel, tiles, 1 if traits.strategy == "grid" else tiles, NOTHING))
-        ready([choice.kernel for choice in choices])
+        flags = {"lengths": problem.has_lengths, "resets": problem.has_resets}
+        keeps = (1 if problem.recompute else 2) if problem.save else 0
+        ready([choice.kernel.of_call(**flags, keeps=keeps) for choice in choices])
         tf32 = product == "mma" and dtype == "float32"
         return Plan(choices[0], choices[1], operand, tf32, {})
 

@@ -60,6 +60,24 @@ __device__ __forceinline__ float to_tf32(float x) {
   return __uint_as_float(bits);
 }
 
+// ---- registers ----
+
+// The same number, in a register: the compiler would compute anew at each use what is quickly computed.
+__device__ __forceinline__ int kept(int x) {
+  asm volatile("" : "+r"(x));
+  return x;
+}
+
+// ---- arithmetic ----
+
+// 1 / x for x >= 1, within a unit in the last place; 0 where that is below the smallest normal number.
+__device__ __forceinline__ float reciprocal(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+__device__ __forceinline__ double reciprocal(double x) { return 1.0 / x; }
+
 // ---- within a warp ----
 
 template <class T>
@@ -85,24 +103,63 @@ __device__ __forceinline__ void cluster_barrier() {
   asm volatile("barrier.cluster.arrive.release.aligned;\n\tbarrier.cluster.wait.acquire.aligned;" ::: "memory");
 }
 
-// Store into the shared memory of block `rank`, at the address that `here` has in this block.
-template <class T>
-__device__ __forceinline__ void store_remote(T* here, int rank, T value) {
-  static_assert(sizeof(T) == 2 || sizeof(T) == 4 || sizeof(T) == 8);
+__device__ __forceinline__ uint32 shared_address(const void* here) { return uint32(__cvta_generic_to_shared(here)); }
+
+// The address that `here` has in this block, in block `rank`.
+__device__ __forceinline__ uint32 remote_address(const void* here, int rank) {
   uint32 address;
-  asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(address) : "r"(uint32(__cvta_generic_to_shared(here))), "r"(rank));
-  if constexpr (sizeof(T) == 2) {
-    uint16 bits;
-    memcpy(&bits, &value, 2);
-    asm volatile("st.shared::cluster.u16 [%0], %1;" ::"r"(address), "h"(bits) : "memory");
-  } else if constexpr (sizeof(T) == 4) {
-    uint32 bits;
-    memcpy(&bits, &value, 4);
-    asm volatile("st.shared::cluster.u32 [%0], %1;" ::"r"(address), "r"(bits) : "memory");
+  asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(address) : "r"(shared_address(here)), "r"(rank));
+  return address;
+}
+
+// A counter of bytes in shared memory (an mbarrier). It passes from one phase to the next, 0 and 1 in turn, when as many
+// have come as were expected, and waits for one thread to say how many.
+struct ByteCounter {
+  uint64 state;
+};
+__device__ __forceinline__ void begin_counting(ByteCounter* counter) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;\n\tfence.mbarrier_init.release.cluster;" ::"r"(
+                   shared_address(counter))
+               : "memory");
+}
+__device__ __forceinline__ void expect_bytes(ByteCounter* counter, uint32 bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(counter)), "r"(bytes)
+               : "memory");
+}
+// Returns when the phase has passed; what was stored and counted for it is seen after this.
+__device__ __forceinline__ void wait_for_bytes(ByteCounter* counter, uint32 phase) {
+  uint32 passed;
+  do {
+    asm volatile(
+        "{\n\t.reg .pred p;\n\t"
+        "mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n\t"
+        "selp.u32 %0, 1, 0, p;\n\t}"
+        : "=r"(passed)
+        : "r"(shared_address(counter)), "r"(phase)
+        : "memory");
+  } while (!passed);
+}
+
+// Store into the shared memory of block `rank`, at the address that `here` has in this block, and count the bytes there.
+template <class T>
+__device__ __forceinline__ void store_counted(T* here, int rank, const T& value, ByteCounter* counter) {
+  static_assert(sizeof(T) == 4 || sizeof(T) == 8 || sizeof(T) == 16);
+  const uint32 address = remote_address(here, rank), counted = remote_address(counter, rank);
+  uint32 bits[sizeof(T) / 4];
+  memcpy(bits, &value, sizeof(T));
+  if constexpr (sizeof(T) == 4) {
+    asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.b32 [%0], %1, [%2];" ::"r"(address),
+                 "r"(bits[0]), "r"(counted)
+                 : "memory");
+  } else if constexpr (sizeof(T) == 8) {
+    asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.v2.b32 [%0], {%1, %2}, [%3];" ::"r"(address),
+                 "r"(bits[0]), "r"(bits[1]), "r"(counted)
+                 : "memory");
   } else {
-    uint64 bits;
-    memcpy(&bits, &value, 8);
-    asm volatile("st.shared::cluster.u64 [%0], %1;" ::"r"(address), "l"(bits) : "memory");
+    asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 [%0], {%1, %2, %3, %4}, [%5];" ::"r"(
+                     address),
+                 "r"(bits[0]), "r"(bits[1]), "r"(bits[2]), "r"(bits[3]), "r"(counted)
+                 : "memory");
   }
 }
 

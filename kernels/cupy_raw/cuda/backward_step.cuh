@@ -34,21 +34,39 @@ template <class Cell, class T, class Operand> struct BackwardStep {
   Real dy;
   bool is_reset;
 
-  template <class P> __device__ __forceinline__ void load(const P& p, const Row& row, int t, int unit) {
-    const long long n = start_of(p, t) + row.sorted;
+  // Bytes of a number of dy.
+  template <class P> static __device__ __forceinline__ int dy_bytes(const P& p) {
+    return p.dy_is_real ? int(sizeof(Real)) : int(sizeof(T));
+  }
+
+  // The states after a step. history: where it begins.
+  template <class P>
+  __device__ __forceinline__ void load_after(const P& p, const Row& row, const Real* history, int unit) {
+    const Real* const own = element<n_state>(history, row.sorted, p.hidden, unit);
 #pragma unroll
-    for (int s = 0; s < n_state; ++s) {
-      before[s] = state_before<n_state>(p, row, t, s, unit);
-      after[s] = p.history[(n * n_state + s) * p.hidden + unit];
+    for (int s = 0; s < n_state; ++s) after[s] = own[s * p.hidden];
+  }
+
+  // All else that step t of a row reads. history: where the step before it, in the order of the recurrence, begins; kept
+  // and d_output: where the step itself does in `saved` and in dy, if there is one.
+  template <class P>
+  __device__ __forceinline__ void load_others(const P& p, const Row& row, int t, const Real* history, const Real* kept,
+                                              const void* d_output, int unit) {
+    const bool first = is_first(p, row, t);
+    const Real* from = element<n_state>(history, row.sorted, p.hidden, unit);
+    if (first) from = p.initial ? p.initial + at_state(p, row, 0, unit) : nullptr;
+    const long long apart = first ? (long long)p.rows * p.hidden : p.hidden;
+#pragma unroll
+    for (int s = 0; s < n_state; ++s) before[s] = from ? from[s * apart] : Real(0);
+    if constexpr (n_saved > 0) {
+      const Real* const own = element<n_saved>(kept, row.sorted, p.hidden, unit);
+#pragma unroll
+      for (int s = 0; s < n_saved; ++s) saved[s] = own[s * p.hidden];
     }
-#pragma unroll
-    for (int s = 0; s < n_saved; ++s) saved[s] = p.saved[((n - p.rows_begin) * n_saved + s) * p.hidden + unit];
     dy = Real(0);
-    if (p.dy) {
-      const long long at = ((long long)t * p.rows + row.caller) * p.hidden + unit;
-      dy = p.dy_is_real ? static_cast<const Real*>(p.dy)[at] : widen(static_cast<const T*>(p.dy)[at]);
-    }
-    is_reset = rnn_gpu::is_reset(p, row, t);
+    if (p.dy)
+      dy = p.dy_is_real ? *element<1>(static_cast<const Real*>(d_output), row.caller, p.hidden, unit)
+                        : widen(*element<1>(static_cast<const T*>(d_output), row.caller, p.hidden, unit));
   }
 
   // Hand it to the cell; dy is a part of the gradient of the first state.
@@ -66,31 +84,37 @@ template <class Cell, class T, class Operand> struct BackwardStep {
   }
 };
 
-// What each stage multiplied, for the gradient of U.
-template <class Cell, class P, class Unit>
-__device__ __forceinline__ void store_operands(const P& p, Unit& unit, long long n, int at) {
+// What each stage multiplied, for the gradient of U, into the step that begins at `operands`.
+template <class Cell, class P, class Unit, class Operand>
+__device__ __forceinline__ void store_operands(const P& p, Unit& unit, Operand* operands, const Row& row,
+                                               int unit_index) {
   if constexpr (Cell::n_stages > 0) {
+    Operand* const to = element<Cell::n_stages>(operands, row.sorted, p.hidden, unit_index);
     unrolled<Cell::n_stages>([&](auto stage) {
       constexpr int k = decltype(stage)::value;
       Cell::template operand<k>(unit);
-      p.operands[(n * Cell::n_stages + k) * p.hidden + at] = rounded<typename P::Multiplied>(unit.operand);
+      to[k * p.hidden] = rounded<Operand>(unit.operand);
     });
   }
 }
 
-// The gradients of W x_t + b_ih and of U operand + b_hh; where they are the same numbers, once.
-template <class Cell, class P, class Unit>
-__device__ __forceinline__ void store_gradients(const P& p, const Unit& unit, long long n, int at) {
+// The gradients of W x_t + b_ih and of U operand + b_hh, where they are the same numbers once, into the step that begins
+// at d_P and d_R.
+template <class Cell, class P, class Unit, class Operand>
+__device__ __forceinline__ void store_gradients(const P& p, const Unit& unit, Operand* d_P, Operand* d_R,
+                                                const Row& row, int unit_index) {
   if constexpr (Cell::n_input > 0) {
+    Operand* const to = element<Cell::n_input>(d_P, row.sorted, p.hidden, unit_index);
     unrolled<Cell::n_input>([&](auto input) {
       constexpr int g = decltype(input)::value;
-      p.d_P[(n * Cell::n_input + g) * p.hidden + at] = rounded<typename P::Multiplied>(unit.d_Wx[g]);
+      to[g * p.hidden] = rounded<Operand>(unit.d_Wx[g]);
     });
   }
   if constexpr (!Cell::same_gradients && Cell::n_recurrent > 0) {
+    Operand* const to = element<Cell::n_recurrent>(d_R, row.sorted, p.hidden, unit_index);
     unrolled<Cell::n_recurrent>([&](auto place) {
       constexpr int s = decltype(place)::value;
-      p.d_R[(n * Cell::n_recurrent + s) * p.hidden + at] = rounded<typename P::Multiplied>(unit.d_U[Stages<Cell>::gate(s)]);
+      to[s * p.hidden] = rounded<Operand>(unit.d_U[Stages<Cell>::gate(s)]);
     });
   }
 }

@@ -21,7 +21,7 @@ __device__ __forceinline__ float abs(float x) { return ::fabsf(x); }
 __device__ __forceinline__ double abs(double x) { return ::fabs(x); }
 
 // exp overflows to inf for large -x: 1 / inf = 0 is the right answer.
-template <class T> __device__ __forceinline__ T sigmoid(T x) { return T(1) / (T(1) + exp(-x)); }
+template <class T> __device__ __forceinline__ T sigmoid(T x) { return arch::reciprocal(T(1) + exp(-x)); }
 template <class T> __device__ __forceinline__ T softplus(T x) {
   return x > T(0) ? x + log1p(exp(-x)) : log1p(exp(x));
 }

@@ -120,10 +120,11 @@ template <class Cell, class T, class Traits, template <class> class Direction> s
   __device__ __forceinline__ void run(const Operand* operand, Real (&sums)[per_lane][Products::outputs(k)]) const {
     constexpr int outputs = Products::outputs(k), kept = in_registers(k);
     Real partial[items][outputs] = {};
+    const Loaded* const mine = reinterpret_cast<const Loaded*>(operand) + lane;
     const auto multiply = [&](int v, const auto& weight) {
 #pragma unroll
       for (int r = 0; r < chunk; ++r) {
-        const Loaded x = *reinterpret_cast<const Loaded*>(operand + r * stride + (v * lanes + lane) * width);
+        const Loaded x = mine[r * (stride / width) + v * lanes];
 #pragma unroll
         for (int o = 0; o < outputs * units; ++o) {
 #pragma unroll

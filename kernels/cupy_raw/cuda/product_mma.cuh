@@ -137,12 +137,12 @@ template <class Cell, class T, class Traits, template <class> class Direction> s
   __device__ __forceinline__ void run(const Operand* operand, Real (&sums)[per_lane][Products::outputs(k)]) {
     constexpr int outputs = Products::outputs(k), kept = in_registers(k), rows16 = (outputs * octets + 1) / 2;
     float d[rows16][groups][4] = {};
+    const arch::Bytes16* const mine =
+        reinterpret_cast<const arch::Bytes16*>(operand + lane / 4 * stride + split() * span) + lane % 4;
     const auto multiply = [&](int v, const auto& weights) {
       arch::Bytes16 x[groups];
 #pragma unroll
-      for (int n = 0; n < groups; ++n)
-        x[n] = *reinterpret_cast<const arch::Bytes16*>(operand + (n * 8 + lane / 4) * stride +
-                                                       (v * splits + split()) * span + lane % 4 * width);
+      for (int n = 0; n < groups; ++n) x[n] = mine[(n * 8 * stride + v * splits * span) / width];
 #pragma unroll
       for (int i = 0; i < rows16; ++i) {
         const arch::Bytes16 low = weights(2 * i);

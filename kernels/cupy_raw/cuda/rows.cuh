@@ -2,9 +2,9 @@
 
 namespace rnn_gpu {
 
-// One row of the batch, and where its numbers are. `sorted` is -1 for a row that is none; it has no steps.
+// One row of the batch, and where its numbers are. A row that is none has no steps.
 struct Row {
-  int sorted = -1;  // its number, the longest first
+  int sorted = -1;  // its number, the longest first; -1: there is none
   int caller = 0;   // its number in the caller's arrays
   int end = 0;      // steps that it has: 0 <= t < end
 };
@@ -79,7 +79,69 @@ template <class P> __device__ __forceinline__ TileSteps steps_of(const P& p, int
   const int stop = end < p.end ? end : p.end;
   const int count = stop > p.begin ? stop - p.begin : 0;
   const bool down = (p.reverse != 0) != backward;
-  return {down ? stop - 1 : p.begin, down ? -1 : 1, count};
+  return {down ? stop - 1 : p.begin, arch::kept(down ? -1 : 1), arch::kept(count)};
+}
+
+// A row of a tile; where the call has no lengths, all rows have all steps.
+template <class Traits, class P> __device__ __forceinline__ Row tile_row(const P& p, int sorted) {
+  if constexpr (Traits::lengths) return row_of(p, sorted);
+  Row row;
+  if (sorted < p.rows) {
+    row.sorted = row.caller = sorted;
+    row.end = p.steps;
+  }
+  return row;
+}
+
+// Whether a row has a step that its tile does.
+template <class Traits> __device__ __forceinline__ bool has_step(const Row& row, int t) {
+  if constexpr (Traits::lengths) return t < row.end;
+  return row.sorted >= 0;
+}
+
+// n of the first row of the tile's steps, one after the other: of this one and of two after it, which are known ahead.
+// Steps beyond the tile's are known as long as there are such, as a state before the first may belong to one.
+template <class Traits> struct Walk {
+  TileSteps steps;
+  long long here, next, after;
+
+  template <class P> __device__ __forceinline__ Walk(const P& p, const TileSteps& of_tile)
+      : steps(of_tile), here(start(p, 0)), next(start(p, 1)), after(start(p, 2)) {}
+  // To step i, from the one before it.
+  template <class P> __device__ __forceinline__ void go_to(const P& p, int i) {
+    here = next;
+    next = after;
+    if constexpr (Traits::lengths) after = start(p, i + 2);
+    else after += (long long)steps.direction * p.rows;
+  }
+
+ private:
+  template <class P> __device__ __forceinline__ long long start(const P& p, int i) const {
+    const int t = steps.t(i);
+    if constexpr (Traits::lengths) return t >= 0 && t < p.steps ? p.starts[t] : 0;
+    return (long long)t * p.rows;
+  }
+};
+
+// Where a step begins in an array with k numbers a row and unit, [n, k, H], as it goes from step to step: by the same way
+// each time, where all rows have all steps. `rows_of_all`: also of a call with lengths, as in y.
+template <class Traits, int k, class T, bool rows_of_all = false> struct Place {
+  T* at;
+  int way;
+
+  template <class P>
+  __device__ __forceinline__ Place(const P& p, T* array, long long n, int direction)
+      : at(array + n * k * p.hidden), way(arch::kept(direction * p.rows * k * p.hidden)) {}
+  // On to the next step, whose first row in the array is n.
+  template <class P> __device__ __forceinline__ void go_on(const P& p, T* array, long long n) {
+    if constexpr (Traits::lengths && !rows_of_all) at = array + n * k * p.hidden;
+    else at += way;
+  }
+};
+
+// In an array of k numbers a row and unit: the number of the unit of a row of the step that begins at `step`.
+template <int k, class T> __device__ __forceinline__ T* element(T* step, int row, int hidden, int unit) {
+  return step + (row * k * hidden + unit);
 }
 
 }  // namespace rnn_gpu

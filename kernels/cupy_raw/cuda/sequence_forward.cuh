@@ -6,7 +6,8 @@
 // Registers:  columns of U; of each item the states, W x_t of this step and of the next, biases and vectors.
 // Barrier:    one exchange a stage and step. Before it every thread of the team has published its part of the stage's
 //             operand; after it every block can read all of it. Each barrier is passed by all threads, whatever their
-//             rows: how many steps a tile has depends on its longest row only.
+//             rows: how many steps a tile has depends on its longest row only. Between arriving at a step's first barrier
+//             and waiting there, what the step before has made is stored, and what the next one needs begins to load.
 // Limits:     Traits::threads threads a block, one block a multiprocessor; grid: all blocks must be running at once.
 // Source:     Diamos et al. (2016), Persistent RNNs: stashing recurrent weights on-chip.
 
@@ -25,14 +26,32 @@ struct SequenceForward {
   static constexpr int n_vector = Cell::n_vector, n_saved = Cell::n_saved, n_stages = Cell::n_stages;
   static constexpr int chunks = Traits::rows / Traits::chunk, per_lane = Multiply::per_lane;
   static constexpr int shared_bytes = Team::shared_bytes + Multiply::shared_bytes;
+  // What a step has made is stored while the next one waits, unless that makes some of it before.
+  static constexpr bool deferred = n_stages > 0 && Cell::late_results;
   static_assert(chunks * Traits::chunk == Traits::rows, "a tile is whole chunks");
 
-  // What a thread keeps of one item.
+  // What a thread keeps of one item. `made`: there are results of a step that have not been stored.
   struct Item {
     Unit unit;
     Row row;
     Registers<Real, n_input> next;  // W x_t of the next step
-    bool next_is_reset;
+    bool next_is_reset, made;
+  };
+
+  // Where a step's results begin in each array.
+  struct Results {
+    Place<Traits, 1, T, true> y;
+    Place<Traits, n_state, Real> history;
+    Place<Traits, n_saved, Real> saved;
+    __device__ __forceinline__ Results(const Arguments& p, int t, long long n, int direction)
+        : y(p, p.y, (long long)t * p.rows, direction),
+          history(p, p.history, n, direction),
+          saved(p, p.saved, n - p.rows_begin, direction) {}
+    __device__ __forceinline__ void go_on(const Arguments& p, long long n) {
+      y.go_on(p, p.y, 0);
+      history.go_on(p, p.history, n);
+      saved.go_on(p, p.saved, n - p.rows_begin);
+    }
   };
 
   static __device__ __forceinline__ void run(const Arguments& p) {
@@ -66,72 +85,96 @@ struct SequenceForward {
       int ends[chunks];  // of each chunk's longest row
       unrolled<chunks>([&](auto chunk) {
         constexpr int c = decltype(chunk)::value;
-        ends[c] = row_of(p, tile * Traits::rows + c * Traits::chunk).end;
+        ends[c] = tile_row<Traits>(p, tile * Traits::rows + c * Traits::chunk).end;
 #pragma unroll
         for (int e = 0; e < per_lane; ++e) {
           Item& item = items[c][e];
           const int unit = first_unit + multiply.unit(e);
           item.row = Row{};
+          item.made = item.next_is_reset = false;
           if (multiply.owns() && unit < p.hidden)
-            item.row = row_of(p, tile * Traits::rows + c * Traits::chunk + multiply.row(e));
-          if (item.row.sorted >= 0) {
+            item.row = tile_row<Traits>(p, tile * Traits::rows + c * Traits::chunk + multiply.row(e));
+          const bool starts = item.row.sorted >= 0 && p.initial;
 #pragma unroll
-            for (int s = 0; s < n_state; ++s)
-              item.unit.state[s] = p.initial ? p.initial[at_state(p, item.row, s, unit)] : Real(0);
-          }
+          for (int s = 0; s < n_state; ++s)
+            item.unit.state[s] = starts ? p.initial[at_state(p, item.row, s, unit)] : Real(0);
+#pragma unroll
+          for (int g = 0; g < n_input; ++g) item.next[g] = Real(0);
         }
       });
       const TileSteps steps = steps_of(p, ends[0], false);
+      Walk<Traits> walk(p, steps);
+      Place<Traits, n_input, const Real> inputs(p, p.P, walk.here - p.rows_begin, steps.direction);  // fetched next
+      Results results(p, steps.t(0), walk.here, steps.direction);                                    // stored next
       if (steps.count > 0)
-        each(items, [&](Item& item, int, int e) { fetch(p, item, steps.t(0), first_unit + multiply.unit(e)); });
+        each(items, [&](Item& item, int, int e) {
+          fetch(p, item, steps.t(0), inputs.at, first_unit + multiply.unit(e));
+        });
 
       for (int i = 0; i < steps.count; ++i) {
         const int t = steps.t(i);
         each(items, [&](Item& item, int c, int e) {
-          if (t >= item.row.end) return;
+          if constexpr (Traits::resets) {
 #pragma unroll
-          for (int s = 0; s < n_state; ++s) {
-            if (item.next_is_reset) item.unit.state[s] = Real(0);
+            for (int s = 0; s < n_state; ++s) item.unit.state[s] = item.next_is_reset ? Real(0) : item.unit.state[s];
+            item.next_is_reset = false;  // a row that ends has no next step
           }
           if constexpr (n_input > 0) {
 #pragma unroll
             for (int g = 0; g < n_input; ++g) item.unit.Wx[g] = item.next[g] + b_ih[e * n_input + g];
           }
           Cell::template forward<0>(item.unit);
-          if constexpr (n_stages > 0) publish(team, multiply, item, c, e, first_unit);
+          if constexpr (n_stages > 0) publish(team, multiply, item, t, c, e, first_unit);
         });
+        if constexpr (n_stages > 0) {
+          team.template arrive<1, Multiply::block_units>(first_unit);
+          if (deferred && i > 0) {
+            store(p, items, multiply, results, first_unit);
+            results.go_on(p, walk.here);
+          }
+        }
+        inputs.go_on(p, p.P, walk.next - p.rows_begin);
         if (i + 1 < steps.count)
-          each(items, [&](Item& item, int, int e) { fetch(p, item, steps.t(i + 1), first_unit + multiply.unit(e)); });
+          each(items, [&](Item& item, int, int e) {
+            fetch(p, item, steps.t(i + 1), inputs.at, first_unit + multiply.unit(e));
+          });
 
         if constexpr (n_stages > 0) {
           unrolled<n_stages>([&](auto stage) {
             constexpr int k = decltype(stage)::value;
-            team.exchange();
+            if constexpr (k > 0) team.template arrive<1, Multiply::block_units>(first_unit);
+            team.wait();
             unrolled<chunks>([&](auto chunk) {
               constexpr int c = decltype(chunk)::value;
-              if (t >= ends[c]) return;  // every row of the chunk has ended
+              if (Traits::lengths && t >= ends[c]) return;  // every row of the chunk has ended
               Real sums[per_lane][Stages<Cell>::size(k)];
               multiply.template run<k>(team.template chunk<Multiply::columns(k)>(c), sums);
               unrolled<per_lane>([&](auto element) {
                 constexpr int e = decltype(element)::value;
                 Item& item = items[c][e];
-                if (t >= item.row.end) return;
                 unrolled<Stages<Cell>::size(k)>([&](auto output) {
                   constexpr int gate = Stages<Cell>::gate(Stages<Cell>::begin(k) + decltype(output)::value);
                   item.unit.U[gate] = sums[e][decltype(output)::value] + b_hh[e * n_recurrent + gate];
                 });
                 Cell::template forward<k + 1>(item.unit);
-                if constexpr (k + 1 < n_stages) publish(team, multiply, item, c, e, first_unit);
+                if constexpr (k + 1 < n_stages) publish(team, multiply, item, t, c, e, first_unit);
               });
             });
           });
         }
 
-        const long long start = start_of(p, t);
-        each(items, [&](Item& item, int, int e) {
-          if (t < item.row.end) finish(p, item, t, start + item.row.sorted, first_unit + multiply.unit(e));
+        each(items, [&](Item& item, int, int) {
+          item.made = has_step<Traits>(item.row, t);
+#pragma unroll
+          for (int s = 0; s < n_state; ++s) item.unit.state[s] = item.made ? item.unit.state_new[s] : item.unit.state[s];
         });
+        walk.go_to(p, i + 1);
+        if constexpr (!deferred) {
+          store(p, items, multiply, results, first_unit);
+          results.go_on(p, walk.here);
+        }
       }
+      if (deferred && steps.count > 0) store(p, items, multiply, results, first_unit);
 
       each(items, [&](Item& item, int, int e) {
         if (item.row.sorted < 0) return;
@@ -152,34 +195,42 @@ struct SequenceForward {
     });
   }
 
-  static __device__ __forceinline__ void publish(Team& team, const Multiply& multiply, const Item& item, int c, int e,
-                                                 int first_unit) {
-    team.publish(c * Traits::chunk + multiply.row(e), first_unit + multiply.unit(e), Multiply::prepared(item.unit.operand));
+  static __device__ __forceinline__ void publish(Team& team, const Multiply& multiply, const Item& item, int t, int c,
+                                                 int e, int first_unit) {
+    if (has_step<Traits>(item.row, t))
+      team.publish(c * Traits::chunk + multiply.row(e), first_unit + multiply.unit(e),
+                   Multiply::prepared(item.unit.operand));
   }
 
-  // Begin to load what step t needs; it is used a step later.
-  static __device__ __forceinline__ void fetch(const Arguments& p, Item& item, int t, int unit) {
-    if (t >= item.row.end) return;
-    item.next_is_reset = is_reset(p, item.row, t);
-    const long long n = start_of(p, t) + item.row.sorted;
+  // Begin to load what step t needs; it is used a step later. P: W x_t of the step's first row.
+  static __device__ __forceinline__ void fetch(const Arguments& p, Item& item, int t, const Real* P, int unit) {
+    if (!has_step<Traits>(item.row, t)) return;
+    if constexpr (Traits::resets) item.next_is_reset = is_reset(p, item.row, t);
+    if constexpr (n_input > 0) {
+      const Real* const own = element<n_input>(P, item.row.sorted, p.hidden, unit);
 #pragma unroll
-    for (int g = 0; g < n_input; ++g) item.next[g] = p.P[((n - p.rows_begin) * n_input + g) * p.hidden + unit];
-  }
-
-  static __device__ __forceinline__ void finish(const Arguments& p, Item& item, int t, long long n, int unit) {
-#pragma unroll
-    for (int s = 0; s < n_state; ++s) {
-      item.unit.state[s] = item.unit.state_new[s];
-      if (p.history) p.history[(n * n_state + s) * p.hidden + unit] = item.unit.state[s];
+      for (int g = 0; g < n_input; ++g) item.next[g] = own[g * p.hidden];
     }
-    p.y[((long long)t * p.rows + item.row.caller) * p.hidden + unit] = rounded<T>(item.unit.state[0]);
-    if constexpr (n_saved > 0) {
-      if (p.saved) {
+  }
+
+  // Store what the last step has made.
+  static __device__ __forceinline__ void store(const Arguments& p, Item (&items)[chunks][per_lane],
+                                               const Multiply& multiply, const Results& results, int first_unit) {
+    each(items, [&](Item& item, int, int e) {
+      if (!item.made) return;
+      const int unit = first_unit + multiply.unit(e);
+      *element<1>(results.y.at, item.row.caller, p.hidden, unit) = rounded<T>(item.unit.state_new[0]);
+      if constexpr (Traits::keeps > 0) {
+        Real* const history = element<n_state>(results.history.at, item.row.sorted, p.hidden, unit);
 #pragma unroll
-        for (int s = 0; s < n_saved; ++s)
-          p.saved[((n - p.rows_begin) * n_saved + s) * p.hidden + unit] = item.unit.saved[s];
+        for (int s = 0; s < n_state; ++s) history[s * p.hidden] = item.unit.state_new[s];
       }
-    }
+      if constexpr (Traits::keeps > 1 && n_saved > 0) {
+        Real* const saved = element<n_saved>(results.saved.at, item.row.sorted, p.hidden, unit);
+#pragma unroll
+        for (int s = 0; s < n_saved; ++s) saved[s * p.hidden] = item.unit.saved[s];
+      }
+    });
   }
 };
 

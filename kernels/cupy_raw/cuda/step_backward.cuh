@@ -26,9 +26,10 @@ template <class Cell, class T, class Operand, int segment> struct StepBackward {
         const bool reset = load(p, unit, row, t, unit_index);
         if constexpr (segment < n_stages) publish(p, unit, row, unit_index);
         if constexpr (segment == n_stages) {
-          const long long n = start_of(p, t) + row.sorted;
-          store_gradients<Cell>(p, unit, n, unit_index);
-          store_operands<Cell>(p, unit, n, unit_index);
+          const long long n = start_of(p, t);
+          store_gradients<Cell>(p, unit, p.d_P + n * Cell::n_input * p.hidden,
+                                p.d_R + n * Cell::n_recurrent * p.hidden, row, unit_index);
+          store_operands<Cell>(p, unit, p.operands + n * Cell::n_stages * p.hidden, row, unit_index);
 #pragma unroll
           for (int s = 0; s < n_state; ++s)
             p.d_initial[at_state(p, row, s, unit_index)] = reset ? Real(0) : unit.d_state[s];
@@ -56,7 +57,12 @@ template <class Cell, class T, class Operand, int segment> struct StepBackward {
   // Fill what the cell reads, and run it through segment `segment`. Returns whether the step began with a reset.
   static __device__ __forceinline__ bool load(const Arguments& p, Unit& unit, const Row& row, int t, int unit_index) {
     BackwardStep<Cell, T, Operand> step;
-    step.load(p, row, t, unit_index);
+    const long long n = start_of(p, t), n_before = is_first(p, row, t) ? 0 : start_of(p, p.reverse ? t + 1 : t - 1);
+    step.load_after(p, row, p.history + n * n_state * p.hidden, unit_index);
+    step.load_others(p, row, t, p.history + n_before * n_state * p.hidden,
+                     p.saved + (n - p.rows_begin) * Cell::n_saved * p.hidden,
+                     static_cast<const char*>(p.dy) + (long long)t * p.rows * p.hidden * step.dy_bytes(p), unit_index);
+    step.is_reset = is_reset(p, row, t);
 #pragma unroll
     for (int s = 0; s < n_state; ++s) unit.d_state_new[s] = p.d_initial[at_state(p, row, s, unit_index)];
     step.give(unit);

@@ -1,10 +1,12 @@
 // A team of blocks works on one tile of rows at a time; each block owns some of the hidden units. A team differs from
 // another only in how a stage's operand, of which each block computes a part, comes to be seen by all of them.
 //
-// publish() writes a number; exchange() waits until every thread of the team has published, and after it chunk() gives
-// the rows that were. Buffers alternate, so that one barrier an exchange is enough: who publishes for exchange e + 1
-// writes the other buffer, and who publishes for e + 2 has passed barrier e + 1, which no thread passes before all have
-// read what exchange e gave. Rows are `stride` numbers apart. Columns that nobody publishes, beyond the units that there are, stay 0.
+// publish() writes a number. An exchange is arrive(), with which a thread says that it has published, for so many units
+// of its block, from the first on, and so many inputs of each; and wait(), until all threads of the team have. Between the
+// two it may do what nobody waits for. After it chunk() gives the rows that were published. Buffers alternate, so that one barrier an exchange is enough: who publishes for exchange e + 1 writes
+// the other buffer, and who publishes for e + 2 has passed barrier e + 1, which no thread passes before all have read
+// what exchange e gave. Rows are `stride` numbers apart. Columns that nobody publishes, beyond the units that there are,
+// stay 0.
 
 namespace rnn_gpu {
 
@@ -26,7 +28,8 @@ template <class Operand, class Traits, int stride> struct BlockTeam {
   __device__ __forceinline__ void publish(int row, int column, Operand value) {
     buffers[(parity * Traits::rows + row) * stride + column] = value;
   }
-  __device__ __forceinline__ void exchange() {
+  template <int, int> __device__ __forceinline__ void arrive(int) {}
+  __device__ __forceinline__ void wait() {
     arch::block_barrier();  // every thread has published
     parity ^= 1;
   }
@@ -35,29 +38,59 @@ template <class Operand, class Traits, int stride> struct BlockTeam {
   }
 };
 
-// A cluster: each block has the whole operand [2, rows, stride] in its shared memory, and whoever publishes a number
-// stores it in all of them (distributed shared memory); the barrier is the cluster's. Nobody stores to a block after its
+// A cluster: each block has the whole operand [2, rows, stride] in its shared memory. What a block publishes it gathers
+// in its own, and then copies to the others' (distributed shared memory), 16 bytes at a time, where they are counted: a
+// block goes on when the bytes of all others have come, and no barrier of the cluster is needed. Who has an exchange's bytes of
+// a block knows that all threads of that block have read what the exchange before gave. Nobody stores to a block after its
 // last exchange, so that a block may end at once.
 template <class Operand, class Traits, int stride> struct ClusterTeam {
-  static constexpr int shared_bytes = 2 * Traits::rows * stride * int(sizeof(Operand));
+  static constexpr int buffer_bytes = 2 * Traits::rows * stride * int(sizeof(Operand));
+  static constexpr int shared_bytes = buffer_bytes + 2 * int(sizeof(arch::ByteCounter));
   Operand* buffers;
+  arch::ByteCounter* counters;  // [2], one a buffer
   int parity = 0;
+  arch::uint32 phase = 0;
 
   template <class P> __device__ __forceinline__ ClusterTeam(const P&, unsigned char* shared)
-      : buffers(reinterpret_cast<Operand*>(shared)) {
+      : buffers(reinterpret_cast<Operand*>(shared)), counters(reinterpret_cast<arch::ByteCounter*>(shared + buffer_bytes)) {
     for (int i = arch::thread_index(); i < 2 * Traits::rows * stride; i += Traits::threads) buffers[i] = Operand{};
-    arch::cluster_barrier();  // every block runs and has its zeros: its memory may be stored to
+    if (arch::thread_index() < 2) arch::begin_counting(counters + arch::thread_index());
+    arch::cluster_barrier();  // every block runs, has its zeros and counts: its memory may be stored to
   }
   __device__ __forceinline__ int index() const { return arch::block_index() / Traits::blocks; }
   __device__ __forceinline__ int count() const { return arch::n_blocks() / Traits::blocks; }
   __device__ __forceinline__ int rank() const { return arch::cluster_rank(); }
   __device__ __forceinline__ void publish(int row, int column, Operand value) {
-    Operand* here = buffers + (parity * Traits::rows + row) * stride + column;
-#pragma unroll
-    for (int rank = 0; rank < Traits::blocks; ++rank) arch::store_remote(here, rank, value);
+    buffers[(parity * Traits::rows + row) * stride + column] = value;
   }
-  __device__ __forceinline__ void exchange() {
-    arch::cluster_barrier();  // every thread of the cluster has published
+  template <int inputs, int units> __device__ __forceinline__ void arrive(int first_unit) {
+    constexpr int width = units * int(sizeof(Operand)) % 16 == 0 ? vector_size<Operand>() : 1;
+    constexpr int pieces = units / width, others = Traits::blocks - 1;
+    static_assert(others * units < Traits::hidden, "each block has something for the others, so that they wait for it");
+    using Piece = Vector<Operand, width>;
+    arch::block_barrier();  // every thread of the block has published
+    if (arch::thread_index() == 0) arch::expect_bytes(counters + parity, bytes_of_others<inputs, units>(first_unit));
+    constexpr int count = others * Traits::rows * inputs * pieces, turns = (count + Traits::threads - 1) / Traits::threads;
+#pragma unroll(turns > 3 ? 2 : turns)  // more would take registers for the addresses of each
+    for (int turn = 0; turn < turns; ++turn) {
+      const int i = turn * Traits::threads + arch::thread_index();
+      const int piece = i % pieces, input = i / pieces % inputs, row = i / pieces / inputs % Traits::rows;
+      const int other = (rank() + 1 + i / pieces / inputs / Traits::rows) % Traits::blocks;
+      const int column = first_unit + piece * width;
+      if (i >= count || column >= Traits::hidden) continue;
+      Operand* const from = buffers + (parity * Traits::rows + row) * stride + input * Traits::hidden + column;
+      arch::store_counted(reinterpret_cast<Piece*>(from), other, *reinterpret_cast<const Piece*>(from), counters + parity);
+    }
+  }
+  // Of an exchange, what comes from the other blocks.
+  template <int inputs, int units> static __device__ __forceinline__ int bytes_of_others(int first_unit) {
+    constexpr int all = Traits::blocks * units < Traits::hidden ? Traits::blocks * units : Traits::hidden;
+    const int left = all - first_unit, own = left < 0 ? 0 : left < units ? left : units;
+    return (all - own) * inputs * Traits::rows * int(sizeof(Operand));
+  }
+  __device__ __forceinline__ void wait() {
+    arch::wait_for_bytes(counters + parity, phase);  // every other block's bytes have come
+    phase ^= parity;
     parity ^= 1;
   }
   template <int used> __device__ __forceinline__ const Operand* chunk(int c) {
@@ -87,11 +120,13 @@ template <class Operand, class Traits, int stride> struct GridTeam {
   __device__ __forceinline__ void publish(int row, int column, Operand value) {
     arch::store_exchanged(exchanged + (parity * Traits::rows + row) * stride + column, value);
   }
-  __device__ __forceinline__ void exchange() {
+  template <int, int> __device__ __forceinline__ void arrive(int) {
     arrivals += Traits::blocks;
     arch::block_barrier();  // every thread of the block has published
+    if (arch::thread_index() == 0) arch::arrive_release(counter);
+  }
+  __device__ __forceinline__ void wait() {
     if (arch::thread_index() == 0) {
-      arch::arrive_release(counter);
       while (int(arch::read_acquire(counter) - arrivals) < 0) {
       }
     }

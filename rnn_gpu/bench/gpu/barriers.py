@@ -23,6 +23,7 @@ from rnn_gpu.bench import machine
 from rnn_gpu.errors import BackendError
 from rnn_gpu.kernels.cupy_raw.cupy_device import CupyDevice, device_of, unavailable
 from rnn_gpu.kernels.cupy_raw.device import Kernel, Properties
+from rnn_gpu.kernels.cupy_raw.parameters import Record
 from rnn_gpu.kernels.cupy_raw.source import FOLDER
 
 __all__ = ["CLUSTERS", "kernels", "main"]
@@ -36,7 +37,7 @@ CLUSTERS = (2, 4, 8, 16)
 HEADERS = ("arch", "numbers", "teams")
 """Of the kernels' sources, those that the barriers need."""
 
-_ARGUMENTS = np.dtype([("count", "i8"), ("exchange", "u8"), ("counters", "u8")])
+_ARGUMENTS = Record({"count": "q", "exchange": "Q", "counters": "Q"})
 
 
 @dataclass(frozen=True)
@@ -109,10 +110,10 @@ def _launcher(cupy: Any, device: CupyDevice, kernel: Kernel, barrier: _Barrier) 
     def launch(count: int) -> None:
         with device.active():
             counters.fill(0)
-            parameters = np.array([(count, exchange.data.ptr, counters.data.ptr)], _ARGUMENTS)[0]
+            fields = {"count": count, "exchange": exchange.data.ptr, "counters": counters.data.ptr}
             device.launch(
-                kernel, grid=barrier.blocks, block=THREADS, shared=1024, parameters=parameters, cluster=barrier.cluster,
-                cooperative=barrier.cooperative,
+                kernel, grid=barrier.blocks, block=THREADS, shared=1024, parameters=_ARGUMENTS.pack(fields),
+                cluster=barrier.cluster, cooperative=barrier.cooperative,
             )  # fmt: skip
 
     return launch

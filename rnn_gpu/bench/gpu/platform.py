@@ -101,7 +101,10 @@ class CupyPlatform:
                 )  # fmt: skip
             except BackendError:  # it will be said where the case is to be run
                 continue
-            kernels += ahead.kernels_of(case.cell, case.dtype, found)
+            kernels += ahead.kernels_of(
+                case.cell, case.dtype, found, lengths=case.ragged, resets=case.resets > 0,
+                keeps=0 if case.mode == "forward" else 2,
+            )  # fmt: skip
         begin = time.perf_counter()
         count = ahead.compile_ahead(kernels, properties, stop)
         return f"{count} kernels were compiled or on disk before, in {time.perf_counter() - begin:.0f} s."

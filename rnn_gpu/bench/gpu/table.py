@@ -11,7 +11,18 @@ from rnn_gpu.bench.timing import geometric_mean
 
 __all__ = ["machine_in_words", "markdown", "summaries", "table"]
 
-_COLUMNS = ("cell", "type", "T,B,I,H", "mode", "ours, us/step", "torch, us/step", "ratio", "error", "plan", "remark")
+_COLUMNS = (
+    "cell",
+    "type",
+    "T,B,I,H",
+    "mode",
+    "ours, us/step",
+    "torch, us/step",
+    "ratio",
+    "error",
+    "strategy",
+    "remark",
+)
 
 
 def table(title: str, results: Results) -> Table:
@@ -52,6 +63,8 @@ _NO_VERSION = ("processor", "architecture", "cores", "usable_cores", "system", "
 def markdown(title: str, results: Results) -> str:
     """For the documents: what it was measured on, the summary, and a line a case."""
     lines = [f"### {title}", "", machine_in_words(results), ""]
+    if results.measured.get("quick"):
+        lines += ["A selection of the suite, `--quick`.", ""]
     if not results.complete:
         lines += ["Not all of it has been measured.", ""]
     lines += [*summaries(results.rows), ""]
@@ -75,9 +88,14 @@ def _cells(row: Row) -> list[str]:
         _number(row.torch_step_us),
         _number(row.ratio),
         "-" if row.error is None else f"{row.error:.0e}",
-        row.plan or "-",
+        "-" if row.plan is None else _strategy(row.plan),
         "" if row.status == "ok" else " ".join(filter(None, [row.status + ":" * bool(row.remark), row.remark])),
     ]
+
+
+def _strategy(plan: str) -> str:
+    """The strategy of the forward direction; the results have the whole plan."""
+    return plan.partition(": ")[2].partition(":")[0]
 
 
 def _number(value: float | None) -> str:

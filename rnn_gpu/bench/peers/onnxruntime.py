@@ -44,6 +44,8 @@ class _OnnxRuntime:
     def refuses(self, case: Case) -> str | None:
         if case.mode != "forward":
             return f"{self.name} is not measured in mode {case.mode}"
+        if case.ragged or case.resets or case.projected:
+            return f"{self.name} is measured on whole rows of x only"
         if case.cell not in _NODES:
             return f"ONNX has no {case.cell.name}"
         return None if case.dtype == "float32" else f"{self.name} has these cells in float32 only"

@@ -36,7 +36,13 @@ class _Torch:
         return None if importlib.util.find_spec("torch") else "the package torch is not installed"
 
     def refuses(self, case: Case) -> str | None:
-        return None if case.cell in _MODULES else f"torch has no {case.cell.name}"
+        if case.cell not in _MODULES:
+            return f"torch has no {case.cell.name}"
+        if case.resets:
+            return "torch's modules have no resets"
+        if case.recompute:
+            return "torch's modules keep what backward needs"
+        return "torch's modules do the input product themselves" if case.projected else None
 
     @contextlib.contextmanager
     def threads(self, number: int) -> Iterator[None]:
@@ -49,7 +55,10 @@ class _Torch:
             torch.set_num_threads(former)
 
     def runner(self, call: Call, threads: int) -> Runner:
-        """forward and step without gradients (torch.no_grad); train through autograd, to x and all weights."""
+        """forward and step without gradients (torch.no_grad); train through autograd, to x and all weights.
+
+        Rows of different lengths are a PackedSequence.
+        """
         return module_runner(call, _torch().nn)
 
 
@@ -69,7 +78,7 @@ def _forward(call: Call, package: Any, options: Mapping[str, Any]) -> Runner:
 
     def run() -> Any:
         with torch.no_grad():
-            return module(x)
+            return _through(module, x, call)
 
     return Runner(run, lambda ran: _outputs(call.case.cell, *ran))
 
@@ -81,7 +90,7 @@ def _train(call: Call, package: Any, options: Mapping[str, Any]) -> Runner:
     inputs = [x, *parameters.values()]
 
     def run() -> Any:
-        y, last = module(x)
+        y, last = _through(module, x, call)
         return y, last, torch.autograd.grad(y, inputs, dy)
 
     def results(ran: Any) -> Results:
@@ -114,6 +123,15 @@ def _step(call: Call, package: Any, options: Mapping[str, Any]) -> Runner:
         return {"y": states[0].numpy(), **named}
 
     return Runner(run, results)
+
+
+def _through(module: Any, x: Any, call: Call) -> Any:
+    """x through the module, padded again where it was packed."""
+    if call.lengths is None:
+        return module(x)
+    packing = _torch().nn.utils.rnn
+    packed, last = module(packing.pack_padded_sequence(x, _tensor(call.lengths), enforce_sorted=False))
+    return packing.pad_packed_sequence(packed, total_length=len(x))[0], last
 
 
 def _module(call: Call, package: Any, options: Mapping[str, Any]) -> Any:

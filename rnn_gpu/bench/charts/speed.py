@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from rnn_gpu.bench.charts.common import MARKERS, measured_on, png
 from rnn_gpu.bench.report import Report, Row
 from rnn_gpu.bench.shapes import Shape
 
 __all__ = ["draw"]
 
-_MARKERS = "osD^vP*X"
 _HOLLOW = "hollow: doubtful, as other processes were at work"
 _TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
 def draw(report: Report) -> bytes:
-    """Draw the rows that have a ratio: a panel a mode and peer, a line a shape, a marker a cell. Returns a PNG file.
+    """Draw the whole sequences that have a ratio: a panel a mode and peer, a line a shape, a marker a cell.
 
-    Raises ValueError where no row has one.
+    Returns a PNG file. Raises ValueError where no row has a ratio.
     """
-    rows = [row for row in report.rows if row.ratio is not None and row.mode != "step"]
+    rows = [row for row in report.rows if row.ratio is not None and row.mode != "step" and row.what == row.mode]
     if not rows:
         raise ValueError("no row with a ratio")
     modes = list(dict.fromkeys(row.mode for row in rows))
@@ -58,11 +57,8 @@ def draw(report: Report) -> bytes:
         label: handle for axes in grid.flat for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles), frameon=False)
-    machine = f"{report.machine['processor']}, {report.threads} thread{'s' if report.threads > 1 else ''}"
-    figure.suptitle(f"Speed of {report.backend} over others, {rows[0].dtype}, {machine}", fontsize=11)
-    png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=150)
-    return png.getvalue()
+    figure.suptitle(f"Speed of {report.backend} over others, {rows[0].dtype}, {measured_on(report)}", fontsize=11)
+    return png(figure)
 
 
 def _panel(axes: Axes, rows: Sequence[Row], cells: Sequence[str], shapes: Sequence[Shape]) -> None:
@@ -84,8 +80,8 @@ def _panel(axes: Axes, rows: Sequence[Row], cells: Sequence[str], shapes: Sequen
             y, ratio = shapes.index(row.shape) + offset, row.ratio or 1.0
             axes.plot([1.0, ratio], [y, y], color=f"C{k}", lw=1.0, alpha=0.6)
             filling = "white" if row.disturbed else f"C{k}"
-            axes.plot(ratio, y, _MARKERS[k % len(_MARKERS)], color=f"C{k}", mfc=filling, ms=4.5, zorder=3)
-        axes.plot([], [], _MARKERS[k % len(_MARKERS)], color=f"C{k}", ms=4.5, label=cell)
+            axes.plot(ratio, y, MARKERS[k % len(MARKERS)], color=f"C{k}", mfc=filling, ms=4.5, zorder=3)
+        axes.plot([], [], MARKERS[k % len(MARKERS)], color=f"C{k}", ms=4.5, label=cell)
     if any(row.disturbed for row in rows):
         axes.plot([], [], "o", color="0.4", mfc="white", ms=4.5, label=_HOLLOW)
 

@@ -1,0 +1,60 @@
+"""Memory of CuPy's pool, for callers of CuPy and of Numba, whose arrays are seen as CuPy's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cupy
+import numpy as np
+
+from rnn_gpu.cuda_arrays import to_cupy
+from rnn_gpu.kernels.cupy_raw.device import ALIGNMENT
+
+__all__ = ["CupyMemory"]
+
+Array = Any
+
+
+class CupyMemory:
+    """See `Memory`. The pool hands a block that was freed on a stream to the next user of that stream only."""
+
+    def adopt(self, array: Array) -> Array:
+        return array if type(array) is cupy.ndarray else to_cupy(array)
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        return cupy.ndarray(shape, dtype)
+
+    def zeros(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        return cupy.zeros(shape, dtype)
+
+    def upload(self, array: np.ndarray[Any, Any]) -> Array:
+        return cupy.array(array, order="C")
+
+    def address(self, array: Array) -> int:
+        address: int = array.data.ptr
+        return address
+
+    def dtype(self, array: Array) -> np.dtype[Any]:
+        dtype: np.dtype[Any] = array.dtype
+        return dtype
+
+    def is_dense(self, array: Array, dtype: np.dtype[Any]) -> bool:
+        return array.dtype == dtype and bool(array.flags.c_contiguous) and array.data.ptr % ALIGNMENT == 0
+
+    def copy(self, source: Array, out: Array) -> None:
+        out[...] = source
+
+    def take_rows(self, source: Array, rows: Array, out: Array) -> None:
+        if source.dtype == out.dtype:  # as bits: no arithmetic is to be had for bfloat16
+            source, out = _bits(source), _bits(out)
+        out[...] = source[rows]
+
+    def put_rows(self, source: Array, rows: Array, out: Array) -> None:
+        if source.dtype != out.dtype:
+            source = source.astype(out.dtype)
+        _bits(out)[rows] = _bits(source)
+
+
+def _bits(array: Array) -> Array:
+    """The array, or, where it has 16 bits, its bits as integers."""
+    return array.view(np.int16) if array.dtype.itemsize == 2 else array

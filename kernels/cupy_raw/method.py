@@ -1,0 +1,79 @@
+"""How a problem is run on a device, found once for all its calls: the plan, and the launches that follow from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rnn_gpu.arrays import dtype_named
+from rnn_gpu.kernels.cupy_raw.device import Kernel
+from rnn_gpu.kernels.cupy_raw.plan import Choice, Plan
+from rnn_gpu.kernels.cupy_raw.rows import Rows
+from rnn_gpu.kernels.cupy_raw.source import kernel
+from rnn_gpu.problem import Problem
+
+__all__ = ["Launch", "Method", "launch_of", "method_of"]
+
+LINE = 128
+"""Bytes of a cache line: what blocks exchange and what they count lie apart."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """The launch of a sequence kernel, but for its arrays.
+
+    grid: blocks; block: threads; shared: bytes of a block. exchange, counters: bytes that all blocks share, which begin
+    as zeros; 0 where they share nothing.
+    """
+
+    kernel: Kernel
+    grid: int
+    block: int
+    shared: int
+    cluster: int
+    cooperative: bool
+    tiles: int
+    exchange: int
+    counters: int
+
+
+@dataclass(frozen=True)
+class Method:
+    """forward, backward: None for step by step. rows: of a call in which all rows have all steps."""
+
+    plan: Plan
+    forward: Launch | None
+    backward: Launch | None
+    rows: Rows
+
+
+def method_of(problem: Problem, plan: Plan, *, packed: bool = False) -> Method:
+    """The method of a plan; packed: for rows of which not all have all steps."""
+    keeps = (1 if problem.recompute else 2) if problem.save else 0
+    launches = [
+        None if choice is None else launch_of(choice, problem.H, lengths=packed, resets=problem.has_resets, keeps=keeps)
+        for choice in (plan.forward, plan.backward)
+    ]
+    return Method(plan, launches[0], launches[1], Rows(problem.T, problem.B, problem.T * problem.B))
+
+
+def launch_of(choice: Choice, H: int, *, lengths: bool, resets: bool, keeps: int) -> Launch:
+    """The launch of a choice for H hidden units and calls with or without these, see `Traits`."""
+    spec = choice.kernel.of_call(lengths=lengths, resets=resets, keeps=keeps)
+    traits = spec.traits
+    assert min(traits.hidden, traits.blocks * traits.block_units) >= H, "each hidden unit has an owner"
+    exchange = counters = 0
+    if traits.strategy == "grid" and spec.products:
+        numbers = choice.teams * 2 * traits.rows * spec.stride
+        exchange = -(-numbers * dtype_named(traits.operand).itemsize // LINE) * LINE
+        counters = 4 * choice.teams
+    return Launch(
+        kernel=kernel(spec),
+        grid=choice.teams * traits.blocks,
+        block=traits.threads,
+        shared=spec.shared_bytes,
+        cluster=traits.blocks if traits.strategy == "cluster" else 1,
+        cooperative=traits.strategy == "grid",
+        tiles=choice.tiles,
+        exchange=exchange,
+        counters=counters,
+    )

@@ -1,0 +1,73 @@
+"""Sums of the columns of a matrix, for the gradients of biases and of per-unit vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from rnn_gpu.arrays import name_of
+from rnn_gpu.compiler.cell import Cell
+from rnn_gpu.kernels.cupy_raw import source
+from rnn_gpu.kernels.cupy_raw.device import Device, Kernel, Matrix
+from rnn_gpu.kernels.cupy_raw.parameters import COLUMN_SUMS
+from rnn_gpu.kernels.cupy_raw.source import THREADS
+
+__all__ = ["column_sums", "kernels_of"]
+
+VECTOR_BYTES = 16
+"""Of a row, loaded at once by a thread."""
+
+ROWS_ALONE = 512
+"""Up to so many rows are summed in one piece: a second launch costs more than it saves."""
+
+ROWS_A_PIECE = 64
+"""The fewest rows of a piece where there are several."""
+
+BLOCKS_A_MULTIPROCESSOR = 8
+"""Wanted, so that enough loads are under way."""
+
+FLOAT64 = np.dtype(np.float64)
+
+
+def kernels_of(cell: Cell, dtype: str, operand: str) -> list[Kernel]:
+    """Those that backward takes: of the gradients of products, and of vectors; whole and in pieces."""
+    real = "float64" if dtype == "float64" else "float32"
+    summed = {operand, real} if cell.vectors else {operand}
+    kinds = {(each, out) for each in summed for out in (dtype, "float64")} | {("float64", dtype)}
+    return [source.column_sums(*kind) for kind in sorted(kinds)]
+
+
+def column_sums(device: Device, matrix: Matrix, dtype: np.dtype[Any], out: Sequence[int]) -> None:
+    """The sum of each column, 0 of no rows, rounded to `dtype`. Summed in float64.
+
+    matrix: row-major, without gaps between rows; its address is a multiple of 16 bytes where a row's bytes are.
+    out: addresses of one array of `dtype`, or of two that are to hold the same, a number a column.
+    """
+    rows, columns = matrix.rows, matrix.columns
+    assert (matrix.transposed, matrix.lead) == (False, columns)
+    groups = -(-columns * matrix.dtype.itemsize // (32 * VECTOR_BYTES))
+    pieces = 1
+    if rows > ROWS_ALONE:
+        wanted = -(-BLOCKS_A_MULTIPROCESSOR * device.properties.multiprocessors // groups)
+        pieces = min(wanted, -(-rows // ROWS_A_PIECE))
+    if pieces > 1:
+        sums = device.memory.empty((pieces, columns), FLOAT64)
+        between = Matrix(device.memory.address(sums), pieces, columns, columns, FLOAT64, sums)
+        _launch(device, matrix, FLOAT64, [between.address], pieces)
+        matrix = between
+    _launch(device, matrix, dtype, out, 1)
+
+
+def _launch(device: Device, matrix: Matrix, dtype: np.dtype[Any], out: Sequence[int], pieces: int) -> None:
+    columns = matrix.columns
+    width = VECTOR_BYTES // matrix.dtype.itemsize
+    if columns % width:
+        width = 1
+    fields = {"source": matrix.address, "rows": matrix.rows, "columns": columns, "pieces": pieces}
+    fields |= zip(("out", "again"), out, strict=False)
+    device.launch(
+        source.column_sums(name_of(matrix.dtype), name_of(dtype)), grid=pieces * -(-columns // (32 * width)),
+        block=THREADS, shared=THREADS * width * FLOAT64.itemsize, parameters=COLUMN_SUMS.pack(fields),
+    )  # fmt: skip

@@ -1,0 +1,103 @@
+"""Memory of the callers' libraries: torch's on the host, and a call of the emulated device on tensors."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_array_equal
+from support.calls import draw, named_gradients
+from support.cases import CASES, DTYPES
+from support.cells import CELLS
+from support.cuda_emulation import EmulatedDevice
+from support.emulated import awkward_plan, backend, run, stepwise
+from support.errors import assert_same_bits
+
+from rnn_gpu.arrays import dtype_named
+from rnn_gpu.kernels.cupy_raw.torch_memory import TorchMemory
+from rnn_gpu.problem import describe
+
+MEMORY = TorchMemory("cpu")
+
+
+def tensor(array: np.ndarray) -> torch.Tensor:
+    """A tensor of the array's bits, and of its strides."""
+    array = np.asarray(array, array.dtype.newbyteorder("="))
+    bits = array.view(np.int16) if array.dtype.name == "bfloat16" else array
+    if any(stride < 0 for stride in bits.strides):  # torch has no such tensors: one with gaps instead
+        around = torch.from_numpy(np.ascontiguousarray(bits)).repeat_interleave(2, dim=-1)
+        there = around[..., ::2]
+    else:
+        there = torch.from_numpy(bits.copy(order="K"))
+    return there.view(torch.bfloat16) if array.dtype.name == "bfloat16" else there
+
+
+def array(found: torch.Tensor) -> np.ndarray:
+    assert not found.requires_grad
+    return found.view(torch.int16).numpy().view("bfloat16") if found.dtype == torch.bfloat16 else found.numpy()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rows_are_taken_and_put(dtype):
+    values = np.arange(12).reshape(4, 3)
+    source, rows = MEMORY.zeros((4, 3), dtype_named(dtype)), MEMORY.upload(np.array([2, 0, 3]))
+    MEMORY.copy(torch.from_numpy(values).T.contiguous().T, source)
+    assert MEMORY.dtype(source) == dtype_named(dtype)
+    for other in (dtype, "float32"):
+        out = MEMORY.empty((3, 3), dtype_named(other))
+        MEMORY.take_rows(source, rows, out)
+        assert_array_equal(array(out).astype(int), values[[2, 0, 3]])
+        back = MEMORY.zeros((5, 3), dtype_named(other))
+        MEMORY.put_rows(source[:3], rows, back)
+        assert_array_equal(array(back).astype(int)[[2, 0, 3]], values[:3])
+        assert not array(back)[[1, 4]].astype(int).any()
+
+
+def test_what_is_dense():
+    plain = torch.zeros(4, 8)
+    float32, float64 = np.dtype(np.float32), np.dtype(np.float64)
+    assert MEMORY.is_dense(plain, float32)
+    assert not MEMORY.is_dense(plain, float64)
+    assert not MEMORY.is_dense(plain.T, float32)
+    assert not MEMORY.is_dense(plain[:, :4], float32)
+    assert not MEMORY.is_dense(plain.reshape(-1)[1:9], float32)  # 4 bytes after a multiple of 16
+    assert MEMORY.is_dense(plain[:1, :4], float32)  # no other row, so no gap
+
+
+def test_a_host_array_may_change_after_it_was_uploaded():
+    host = np.arange(6, dtype=np.int32).reshape(2, 3).T
+    there = MEMORY.upload(host)
+    expected = host.copy()
+    host[...] = 0
+    assert there.is_contiguous()
+    assert_array_equal(array(there), expected)
+
+
+def test_what_torch_follows_is_left_alone():
+    followed = torch.ones(3, requires_grad=True)
+    out = MEMORY.zeros((3,), np.dtype(np.float32))
+    MEMORY.copy(MEMORY.adopt(followed), out)
+    assert array(out).tolist() == [1, 1, 1]
+    assert MEMORY.adopt(out) is out
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="the kernels are compiled by g++, and there is none")
+@pytest.mark.parametrize("case", [case for case in CASES if case.layout != "foreign"], ids=str)
+@pytest.mark.parametrize(("name", "dtype"), [("lstm_peephole", "float32"), ("gru_2014", "bfloat16")])
+@pytest.mark.parametrize("strategy", ["grid", "stepwise"])
+def test_tensors_give_what_arrays_give(strategy, name, dtype, case):
+    plan_of = stepwise("fma") if strategy == "stepwise" else awkward_plan(strategy, "fma")
+    call = draw(CELLS[name], case, dtype)
+    expected = run(call, plan_of)
+    ours = backend(plan_of, EmulatedDevice(memory=MEMORY))
+    there = call.map(tensor)
+    names = ("initial", "lengths", "resets", "reverse")
+    problem, inputs = describe(call.cell, call.x, call.weights, **{name: getattr(call, name) for name in names})
+    inputs = inputs._replace(x=there.x, weights=there.weights, initial=there.initial)
+    y, last, saved = ours.forward(problem, inputs)
+    gradients = ours.backward(problem, inputs, saved, there.dy, there.dlast)
+    ends = {f"last_{state}": each for state, each in zip(call.cell.states, last, strict=True)}
+    found = {"y": y} | ends | named_gradients(call.cell, gradients)
+    assert_same_bits({key: array(each) for key, each in found.items()}, expected)
