@@ -53,4 +53,14 @@ template <int n, int k = 0, class Body> __device__ __forceinline__ void unrolled
   }
 }
 
+// body(item, chunk, element) for each of a thread's items [chunks, elements]; all indices are known to the compiler.
+template <int chunks, int elements, class Item, class Body>
+__device__ __forceinline__ void each(Item (&items)[chunks][elements], const Body& body) {
+  unrolled<chunks>([&](auto chunk) {
+    unrolled<elements>([&](auto element) {
+      body(items[decltype(chunk)::value][decltype(element)::value], decltype(chunk)::value, decltype(element)::value);
+    });
+  });
+}
+
 }  // namespace rnn_gpu

@@ -204,15 +204,6 @@ struct SequenceBackward {
   }
 
  private:
-  // body(item, chunk, element) for each item of the thread; all indices are known to the compiler.
-  template <class Body> static __device__ __forceinline__ void each(Item (&items)[chunks][per_lane], const Body& body) {
-    unrolled<chunks>([&](auto chunk) {
-      unrolled<per_lane>([&](auto element) {
-        body(items[decltype(chunk)::value][decltype(element)::value], decltype(chunk)::value, decltype(element)::value);
-      });
-    });
-  }
-
   // Begin to load what step t reads but the states after it; it is used a step later.
   static __device__ __forceinline__ void fetch(const Arguments& p, Item& item, int t, const Read& read, int unit) {
     if (!has_step<Traits>(item.row, t)) return;

@@ -186,15 +186,6 @@ struct SequenceForward {
   }
 
  private:
-  // body(item, chunk, element) for each item of the thread; all indices are known to the compiler.
-  template <class Body> static __device__ __forceinline__ void each(Item (&items)[chunks][per_lane], const Body& body) {
-    unrolled<chunks>([&](auto chunk) {
-      unrolled<per_lane>([&](auto element) {
-        body(items[decltype(chunk)::value][decltype(element)::value], decltype(chunk)::value, decltype(element)::value);
-      });
-    });
-  }
-
   static __device__ __forceinline__ void publish(Team& team, const Multiply& multiply, const Item& item, int t, int c,
                                                  int e, int first_unit) {
     if (has_step<Traits>(item.row, t))
