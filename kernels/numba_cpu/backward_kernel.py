@@ -175,4 +175,4 @@ def backward(
     )  # fmt: skip
     numbers = room_for(team, ROOM)
     write(numbers, arguments)
-    together(board, code, numbers, offsets.shape[0])
+    together(board, code, numbers, team)

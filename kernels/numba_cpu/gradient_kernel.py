@@ -113,7 +113,7 @@ def gradients(
     )  # fmt: skip
     numbers = room_for(team, ROOM)
     write(numbers, arguments)
-    together(board, code, numbers, offsets.shape[0])
+    together(board, code, numbers, team)
 
 
 @jit

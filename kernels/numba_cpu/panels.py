@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rnn_gpu.kernels.numba_cpu.external import array_of, external
+from rnn_gpu.kernels.numba_cpu.external import external
 from rnn_gpu.kernels.numba_cpu.jit import jit
 from rnn_gpu.kernels.numba_cpu.product import clear, copy, integer, lanes_of, padded, panel_of
 from rnn_gpu.kernels.numba_cpu.simd import transpose
@@ -33,44 +33,35 @@ def pack_forward(
     )  # fmt: skip
 
 
-@external("pack_forward", "aaaaaaaaaanniiiiiiiiiiii")
-def _pack_forward_by_symbol(digest: str) -> Any:
-
-    def function(
-        w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any, vectors: Any, W: Any, padded_b_ih: Any, U: Any, bias: Any, V: Any,
-        gates: Any, stages: Any, n_stages: int, n_gates: int, I: int, H: int, H_p: int, member: int, members: int,
-        products: int, has_w_ih: int, has_b_ih: int, has_b_hh: int, n_vectors: int,
-    ) -> None:  # fmt: skip
-        digest  # noqa: B018
-        w_ih, w_hh, b_ih, b_hh, vectors, W, padded_b_ih, U, bias, V, gates, stages = (
-            array_of(w_ih), array_of(w_hh), array_of(b_ih), array_of(b_hh), array_of(vectors), array_of(W),
-            array_of(padded_b_ih), array_of(U), array_of(bias), array_of(V), array_of(gates), array_of(stages),
-        )  # fmt: skip
-        panel = panel_of(U)
+@external("aaaaaaaaaanniiiiiiiiiiii")
+def _pack_forward_by_symbol(
+    w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any, vectors: Any, W: Any, padded_b_ih: Any, U: Any, bias: Any, V: Any,
+    gates: Any, stages: Any, n_stages: int, n_gates: int, I: int, H: int, H_p: int, member: int, members: int,
+    products: int, has_w_ih: int, has_b_ih: int, has_b_hh: int, n_vectors: int,
+) -> None:  # fmt: skip
+    panel = panel_of(U)
+    if member == 0:
+        for k in range(n_vectors):
+            copy(V, k * H_p, vectors, k * H, H)
+            clear(V, k * H_p + H, H_p - H)
+    if not products:
+        return
+    in_order = stages[n_stages]
+    if has_w_ih:
+        n_panels = padded(n_gates * H_p, panel) // panel
+        share, following = n_panels * member // members, n_panels * (member + 1) // members
+        _pack_rows(w_ih, I, gates, in_order, n_gates, H, H_p, W, integer(0), share, following)
+    if member == 0:
+        _pad_bias(b_ih, has_b_ih, gates, in_order, n_gates, H, H_p, padded_b_ih, integer(0))
+    column = integer(0)
+    for s in range(n_stages):
+        g0, n = stages[s], stages[s + 1] - stages[s]
+        n_panels = padded(n * H_p, panel) // panel
+        share, following = n_panels * member // members, n_panels * (member + 1) // members
+        _pack_rows(w_hh, H, gates, g0, n, H, H_p, U, column * H, share, following)
         if member == 0:
-            for k in range(n_vectors):
-                copy(V, k * H_p, vectors, k * H, H)
-                clear(V, k * H_p + H, H_p - H)
-        if not products:
-            return
-        in_order = stages[n_stages]
-        if has_w_ih:
-            n_panels = padded(n_gates * H_p, panel) // panel
-            share, following = n_panels * member // members, n_panels * (member + 1) // members
-            _pack_rows(w_ih, I, gates, in_order, n_gates, H, H_p, W, integer(0), share, following)
-        if member == 0:
-            _pad_bias(b_ih, has_b_ih, gates, in_order, n_gates, H, H_p, padded_b_ih, integer(0))
-        column = integer(0)
-        for s in range(n_stages):
-            g0, n = stages[s], stages[s + 1] - stages[s]
-            n_panels = padded(n * H_p, panel) // panel
-            share, following = n_panels * member // members, n_panels * (member + 1) // members
-            _pack_rows(w_hh, H, gates, g0, n, H, H_p, U, column * H, share, following)
-            if member == 0:
-                _pad_bias(b_hh, has_b_hh, gates, g0, n, H, H_p, bias, column)
-            column += n_panels * panel
-
-    return function
+            _pad_bias(b_hh, has_b_hh, gates, g0, n, H, H_p, bias, column)
+        column += n_panels * panel
 
 
 @jit
@@ -121,25 +112,19 @@ def _pack_rows(
                 clear(packed, base + k * panel + c0 + used, lanes - used)
 
 
-@external("pack_columns", "ainiiiiaiii", backward=True)
-def pack_columns(digest: str) -> Any:
+@external("ainiiiiaiii", backward=True)
+def pack_columns(
+    w: Any, columns: int, gates: Any, g0: int, n: int, H: int, H_p: int, packed: Any, at: int,
+    member: int, members: int,
+) -> None:  # fmt: skip
     """Pack a share of B[(g, i), k] = w[gates[g0 + g] * H + i, k], g < n, from `at` on; w [., columns]."""
-
-    def function(
-        w: Any, columns: int, gates: Any, g0: int, n: int, H: int, H_p: int, packed: Any, at: int,
-        member: int, members: int,
-    ) -> None:  # fmt: skip
-        digest  # noqa: B018
-        w, gates, packed = array_of(w), array_of(gates), array_of(packed)
-        panel, depth = panel_of(packed), n * H_p
-        for k in range(depth * member // members, depth * (member + 1) // members):
-            g, i = divmod(k, H_p)
-            for p in range(padded(columns, panel) // panel):
-                to, used = at + (p * depth + k) * panel, min(panel, columns - p * panel) if i < H else 0
-                copy(packed, to, w, (gates[g0 + g] * H + i) * columns + p * panel, used)
-                clear(packed, to + used, panel - used)
-
-    return function
+    panel, depth = panel_of(packed), n * H_p
+    for k in range(depth * member // members, depth * (member + 1) // members):
+        g, i = divmod(k, H_p)
+        for p in range(padded(columns, panel) // panel):
+            to, used = at + (p * depth + k) * panel, min(panel, columns - p * panel) if i < H else 0
+            copy(packed, to, w, (gates[g0 + g] * H + i) * columns + p * panel, used)
+            clear(packed, to + used, panel - used)
 
 
 @jit

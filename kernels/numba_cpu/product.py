@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rnn_gpu.kernels.numba_cpu.external import array_of, external
+from rnn_gpu.kernels.numba_cpu.external import external
 from rnn_gpu.kernels.numba_cpu.host import DEPTH, TILE_ROWS, TRAITS
 from rnn_gpu.kernels.numba_cpu.jit import jit
 from rnn_gpu.kernels.numba_cpu.simd import add_wide, clear_vector, load, move_tile_row, room_for, store
@@ -159,54 +159,46 @@ def _strips(columns: int, panel: int, lanes: int) -> int:
     return vectors if vectors * lanes * 2 <= panel else 0
 
 
-@external("product", "aiiaiiaiaiiii")
-def product(digest: str) -> Any:
+@external("aiiaiiaiaiiii")
+def product(
+    c: Any, c_start: int, c_row: int, a: Any, a_start: int, a_row: int, packed: Any, packed_start: int,
+    start: Any, start_start: int, rows: int, columns: int, depth: int,
+) -> None:  # fmt: skip
     """C[r, n] = start[n] + sum_k A[r, k] B[k, n] for r < rows, n < columns padded to whole vectors, at times to panels.
 
     Each array comes with the offset of its first element and the stride of its rows; start is one row for all.
     """
-
-    def function(
-        c: Any, c_start: int, c_row: int, a: Any, a_start: int, a_row: int, packed: Any, packed_start: int,
-        start: Any, start_start: int, rows: int, columns: int, depth: int,
-    ) -> None:  # fmt: skip
-        digest  # noqa: B018
-        c, a, packed, start = array_of(c), array_of(a), array_of(packed), array_of(start)
-        panel, lanes = panel_of(packed), lanes_of(packed)
-        zero, one = integer(0), integer(1)
-        part, zeros = room_for(c, _TILE), room_for(c, _TILE)
-        if depth > DEPTH:
-            clear(zeros, 0, panel)
-        chains = max(1, (depth + DEPTH - 1) // DEPTH)
-        chain = max(1, (depth + chains - 1) // chains)  # all of like length
-        for p in range(padded(columns, panel) // panel):
-            strips = _strips(columns - p * panel, panel, lanes)
-            for k0 in range(0, max(depth, 1), chain):
-                steps = min(chain, depth - k0)
-                for strip in range(max(strips, 1)):
-                    shift = strip * lanes
-                    base = packed_start + (p * depth + k0) * panel + shift
-                    row = 0
-                    while row < rows:
-                        tiles = (rows - row + TILE_ROWS - 1) // TILE_ROWS
-                        height = (
-                            rows - row + tiles - 1
-                        ) // tiles  # tiles of like height: none is left with a row or two
-                        at, from_ = c_start + row * c_row + p * panel + shift, a_start + row * a_row + k0
-                        if k0 == 0:
-                            _any_tile(
-                                strips > 0, height, c, at, c_row, a, from_, a_row, one, packed, base, steps,
-                                start, start_start + p * panel + shift, zero,
-                            )  # fmt: skip
-                        else:
-                            _any_tile(
-                                strips > 0, height, part, zero, panel, a, from_, a_row, one, packed, base, steps,
-                                zeros, zero, zero,
-                            )  # fmt: skip
-                            _add_tile(height, lanes if strips > 0 else panel, c, at, c_row, part)
-                        row += height
-
-    return function
+    panel, lanes = panel_of(packed), lanes_of(packed)
+    zero, one = integer(0), integer(1)
+    part, zeros = room_for(c, _TILE), room_for(c, _TILE)
+    if depth > DEPTH:
+        clear(zeros, 0, panel)
+    chains = max(1, (depth + DEPTH - 1) // DEPTH)
+    chain = max(1, (depth + chains - 1) // chains)  # all of like length
+    for p in range(padded(columns, panel) // panel):
+        strips = _strips(columns - p * panel, panel, lanes)
+        for k0 in range(0, max(depth, 1), chain):
+            steps = min(chain, depth - k0)
+            for strip in range(max(strips, 1)):
+                shift = strip * lanes
+                base = packed_start + (p * depth + k0) * panel + shift
+                row = 0
+                while row < rows:
+                    tiles = (rows - row + TILE_ROWS - 1) // TILE_ROWS
+                    height = (rows - row + tiles - 1) // tiles  # tiles of like height: none is left with a row or two
+                    at, from_ = c_start + row * c_row + p * panel + shift, a_start + row * a_row + k0
+                    if k0 == 0:
+                        _any_tile(
+                            strips > 0, height, c, at, c_row, a, from_, a_row, one, packed, base, steps,
+                            start, start_start + p * panel + shift, zero,
+                        )  # fmt: skip
+                    else:
+                        _any_tile(
+                            strips > 0, height, part, zero, panel, a, from_, a_row, one, packed, base, steps,
+                            zeros, zero, zero,
+                        )  # fmt: skip
+                        _add_tile(height, lanes if strips > 0 else panel, c, at, c_row, part)
+                    row += height
 
 
 @jit
