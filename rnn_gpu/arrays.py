@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -43,7 +43,7 @@ class ArrayLibrary:
     def __str__(self) -> str:
         return f"{self.name} array on {self.device}"
 
-    @property
+    @cached_property
     def kind(self) -> str:
         """The device without its number: "cpu", "cuda" ..."""
         return self.device.partition(":")[0]

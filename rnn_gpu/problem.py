@@ -189,31 +189,46 @@ def _key(cell: object, x: object, weights: object, initial: object, flags: tuple
 
     It is made so that arguments of one key are right together or wrong together, and are what the kernels take.
     """
-    if (
-        type(cell) is not Cell
-        or type(x) is not np.ndarray
-        or type(weights) is not Weights
-        or type(weights.vectors) is not dict
-    ):
+    if type(cell) is not Cell or type(x) is not np.ndarray or type(weights) is not Weights:
         return None
-    if any(type(flag) is not bool for flag in flags) or (initial is not None and type(initial) is not tuple):
+    for flag in flags:
+        if type(flag) is not bool:
+            return None
+    if initial is not None and type(initial) is not tuple:
         return None
-    parts = [cell, flags, x.shape, x.dtype]
-    states: tuple[object, ...] = initial or ()
+    of_weights = _weights_key(weights) if weights.prepared is None else _kept_weights_key(weights, weights.prepared)
+    if of_weights is None or not x.dtype.isnative:
+        return None
+    parts = [cell, flags, x.shape, x.dtype, of_weights, initial is None]
+    for state in initial or ():
+        if type(state) is not np.ndarray or not state.dtype.isnative:
+            return None
+        parts += state.shape, state.dtype
+    return tuple(parts)
+
+
+def _weights_key(weights: Weights) -> tuple[object, ...] | None:
+    """What `_key` knows of the weights."""
+    if type(weights.vectors) is not dict:
+        return None
+    parts: list[object] = []
     named = (weights.w_ih, weights.w_hh, weights.b_ih, weights.b_hh)
-    for array in (*named, *weights.vectors.values(), *states) if weights.vectors else (*named, *states):
-        if type(array) is np.ndarray:
-            if not array.dtype.isnative:
-                return None
+    for array in (*named, *weights.vectors.values()) if weights.vectors else named:
+        if type(array) is np.ndarray and array.dtype.isnative:
             parts += array.shape, array.dtype
         elif array is None:
             parts.append(None)
         else:
             return None
-    parts += initial is None, len(states), *weights.vectors
-    if any(state is None for state in states) or not x.dtype.isnative:
-        return None
-    return tuple(parts)
+    return (*parts, *weights.vectors)
+
+
+def _kept_weights_key(weights: Weights, prepared: dict[Any, Any]) -> tuple[object, ...] | None:
+    """The same of frozen weights, made once."""
+    if "key" not in prepared:
+        prepared["key"] = _weights_key(weights)
+    found: tuple[object, ...] | None = prepared["key"]
+    return found
 
 
 def describe_gradients(

@@ -6,9 +6,11 @@ calls is compiled once, and writes its arguments down; what a cell's kernel take
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from itertools import accumulate
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import typeof, types
 from numba.core import cgutils
@@ -17,7 +19,7 @@ from numba.extending import intrinsic
 from rnn_gpu.kernels.numba_cpu.failure import failure_of
 from rnn_gpu.kernels.numba_cpu.simd import array_at
 
-__all__ = ["ROOM", "address", "address_of", "c_function", "reader", "write"]
+__all__ = ["ROOM", "address", "address_of", "c_function", "places", "reader", "write", "written"]
 
 ROOM = 128
 """Integers that a kernel's arguments take at most."""
@@ -94,6 +96,26 @@ def reader(kinds: str) -> Any:
         return parts(numbers, like), generate
 
     return read
+
+
+def places(kinds: Mapping[str, str]) -> dict[str, int]:
+    """Where each part begins among the integers; kinds: by name, as `reader` has them."""
+    sizes = {"t": 2 * FIVE, "N": 3, "i": 1, "?": 1}
+    begins = accumulate((sizes.get(kind, 2) for kind in kinds.values()), initial=0)
+    return dict(zip(kinds, begins, strict=False))
+
+
+def written(parts: Iterable[Any]) -> list[int]:
+    """What `write` writes of arrays, numbers, flags and tuples of arrays, as a list."""
+    numbers: list[int] = []
+    for part in parts:
+        if isinstance(part, tuple):
+            numbers += written(part)
+        elif isinstance(part, np.ndarray):
+            numbers += [part.ctypes.data, *part.shape]
+        else:
+            numbers.append(int(part))
+    return numbers
 
 
 FIVE = 5

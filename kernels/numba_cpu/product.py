@@ -94,9 +94,9 @@ def clear(to: Any, to_start: int, count: int) -> None:
         to[to_start + k] = 0
 
 
-@jit
+@external("iiaiiaiiiaiiaii")
 def _any_tile(
-    narrow: bool, rows: int, c: Any, c_start: int, c_row: int, a: Any, a_start: int, a_row: int, a_step: int,
+    narrow: int, rows: int, c: Any, c_start: int, c_row: int, a: Any, a_start: int, a_row: int, a_step: int,
     panel: Any, panel_start: int, depth: int, start: Any, start_start: int, start_row: int,
 ) -> None:  # fmt: skip
     """A tile of 1 to 6 rows, of one vector if `narrow`, else of a panel's columns."""
@@ -263,15 +263,15 @@ def pack_operand(packed: Any, a: Any, a_start: int, a_row: int, steps: int, colu
                         packed[to + m] = a[source + m]
 
 
-@jit
+@external("aiiiaaniiiiiiaa", backward=True)
 def product_over_rows(
-    c: Any, c_row: int, first: int, last: int, a_packed: Any, b: Any, b_rows: Any, b_start: int, b_row: int,
-    r0: int, steps: int, columns: int, b_packed: Any, zeros: Any,
+    c: Any, c_row: int, first: int, last: int, a_packed: Any, b: Any, b_rows: Any, n_b_rows: int, b_start: int,
+    b_row: int, r0: int, steps: int, columns: int, b_packed: Any, zeros: Any,
 ) -> None:  # fmt: skip
     """C[m, n] = [C[m, n] if r0 > 0] + sum_r A[r, m] B[r, n] for r0 <= r < r0 + steps, first <= m < last, n < columns.
 
-    a_packed: A's columns first..last, packed. Row r of B begins at b_start + b_rows[r] * b_row, or, without b_rows, at
-    b_start + r * b_row. b_packed [panel * DEPTH_OVER_ROWS]: work; zeros [panel]. c [., c_row].
+    a_packed: A's columns first..last, packed. Row r of B begins at b_start + b_rows[r] * b_row, or, if
+    n_b_rows is 0, at b_start + r * b_row. b_packed [panel * DEPTH_OVER_ROWS]: work; zeros [panel]. c [., c_row].
     """
     panel, lanes = panel_of(c), lanes_of(c)
     zero, one, tall = integer(0), integer(1), integer(TILE_ROWS)
@@ -281,7 +281,7 @@ def product_over_rows(
         strips = _strips(used, panel, lanes)
         width = strips * lanes if strips > 0 else panel
         for k in range(steps):
-            r = b_rows[r0 + k] if b_rows.size > 0 else r0 + k
+            r = b_rows[r0 + k] if n_b_rows > 0 else r0 + k
             copy(b_packed, k * panel, b, b_start + r * b_row + p * panel, used)
             clear(b_packed, k * panel + used, width - used)
         for m0 in range(first, last, TILE_ROWS):
