@@ -57,7 +57,7 @@ def _share(cell: Any, like: Any, numbers: Any, member: int) -> None:
     W, b_ih, U, bias, V = packed
     members = offsets.shape[0]
     pack_backward(raw[1], U_t, gates_back, stages_back, H, H_p, member, members)
-    pack_forward(raw, packed, gates, stages, n_gates, I, H, H_p, member, members, recompute)
+    pack_forward(raw, packed, gates, stages, n_gates, I, H, H_p, member, members, recompute, recompute)
     meet(team)
     first, last, u0, u1 = own(cuts, by_units, member, members, H_p)
     partners, mine = (team, member) if by_units else (alone, 0)
@@ -102,8 +102,8 @@ def _share(cell: Any, like: Any, numbers: Any, member: int) -> None:
             if not projected:
                 product_of_units(P, zero, p_row, X, zero, I, W, zero, b_ih, zero, block, n_gates, H_p, u0, u1, I)
             forward_step(
-                cell, P, zero, p_row, R, r_row, S_block, N_block, limit * H_p, Q, zero, q_row, C_block, V, U, bias,
-                block, H, H_p, partners, u0, u1,
+                cell, P, zero, p_row, R, r_row, S_block, N_block, limit * H_p, Q, zero, q_row, C_block, V,
+                (U, raw[1], gates, integer(-1)), bias, block, H, H_p, partners, u0, u1,
             )  # fmt: skip
         q_block = 0
         for s in range(s0, s1):
@@ -175,4 +175,4 @@ def backward(
     )  # fmt: skip
     numbers = room_for(team, ROOM)
     write(numbers, arguments)
-    together(board, code, numbers, offsets.shape[0])
+    together(board, code, numbers, team)

@@ -16,7 +16,7 @@ from numba.extending import overload, typeof_impl
 
 from rnn_gpu.compiler import emit_python
 from rnn_gpu.compiler.cell import Cell
-from rnn_gpu.kernels.numba_cpu import emit_steps, mathematics, product
+from rnn_gpu.kernels.numba_cpu import emit_steps, mathematics, panels, product
 from rnn_gpu.kernels.numba_cpu.jit import EmptyType, digest_of, jit
 from rnn_gpu.kernels.numba_cpu.simd import add_wide, load, store
 from rnn_gpu.kernels.numba_cpu.team import meet
@@ -34,7 +34,8 @@ def forward_step(
     Flat arrays, each with an offset or a stride:
 
     in   P [row, G, H_p] at p0: W x_t + b_ih       S [n_states, row, H_p]: states before the step
-         U: packed recurrent weights, a stage after another    bias: b_hh laid out as a row of R
+         U: recurrent weights as `product_of_weights` has them, packed a stage after another
+         bias: b_hh laid out as a row of R
          V [n_vectors, H_p]
     out  N [n_states, row, H_p]: states after the step    Q [row, n_saved, H_p] at q0: values saved for backward
     work R [row, r_row]: products, each stage padded to whole panels    C [n_scratch, row, H_p]
@@ -91,6 +92,7 @@ class CompiledCell:
             key: jit(function) for key, function in emit_python.compiled(self.cell.program, real, functions).items()
         }
         namespace |= {"real": real, "load": load, "store": store, "add_wide": add_wide, "meet": meet}
+        namespace["product_of_weights"] = panels.product_of_weights
         namespace |= {
             key: getattr(product, key)
             for key in ("clear_padding", "integer", "lanes_of", "padded", "panel_of", "product_of_units")

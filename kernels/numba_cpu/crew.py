@@ -29,16 +29,23 @@ _board = new_board()
 _helpers: list[_Helper] = []
 
 
-def run(members: int, prepare: Callable[[int], Task]) -> None:
+def run(members: int, prepare: Callable[[int], Task], brief: bool = False) -> None:
     """Run `function(*arguments, team, board)` with the threads that its team needs.
 
     members: of the team at most. It is 1 where another Python thread has the crew.
     prepare: gives the task for at most so many members.
+    brief: the task takes less time than a thread takes to wake up: where one sleeps, it is woken for the calls to
+        come, and this one does without.
     """
     if members == 1 or not _busy.acquire(blocking=False):
         _run_together(*prepare(1))
         return
     try:
+        if brief:
+            sleeping = [helper for helper in _helpers[: members - 1] if helper.asleep]
+            for helper in sleeping:
+                helper.wake()
+            members = 1 if sleeping else members
         _run_together(*prepare(members))
     finally:
         _busy.release()
@@ -71,6 +78,10 @@ class _Helper:
     def expect(self, call: int) -> None:
         """Do not sleep before this call has come."""
         self._expected = call
+        self.wake()
+
+    def wake(self) -> None:
+        """Watch the board again for a while."""
         if self.asleep:
             self.asleep = False
             self._wake.release()

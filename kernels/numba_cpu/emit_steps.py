@@ -67,6 +67,7 @@ def forward_step(program: Program, arguments: str) -> Step:
     ]
     computed = _computed(program.forward)
     writer = _Writer(program, scratch | kept | places)
+    first_gate = [sum(len(stage.gates) for stage in stages[:k]) for k in range(len(stages))]
 
     body = ["lanes, panel = lanes_of(S), panel_of(S)", "r_0, u_0 = integer(0), integer(0)"]
     for index, stage in enumerate(stages):
@@ -76,8 +77,9 @@ def forward_step(program: Program, arguments: str) -> Step:
         body += [
             "meet(team)",
             f"width = padded({len(stage.gates)} * H_p, panel)",
-            f"product_of_units(R, r_{index}, r_row, {operand.array}, {operand.offset}, H_p, U, u_{index}, "
-            f"bias, r_{index}, rows, integer({len(stage.gates)}), H_p, first, last, H)",
+            f"product_of_weights(R, r_{index}, r_row, {operand.array}, {operand.offset}, H_p, U, u_{index}, "
+            f"bias, r_{index}, rows, integer({first_gate[index]}), integer({len(stage.gates)}), H, H_p, first, "
+            "last, H)",
             f"r_{index + 1}, u_{index + 1} = r_{index} + width, u_{index} + width * H",
         ]
         if len(stages) == 1 and stage.operand in scratch:

@@ -15,29 +15,52 @@ import numpy as np
 from llvmlite import binding, ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
+from numba.extending import intrinsic, typeof_impl
 
-from rnn_gpu.kernels.numba_cpu.jit import digest_of, kept_where_possible
+from rnn_gpu.kernels.numba_cpu.failure import raise_failure
+from rnn_gpu.kernels.numba_cpu.jit import EmptyType, cached_jit, digest_of, jit
+from rnn_gpu.kernels.numba_cpu.marshal import c_function
 from rnn_gpu.kernels.numba_cpu.simd import array_at
 
-__all__ = ["Kind", "array_of", "external", "provide"]
+__all__ = ["Kind", "external", "provide"]
 
 Kind = str
 """A function's parameters, a letter each: a, an array of the working type; n, one of int64; i, an int64."""
 
-_made: list[tuple[str, Kind, bool, Callable[[str], Callable[..., None]]]] = []
+_made: list[_External] = []
 
 
-def external(name: str, kind: Kind, backward: bool = False) -> Callable[[Callable[[str], Callable[..., None]]], Any]:
-    """Decorate what makes a function of pointers and integers; return the function of arrays that compiled code calls.
+class _External:
+    """A function to be compiled, as a value that compiled code takes: its type says it all.
 
     backward: whether only kernels that run back call it.
-    What makes it gets a digest of this backend, and has the function close over it: so what is kept on disk under
-    another digest is not mistaken for it.
     """
 
-    def decorate(make: Callable[[str], Callable[..., None]]) -> Any:
-        _made.append((name, kind, backward, make))
+    def __init__(self, function: Callable[..., None], kind: Kind, backward: bool) -> None:
+        self.name, self.kind, self.backward = function.__name__, kind, backward
+        self.function = jit(function)
+        self.numba_type = EmptyType(f"External({self.name}, {digest_of()})")
+        self.numba_type.contents = self
+
+    def symbol(self, scalar: Any) -> str:
+        """The name by which the function for a working type is called."""
+        return f"rnn_gpu_{self.name}_{scalar}_{digest_of()}"
+
+
+@typeof_impl.register(_External)
+def _type_of(value: _External, context: Any) -> EmptyType:
+    return value.numba_type
+
+
+def external(kind: Kind, backward: bool = False) -> Callable[[Callable[..., None]], Any]:
+    """Decorate a function of flat arrays, whose size it does not ask for, and integers; compiled code calls it by name.
+
+    backward: whether only kernels that run back call it.
+    """
+
+    def decorate(function: Callable[..., None]) -> Any:
+        made = _External(function, kind, backward)
+        _made.append(made)
 
         def call(typing: Any, *arguments: Any) -> Any:
             scalar = next(a.dtype for a, letter in zip(arguments, kind, strict=True) if letter == "a")
@@ -48,16 +71,19 @@ def external(name: str, kind: Kind, backward: bool = False) -> Callable[[Callabl
                     value if letter == "i" else cgutils.create_struct_proxy(a)(context, builder, value).data
                     for value, letter, a in zip(values, kind, signature.args, strict=True)
                 ]
-                called = ir.FunctionType(ir.VoidType(), [value.type for value in passed])
-                builder.call(cgutils.get_or_insert_function(builder.module, called, _symbol(name, scalar)), passed)
+                called = ir.FunctionType(ir.IntType(64), [value.type for value in passed])
+                symbol = cgutils.get_or_insert_function(builder.module, called, made.symbol(scalar))
+                raise_failure(context, builder, builder.call(symbol, passed))
                 return context.get_dummy_value()
 
             return types.void(*taken), generate
 
         names = ", ".join(f"argument_{k}" for k in range(len(kind)))
         namespace: dict[str, Any] = {"call": call}
-        exec(f"def {name}(typing, {names}): return call(typing, {names})", namespace)  # Numba wants each by its name
-        return intrinsic(namespace[name])
+        exec(
+            f"def {made.name}(typing, {names}): return call(typing, {names})", namespace
+        )  # Numba wants each by its name
+        return intrinsic(namespace[made.name])
 
     return decorate
 
@@ -68,29 +94,39 @@ def provide(real: np.dtype[Any], backward: bool) -> None:
 
     backward: those that only kernels that run back call; else the others.
     """
-    scalar = numba.from_dtype(real)
-    pointers = {"a": types.CPointer(scalar), "n": types.CPointer(types.int64), "i": types.int64}
-    for name, kind, _, make in (made for made in _made if made[2] == backward):
-        signature = types.void(*(pointers[letter] for letter in kind))
-        compiled = kept_where_possible(numba.cfunc, signature, _nrt=False)(make(digest_of()))
-        _kept.append(compiled)
-        binding.add_symbol(_symbol(name, scalar), compiled.address)
-
-
-_kept: list[Any] = []
-"""Compiled functions live as long as what refers to them."""
-
-
-def _symbol(name: str, scalar: Any) -> str:
-    return f"rnn_gpu_{name}_{scalar}_{digest_of()}"
+    scalar, like = numba.from_dtype(real), np.empty(0, real)
+    for made in _made:
+        if made.backward == backward:
+            binding.add_symbol(made.symbol(scalar), address_of_external(made, like))
 
 
 @intrinsic
-def array_of(typing: Any, pointer: Any) -> Any:
-    """What lies at a pointer as an array, whose size nobody asks for."""
-    array = types.Array(pointer.dtype, 1, "C")
+def _address(typing: Any, external: Any, like: Any) -> Any:
+    """Where the C function of an external function is."""
+    made = external.contents
+    array, integers = types.Array(like.dtype, 1, "C"), types.Array(types.int64, 1, "C")
+    parameters = [{"a": array, "n": integers, "i": types.int64}[letter] for letter in made.kind]
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return array_at(context, builder, array, arguments[0], ir.Constant(ir.IntType(64), 0))
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        def arguments(inside: Any, given: Any) -> list[Any]:
+            none = ir.Constant(ir.IntType(64), 0)
+            return [
+                value if kind is types.int64 else array_at(context, inside, kind, value, none)
+                for kind, value in zip(parameters, given, strict=True)
+            ]
 
-    return array(pointer), generate
+        plain = [
+            context.get_data_type(kind.dtype).as_pointer() if kind is not types.int64 else ir.IntType(64)
+            for kind in parameters
+        ]
+        return c_function(context, builder, made.function, parameters, plain, arguments)
+
+    numba.typeof(made.function).get_call_type(typing, tuple(parameters), {})
+    return types.int64(external, like), generate
+
+
+@cached_jit
+def address_of_external(external: Any, like: Any) -> int:
+    """Where the C function of an external function is, for arrays of the type of `like`."""
+    where: int = _address(external, like)
+    return where

@@ -9,6 +9,7 @@ import numpy as np
 
 from rnn_gpu.dispatch import Result
 from rnn_gpu.kernels.numba_cpu import crew, forward_kernel, memory
+from rnn_gpu.kernels.numba_cpu.forward_kernel import PACK, PACKED
 from rnn_gpu.kernels.numba_cpu.jit import BUILD
 from rnn_gpu.kernels.numba_cpu.layout import Layout, layout_of
 from rnn_gpu.kernels.numba_cpu.packing import flat, prepared_weights
@@ -50,15 +51,20 @@ def run(problem: Problem, inputs: Inputs) -> Result:
         # Where x is W x already, the padding of P is read, and nothing is written there.
         work = (memory.zeros if problem.projected else memory.empty)(share.work, real)
         arguments = (
-            BUILD, plan.forward_code, weights.raw, weights.packed, blocks.gates, blocks.stages, not weights.done,
-            flat(inputs.x, real), problem.projected, layout.order, layout.active, layout.start, problem.reverse,
-            flat_resets(inputs), initial, y, last, after, values, work, share.offsets, share.cuts, share.by_units,
-            problem.save, keep_saved, plan.n_states, plan.n_saved, plan.n_gates, problem.I, problem.H, H_p, ALONE,
+            BUILD, plan.forward_code, weights.raw, weights.packed, blocks.gates, blocks.stages,
+            PACKED if weights.done else PACK, flat(inputs.x, real), problem.projected, layout.order, layout.active,
+            layout.start, problem.reverse, flat_resets(inputs), initial, y, last, after, values, work, share.offsets,
+            share.cuts, share.by_units, problem.save, keep_saved, plan.n_states, plan.n_saved, plan.n_gates, problem.I,
+            problem.H, H_p, ALONE,
         )  # fmt: skip
         return forward_kernel.forward, arguments, len(share.offsets)
 
-    crew.run(members_for(plan, layout), prepare)
-    weights.done = weights.reused
+    if weights.done:
+        crew.run(members_for(plan, layout), prepare)
+    else:
+        with weights.lock:
+            crew.run(members_for(plan, layout), prepare)
+            weights.done = weights.reused
     y = y.reshape(problem.T, problem.B, problem.H).astype(problem.dtype, copy=False)
     saved = Saved(layout, initial, after, values) if problem.save else None
     return Result(y, caller_states(last, problem, layout, H_p), saved)

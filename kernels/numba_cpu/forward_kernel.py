@@ -15,16 +15,26 @@ from rnn_gpu.kernels.numba_cpu.cells import forward_step
 from rnn_gpu.kernels.numba_cpu.host import BLOCK_ROWS
 from rnn_gpu.kernels.numba_cpu.jit import cached_jit, jit
 from rnn_gpu.kernels.numba_cpu.marshal import ROOM, address_of, reader, write
-from rnn_gpu.kernels.numba_cpu.panels import pack_forward
-from rnn_gpu.kernels.numba_cpu.product import clear, copy, integer, padded, panel_of, product_of_units
+from rnn_gpu.kernels.numba_cpu.panels import pack_forward, product_of_weights
+from rnn_gpu.kernels.numba_cpu.product import clear, copy, integer, padded, panel_of
 from rnn_gpu.kernels.numba_cpu.simd import room_for
 from rnn_gpu.kernels.numba_cpu.steps import block_end, buffer, own, project, running
 from rnn_gpu.kernels.numba_cpu.team import meet
 
-__all__ = ["address_of_forward", "forward"]
+__all__ = ["ARGUMENTS", "PACK", "PACKED", "PACK_PANELS", "address_of_forward", "forward"]
 
 
-_KINDS = "ttnn?a?nnn?baaaaaaNn???iiiiiinn"
+ARGUMENTS = {
+    "raw": "t", "packed": "t", "gates": "n", "stages": "n", "pack": "i", "x": "a", "projected": "?", "order": "n",
+    "active": "n", "start": "n", "reverse": "?", "resets": "b", "initial": "a", "y": "a", "last_states": "a",
+    "after": "a", "values": "a", "work": "a", "offsets": "N", "cuts": "n", "by_units": "?", "keep_states": "?",
+    "keep_saved": "?", "n_states": "i", "n_saved": "i", "n_gates": "i", "I": "i", "H": "i", "H_p": "i", "alone": "n",
+    "team": "n",
+}  # fmt: skip
+"""What a share takes, in order, each with its kind as `reader` has them."""
+
+PACKED, PACK, PACK_PANELS = 0, 1, 2
+"""What is to be done about the weights: nothing; to pack them; or to pack each panel when it is used, for once."""
 
 
 @jit
@@ -37,9 +47,11 @@ def _share(cell: Any, like: Any, numbers: Any, member: int) -> None:
     ) = _read(numbers, like)  # fmt: skip
     W, b_ih, U, bias, V = packed
     members = offsets.shape[0]
-    if pack:
-        pack_forward(raw, packed, gates, stages, n_gates, I, H, H_p, member, members, True)
+    if pack != PACKED:
+        pack_forward(raw, packed, gates, stages, n_gates, I, H, H_p, member, members, True, pack == PACK)
         meet(team)
+    room = W.size // members * member if pack == PACK_PANELS else integer(-1)
+    input_weights, recurrent_weights = (W, raw[0], gates, room), (U, raw[1], gates, room)
     first, last, u0, u1 = own(cuts, by_units, member, members, H_p)
     partners, mine = (team, member) if by_units else (alone, 0)
     members, limit = members if by_units else 1, max(BLOCK_ROWS, last - first)
@@ -68,8 +80,9 @@ def _share(cell: Any, like: Any, numbers: Any, member: int) -> None:
             block += n
         meet(partners)
         if not projected:
-            product_of_units(
-                P, zero, p_row, X, zero, I, W, zero, b_ih, zero, block, n_gates, H_p, u0, u1, I
+            product_of_weights(
+                P, zero, p_row, X, zero, I, input_weights, zero, b_ih, zero, block, stages[stages.size - 1], n_gates,
+                H, H_p, u0, u1, I,
             )  # fmt: skip
         p0 = 0
         for s in range(s0, s1):
@@ -84,8 +97,9 @@ def _share(cell: Any, like: Any, numbers: Any, member: int) -> None:
                             clear(S, k * s_slot + row * H_p + u0, units)
             q0 = (start[t] + first) * q_row if keep_saved else 0
             forward_step(
-                cell, P, p0, p_row, R, r_row, S, N, s_slot, Q, q0, q_row, C, V, U, bias, n, H, H_p, partners, u0, u1
-            )
+                cell, P, p0, p_row, R, r_row, S, N, s_slot, Q, q0, q_row, C, V, recurrent_weights, bias, n, H, H_p,
+                partners, u0, u1,
+            )  # fmt: skip
             p0 += n * p_row
             for row in range(n):
                 if keep_states:
@@ -102,7 +116,7 @@ def _share(cell: Any, like: Any, numbers: Any, member: int) -> None:
         s0 = s1
 
 
-_read, _address = reader(_KINDS), address_of(_share)
+_read, _address = reader("".join(ARGUMENTS.values())), address_of(_share)
 
 
 @cached_jit
@@ -114,7 +128,7 @@ def address_of_forward(cell: Any, like: Any) -> int:
 
 @cached_jit
 def forward(
-    build: Any, code: int, raw: Any, packed: Any, gates: Any, stages: Any, pack: bool, x: Any, projected: bool,
+    build: Any, code: int, raw: Any, packed: Any, gates: Any, stages: Any, pack: int, x: Any, projected: bool,
     order: Any, active: Any, start: Any, reverse: bool, resets: Any, initial: Any,
     y: Any, last_states: Any, after: Any, values: Any, work: Any, offsets: Any, cuts: Any, by_units: bool,
     keep_states: bool, keep_saved: bool, n_states: int, n_saved: int, n_gates: int, I: int, H: int, H_p: int,
@@ -122,7 +136,8 @@ def forward(
 ) -> None:  # fmt: skip
     """Run the batch through all steps, each member of the team a share; code: `address_of_forward` of the cell.
 
-    raw, packed, gates, stages: as `pack_forward` has them, which is called if `pack`.
+    raw, packed, gates, stages: as `pack_forward` has them. pack: PACKED, PACK, or PACK_PANELS, where W and U are one
+    array with room for a panel of each member.
     x [T, B, I]; order, active, start: the layout; resets [T, B] or empty.
     initial, last_states [n_states, B, H_p] in our order; y [T, B, H] in the caller's order.
     after [n_rows, n_states, H_p] if keep_states; values [n_rows, n_saved, H_p] if keep_saved.
@@ -137,4 +152,4 @@ def forward(
     )  # fmt: skip
     numbers = room_for(team, ROOM)
     write(numbers, arguments)
-    together(board, code, numbers, offsets.shape[0])
+    together(board, code, numbers, team)

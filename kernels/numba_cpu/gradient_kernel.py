@@ -113,7 +113,7 @@ def gradients(
     )  # fmt: skip
     numbers = room_for(team, ROOM)
     write(numbers, arguments)
-    together(board, code, numbers, offsets.shape[0])
+    together(board, code, numbers, team)
 
 
 @jit
@@ -155,14 +155,14 @@ def _weight_gradients(
     a [n_rows, a_row]; x's rows are those that x_rows names; no columns, no product.
     """
     zero = integer(0)
-    in_order = x_rows[:0]
     for r0 in range(0, max(n_rows, 1), DEPTH_OVER_ROWS):
         steps = min(DEPTH_OVER_ROWS, n_rows - r0)
         pack_operand(a_packed, a, r0 * a_row + first, a_row, steps, last - first)
         product_over_rows(
-            dw, dw_row, first, last, a_packed, x, x_rows, zero, x_row, r0, steps, x_columns, b_packed, zeros
+            dw, dw_row, first, last, a_packed, x, x_rows, x_rows.size, zero, x_row, r0, steps, x_columns, b_packed,
+            zeros,
         )  # fmt: skip
         product_over_rows(
-            du, du_row, first, last, a_packed, h, in_order, h_start, h_row, r0, steps, h_columns, b_packed, zeros
+            du, du_row, first, last, a_packed, h, x_rows, zero, h_start, h_row, r0, steps, h_columns, b_packed, zeros
         )  # fmt: skip
         column_sums(sums, a, a_row, r0, steps, first, last)

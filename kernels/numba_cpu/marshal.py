@@ -6,16 +6,20 @@ calls is compiled once, and writes its arguments down; what a cell's kernel take
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
+from itertools import accumulate
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import typeof, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from rnn_gpu.kernels.numba_cpu.failure import failure_of
 from rnn_gpu.kernels.numba_cpu.simd import array_at
 
-__all__ = ["ROOM", "address", "address_of", "reader", "write"]
+__all__ = ["ROOM", "address", "address_of", "c_function", "places", "reader", "write", "written"]
 
 ROOM = 128
 """Integers that a kernel's arguments take at most."""
@@ -94,40 +98,73 @@ def reader(kinds: str) -> Any:
     return read
 
 
+def places(kinds: Mapping[str, str]) -> dict[str, int]:
+    """Where each part begins among the integers; kinds: by name, as `reader` has them."""
+    sizes = {"t": 2 * FIVE, "N": 3, "i": 1, "?": 1}
+    begins = accumulate((sizes.get(kind, 2) for kind in kinds.values()), initial=0)
+    return dict(zip(kinds, begins, strict=False))
+
+
+def written(parts: Iterable[Any]) -> list[int]:
+    """What `write` writes of arrays, numbers, flags and tuples of arrays, as a list."""
+    numbers: list[int] = []
+    for part in parts:
+        if isinstance(part, tuple):
+            numbers += written(part)
+        elif isinstance(part, np.ndarray):
+            numbers += [part.ctypes.data, *part.shape]
+        else:
+            numbers.append(int(part))
+    return numbers
+
+
 FIVE = 5
 """Arrays in a tuple of arrays: the weights, raw and packed."""
 
 
 def address_of(function: Any) -> Any:
     """Return compiled `address(cell, like)` of a C function of (numbers, member) that calls
-    `function(cell, like, numbers, member)`, whose array `numbers` is of no size.
+    `function(cell, like, numbers, member)`, whose array `numbers` is of no size. It returns what `failure.py` says.
     """
 
     @intrinsic
     def address(typing: Any, cell: Any, like: Any) -> Any:
         numbers = _array(types.int64)
-        call = typeof(function).get_call_type(typing, (cell, like, numbers, types.intp), {})
+        parameters = (cell, like, numbers, types.intp)
+        typeof(function).get_call_type(typing, parameters, {})
 
         def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            compiled = function.get_compile_result(call)
-            context.active_code_library.add_linking_library(compiled.library)
-            description = compiled.fndesc
-            kind = ir.FunctionType(ir.VoidType(), [_INTEGER.as_pointer(), _INTEGER])
-            share = ir.Function(builder.module, kind, name=f"share_of_{description.mangled_name}")
-            share.linkage = "internal"
-            inside = ir.IRBuilder(share.append_basic_block("entry"))
-            given = array_at(context, inside, numbers, share.args[0], ir.Constant(_INTEGER, 0))
-            nothing = [context.get_constant_null(kind) for kind in (cell, like)]
-            callee = context.declare_function(builder.module, description)
-            context.call_conv.call_function(
-                inside, callee, description.restype, description.argtypes, [*nothing, given, share.args[1]]
-            )
-            inside.ret_void()
-            return builder.ptrtoint(share, _INTEGER)
+            def arguments(inside: Any, given: Any) -> list[Any]:
+                nothing = [context.get_constant_null(kind) for kind in (cell, like)]
+                return [*nothing, array_at(context, inside, numbers, given[0], ir.Constant(_INTEGER, 0)), given[1]]
+
+            return c_function(context, builder, function, parameters, [_INTEGER.as_pointer(), _INTEGER], arguments)
 
         return types.int64(cell, like), generate
 
     return address
+
+
+def c_function(
+    context: Any, builder: Any, function: Any, parameters: Any, plain: Any, arguments: Callable[[Any, Any], list[Any]]
+) -> Any:
+    """The address of a new C function that calls a jitted one for `parameters`; it returns what `failure.py` says.
+
+    plain: LLVM types of what it takes; arguments: makes the jitted function's arguments of these, inside it.
+    """
+    compiled = function.get_compile_result(typeof(function).get_call_type(context.typing_context, parameters, {}))
+    context.active_code_library.add_linking_library(compiled.library)
+    description = compiled.fndesc
+    kind = ir.FunctionType(_INTEGER, plain)
+    made = ir.Function(builder.module, kind, name=f"c_{description.mangled_name}")
+    made.linkage = "internal"
+    inside = ir.IRBuilder(made.append_basic_block("entry"))
+    callee = context.declare_function(builder.module, description)
+    status, _ = context.call_conv.call_function(
+        inside, callee, description.restype, description.argtypes, arguments(inside, made.args)
+    )
+    inside.ret(failure_of(inside, status))
+    return builder.ptrtoint(made, _INTEGER)
 
 
 def _array(dtype: Any) -> Any:

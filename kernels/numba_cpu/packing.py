@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from rnn_gpu.kernels.numba_cpu import memory
 from rnn_gpu.problem import Array, Problem
 from rnn_gpu.weights.core import Weights
 
-__all__ = ["Blocks", "PreparedWeights", "Sizes", "blocks_of", "flat", "nothing", "prepared_weights"]
+__all__ = ["Blocks", "PreparedWeights", "Sizes", "blocks_of", "flat", "nothing", "prepared_weights", "raw_weights"]
 
 
 class Sizes(NamedTuple):
@@ -50,13 +51,17 @@ class Blocks(NamedTuple):
 class PreparedWeights:
     """raw: w_ih, w_hh, b_ih, b_hh, vectors, flat, empty where there is none; packed: W, b_ih, U, bias, V.
 
-    done: whether `packed` is filled; `reused`: whether it is kept for the next call.
+    done: whether `packed` is filled; reused: whether it is kept for the next call.
+    lock: held by the call that fills `packed`, so that no other reads what is being written.
+    frames: of `step.py`, for the calls that these weights are kept for.
     """
 
     raw: tuple[Array, ...]
     packed: tuple[Array, ...]
     done: bool
     reused: bool
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    frames: dict[Any, Any] = field(default_factory=dict)
 
 
 @lru_cache(maxsize=64)
@@ -90,7 +95,8 @@ def flat(array: Array, real: np.dtype[Any]) -> Array:
     Compiled code has one form for arrays that may be written and another for those that may not. It writes to none of
     its inputs; a read-only array is handed to it as a writable view, so that one form serves for both.
     """
-    if array.dtype == real and array.flags.c_contiguous and array.flags.writeable:
+    flags = array.flags
+    if array.dtype == real and flags.c_contiguous and flags.writeable:
         plain: Array = array.reshape(-1)
         return plain
     contiguous = np.ascontiguousarray(array, dtype=real).reshape(-1)
@@ -104,22 +110,23 @@ def flat(array: Array, real: np.dtype[Any]) -> Array:
 
 def prepared_weights(problem: Problem, weights: Weights, room: Sequence[int]) -> PreparedWeights:
     """The weights of a call, `room` elements for each that is packed; of frozen weights, as made the first time."""
+    real = problem.real
     if weights.prepared is None:
-        return _prepare(problem, weights, room, reused=False)
-    key = ("numba_cpu", problem.cell, problem.real.name)
-    if key not in weights.prepared:
-        weights.prepared[key] = _prepare(problem, weights, room, reused=True)
-    found: PreparedWeights = weights.prepared[key]
+        return PreparedWeights(raw_weights(problem, weights), tuple(memory.split(room, real)), done=False, reused=False)
+    key = ("numba_cpu", problem.cell, real)
+    found: PreparedWeights | None = weights.prepared.get(key)
+    if found is None:
+        packed = tuple(memory.split(room, real))
+        found = PreparedWeights(raw_weights(problem, weights), packed, done=False, reused=True)
+        weights.prepared[key] = found
     return found
 
 
-def _prepare(problem: Problem, weights: Weights, room: Sequence[int], reused: bool) -> PreparedWeights:
-    real, cell = problem.real, problem.cell
-    none = nothing(real)
+def raw_weights(problem: Problem, weights: Weights) -> tuple[Array, ...]:
+    """`PreparedWeights.raw` of the weights."""
+    real, none = problem.real, nothing(problem.real)
     named = (weights.w_ih, weights.w_hh, weights.b_ih, weights.b_hh)
     raw = [none if array is None else flat(array, real) for array in named]
-    vectors = none
-    if cell.vectors:
-        vectors = np.concatenate([flat(weights.vectors[name], real) for name in cell.vectors])
-    packed = tuple(memory.split(room, real))
-    return PreparedWeights((*raw, vectors), packed, done=False, reused=reused)
+    names = problem.cell.vectors
+    vectors = np.concatenate([flat(weights.vectors[name], real) for name in names]) if names else none
+    return (*raw, vectors)

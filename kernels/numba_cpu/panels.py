@@ -7,20 +7,29 @@ from __future__ import annotations
 
 from typing import Any
 
-from rnn_gpu.kernels.numba_cpu.external import array_of, external
+from rnn_gpu.kernels.numba_cpu.external import external
 from rnn_gpu.kernels.numba_cpu.jit import jit
-from rnn_gpu.kernels.numba_cpu.product import clear, copy, integer, lanes_of, padded, panel_of
+from rnn_gpu.kernels.numba_cpu.product import (
+    clear,
+    copy,
+    integer,
+    lanes_of,
+    padded,
+    panel_of,
+    product,
+    product_of_units,
+)
 from rnn_gpu.kernels.numba_cpu.simd import transpose
 
-__all__ = ["pack_backward", "pack_columns", "pack_forward", "without_padding"]
+__all__ = ["pack_backward", "pack_columns", "pack_forward", "product_of_weights", "without_padding"]
 
 
 @jit
 def pack_forward(
     raw: Any, packed: Any, gates: Any, stages: Any, n_gates: int, I: int, H: int, H_p: int,
-    member: int, members: int, products: bool,
+    member: int, members: int, biases: bool, matrices: bool,
 ) -> None:  # fmt: skip
-    """Fill V and, if `products`, W, b_ih, U, bias, with what forward reads; biases and vectors are padded.
+    """Fill V, if `biases`, b_ih and bias, and if `matrices`, W and U with what forward reads; vectors are padded.
 
     raw: w_ih [G*H, I], w_hh [S*H, H], b_ih [G*H], b_hh [S*H], vectors [n_vectors, H], flat, empty where there is none.
     gates: blocks of w_hh, stage after stage, which end at stages[1:]; then 0..G-1.
@@ -29,48 +38,80 @@ def pack_forward(
     W, padded_b_ih, U, bias, V = packed
     _pack_forward_by_symbol(
         w_ih, w_hh, b_ih, b_hh, vectors, W, padded_b_ih, U, bias, V, gates, stages, stages.size - 1, n_gates, I, H, H_p,
-        member, members, products, w_ih.size > 0, b_ih.size > 0, b_hh.size > 0, vectors.size // H,
+        member, members, biases, matrices, w_ih.size > 0, b_ih.size > 0, b_hh.size > 0, vectors.size // H,
     )  # fmt: skip
 
 
-@external("pack_forward", "aaaaaaaaaanniiiiiiiiiiii")
-def _pack_forward_by_symbol(digest: str) -> Any:
-
-    def function(
-        w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any, vectors: Any, W: Any, padded_b_ih: Any, U: Any, bias: Any, V: Any,
-        gates: Any, stages: Any, n_stages: int, n_gates: int, I: int, H: int, H_p: int, member: int, members: int,
-        products: int, has_w_ih: int, has_b_ih: int, has_b_hh: int, n_vectors: int,
-    ) -> None:  # fmt: skip
-        digest  # noqa: B018
-        w_ih, w_hh, b_ih, b_hh, vectors, W, padded_b_ih, U, bias, V, gates, stages = (
-            array_of(w_ih), array_of(w_hh), array_of(b_ih), array_of(b_hh), array_of(vectors), array_of(W),
-            array_of(padded_b_ih), array_of(U), array_of(bias), array_of(V), array_of(gates), array_of(stages),
-        )  # fmt: skip
-        panel = panel_of(U)
-        if member == 0:
-            for k in range(n_vectors):
-                copy(V, k * H_p, vectors, k * H, H)
-                clear(V, k * H_p + H, H_p - H)
-        if not products:
-            return
-        in_order = stages[n_stages]
-        if has_w_ih:
-            n_panels = padded(n_gates * H_p, panel) // panel
-            share, following = n_panels * member // members, n_panels * (member + 1) // members
-            _pack_rows(w_ih, I, gates, in_order, n_gates, H, H_p, W, integer(0), share, following)
-        if member == 0:
-            _pad_bias(b_ih, has_b_ih, gates, in_order, n_gates, H, H_p, padded_b_ih, integer(0))
-        column = integer(0)
-        for s in range(n_stages):
-            g0, n = stages[s], stages[s + 1] - stages[s]
-            n_panels = padded(n * H_p, panel) // panel
-            share, following = n_panels * member // members, n_panels * (member + 1) // members
+@external("aaaaaaaaaanniiiiiiiiiiiii")
+def _pack_forward_by_symbol(
+    w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any, vectors: Any, W: Any, padded_b_ih: Any, U: Any, bias: Any, V: Any,
+    gates: Any, stages: Any, n_stages: int, n_gates: int, I: int, H: int, H_p: int, member: int, members: int,
+    biases: int, matrices: int, has_w_ih: int, has_b_ih: int, has_b_hh: int, n_vectors: int,
+) -> None:  # fmt: skip
+    panel = panel_of(U)
+    if member == 0:
+        for k in range(n_vectors):
+            copy(V, k * H_p, vectors, k * H, H)
+            clear(V, k * H_p + H, H_p - H)
+    in_order = stages[n_stages]
+    if matrices and has_w_ih:
+        n_panels = padded(n_gates * H_p, panel) // panel
+        share, following = n_panels * member // members, n_panels * (member + 1) // members
+        _pack_rows(w_ih, I, gates, in_order, n_gates, H, H_p, W, integer(0), share, following)
+    if biases and member == 0:
+        _pad_bias(b_ih, has_b_ih, gates, in_order, n_gates, H, H_p, padded_b_ih, integer(0))
+    column = integer(0)
+    for s in range(n_stages):
+        g0, n = stages[s], stages[s + 1] - stages[s]
+        n_panels = padded(n * H_p, panel) // panel
+        share, following = n_panels * member // members, n_panels * (member + 1) // members
+        if matrices:
             _pack_rows(w_hh, H, gates, g0, n, H, H_p, U, column * H, share, following)
-            if member == 0:
-                _pad_bias(b_hh, has_b_hh, gates, g0, n, H, H_p, bias, column)
-            column += n_panels * panel
+        if biases and member == 0:
+            _pad_bias(b_hh, has_b_hh, gates, g0, n, H, H_p, bias, column)
+        column += n_panels * panel
 
-    return function
+
+@jit
+def product_of_weights(
+    c: Any, c_start: int, c_row: int, a: Any, a_start: int, a_row: int, weights: Any, packed_start: int, start: Any,
+    start_start: int, rows: int, g0: int, n: int, H: int, H_p: int, first: int, last: int, depth: int,
+) -> None:  # fmt: skip
+    """C = start + A B^T for the units first..last of each of `n` blocks of weights, padded to H_p, from the g0-th on.
+
+    weights: B packed, `packed_start` its first element; B as it is, [., depth]; its blocks' order; and where, in B
+    packed, is room for one panel at a time, or -1 if it is packed already.
+    """
+    packed, w, gates, room = weights
+    if room < 0:
+        product_of_units(
+            c, c_start, c_row, a, a_start, a_row, packed, packed_start, start, start_start, rows, n, H_p, first, last,
+            depth,
+        )  # fmt: skip
+    else:
+        _product_of_rows(
+            c, c_start, c_row, a, a_start, a_row, w, gates, packed, room, start, start_start, rows, g0, n, H, H_p,
+            first, last, depth,
+        )  # fmt: skip
+
+
+@external("aiiaiianaiaiiiiiiiii")
+def _product_of_rows(
+    c: Any, c_start: int, c_row: int, a: Any, a_start: int, a_row: int, w: Any, gates: Any, packed: Any, room: int,
+    start: Any, start_start: int, rows: int, g0: int, n: int, H: int, H_p: int, first: int, last: int, depth: int,
+) -> None:  # fmt: skip
+    """The product with weights that are used once: each panel is packed where the last was, and stays in the cache."""
+    panel, whole = panel_of(packed), first == 0 and last == H_p
+    blocks, width = (1, n * H_p) if whole else (n, last - first)
+    for block in range(blocks):
+        begin = block * H_p + first
+        for column in range(begin, begin + width, panel):
+            p = column // panel
+            _pack_rows(w, depth, gates, g0, n, H, H_p, packed, room - p * panel * depth, p, p + 1)
+            product(
+                c, c_start + column, c_row, a, a_start, a_row, packed, room, start, start_start + column,
+                rows, min(panel, begin + width - column), depth,
+            )  # fmt: skip
 
 
 @jit
@@ -121,25 +162,19 @@ def _pack_rows(
                 clear(packed, base + k * panel + c0 + used, lanes - used)
 
 
-@external("pack_columns", "ainiiiiaiii", backward=True)
-def pack_columns(digest: str) -> Any:
+@external("ainiiiiaiii", backward=True)
+def pack_columns(
+    w: Any, columns: int, gates: Any, g0: int, n: int, H: int, H_p: int, packed: Any, at: int,
+    member: int, members: int,
+) -> None:  # fmt: skip
     """Pack a share of B[(g, i), k] = w[gates[g0 + g] * H + i, k], g < n, from `at` on; w [., columns]."""
-
-    def function(
-        w: Any, columns: int, gates: Any, g0: int, n: int, H: int, H_p: int, packed: Any, at: int,
-        member: int, members: int,
-    ) -> None:  # fmt: skip
-        digest  # noqa: B018
-        w, gates, packed = array_of(w), array_of(gates), array_of(packed)
-        panel, depth = panel_of(packed), n * H_p
-        for k in range(depth * member // members, depth * (member + 1) // members):
-            g, i = divmod(k, H_p)
-            for p in range(padded(columns, panel) // panel):
-                to, used = at + (p * depth + k) * panel, min(panel, columns - p * panel) if i < H else 0
-                copy(packed, to, w, (gates[g0 + g] * H + i) * columns + p * panel, used)
-                clear(packed, to + used, panel - used)
-
-    return function
+    panel, depth = panel_of(packed), n * H_p
+    for k in range(depth * member // members, depth * (member + 1) // members):
+        g, i = divmod(k, H_p)
+        for p in range(padded(columns, panel) // panel):
+            to, used = at + (p * depth + k) * panel, min(panel, columns - p * panel) if i < H else 0
+            copy(packed, to, w, (gates[g0 + g] * H + i) * columns + p * panel, used)
+            clear(packed, to + used, panel - used)
 
 
 @jit

@@ -21,7 +21,9 @@ class Plan:
 
     kernel: the compiled cell; sizes, blocks: see `packing.py`; room: elements of W, b_ih, U, bias and V, packed.
     n_gates, n_recurrent, n_stages, n_states, n_saved: what the cell has of each.
+    work_of_a_row: about the floating-point operations of a row's step, forward.
     shares: what `shares.py` has found out for calls without lengths.
+    frames: of `step.py`, for calls with weights that may change.
     """
 
     def __init__(self, problem: Problem) -> None:
@@ -38,8 +40,11 @@ class Plan:
         inputs = 0 if problem.projected else problem.I
         vectors = len(cell.vectors) * sizes.H_p
         self.room = (self.p_row * inputs, self.p_row, self.r_row * problem.H, self.r_row, vectors)
+        multiplied = problem.I * self.n_gates + problem.H * self.n_recurrent
+        self.work_of_a_row = 2.0 * problem.H * (multiplied + 50)  # 50: about what a cell's arithmetic costs a unit
         self._like = nothing(problem.real)
         self.shares: dict[Any, Any] = {}
+        self.frames: dict[Any, Any] = {}
 
     @cached_property
     def forward_code(self) -> int:

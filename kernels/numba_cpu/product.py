@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rnn_gpu.kernels.numba_cpu.external import array_of, external
+from rnn_gpu.kernels.numba_cpu.external import external
 from rnn_gpu.kernels.numba_cpu.host import DEPTH, TILE_ROWS, TRAITS
 from rnn_gpu.kernels.numba_cpu.jit import jit
 from rnn_gpu.kernels.numba_cpu.simd import add_wide, clear_vector, load, move_tile_row, room_for, store
@@ -94,9 +94,9 @@ def clear(to: Any, to_start: int, count: int) -> None:
         to[to_start + k] = 0
 
 
-@jit
+@external("iiaiiaiiiaiiaii")
 def _any_tile(
-    narrow: bool, rows: int, c: Any, c_start: int, c_row: int, a: Any, a_start: int, a_row: int, a_step: int,
+    narrow: int, rows: int, c: Any, c_start: int, c_row: int, a: Any, a_start: int, a_row: int, a_step: int,
     panel: Any, panel_start: int, depth: int, start: Any, start_start: int, start_row: int,
 ) -> None:  # fmt: skip
     """A tile of 1 to 6 rows, of one vector if `narrow`, else of a panel's columns."""
@@ -159,54 +159,46 @@ def _strips(columns: int, panel: int, lanes: int) -> int:
     return vectors if vectors * lanes * 2 <= panel else 0
 
 
-@external("product", "aiiaiiaiaiiii")
-def product(digest: str) -> Any:
+@external("aiiaiiaiaiiii")
+def product(
+    c: Any, c_start: int, c_row: int, a: Any, a_start: int, a_row: int, packed: Any, packed_start: int,
+    start: Any, start_start: int, rows: int, columns: int, depth: int,
+) -> None:  # fmt: skip
     """C[r, n] = start[n] + sum_k A[r, k] B[k, n] for r < rows, n < columns padded to whole vectors, at times to panels.
 
     Each array comes with the offset of its first element and the stride of its rows; start is one row for all.
     """
-
-    def function(
-        c: Any, c_start: int, c_row: int, a: Any, a_start: int, a_row: int, packed: Any, packed_start: int,
-        start: Any, start_start: int, rows: int, columns: int, depth: int,
-    ) -> None:  # fmt: skip
-        digest  # noqa: B018
-        c, a, packed, start = array_of(c), array_of(a), array_of(packed), array_of(start)
-        panel, lanes = panel_of(packed), lanes_of(packed)
-        zero, one = integer(0), integer(1)
-        part, zeros = room_for(c, _TILE), room_for(c, _TILE)
-        if depth > DEPTH:
-            clear(zeros, 0, panel)
-        chains = max(1, (depth + DEPTH - 1) // DEPTH)
-        chain = max(1, (depth + chains - 1) // chains)  # all of like length
-        for p in range(padded(columns, panel) // panel):
-            strips = _strips(columns - p * panel, panel, lanes)
-            for k0 in range(0, max(depth, 1), chain):
-                steps = min(chain, depth - k0)
-                for strip in range(max(strips, 1)):
-                    shift = strip * lanes
-                    base = packed_start + (p * depth + k0) * panel + shift
-                    row = 0
-                    while row < rows:
-                        tiles = (rows - row + TILE_ROWS - 1) // TILE_ROWS
-                        height = (
-                            rows - row + tiles - 1
-                        ) // tiles  # tiles of like height: none is left with a row or two
-                        at, from_ = c_start + row * c_row + p * panel + shift, a_start + row * a_row + k0
-                        if k0 == 0:
-                            _any_tile(
-                                strips > 0, height, c, at, c_row, a, from_, a_row, one, packed, base, steps,
-                                start, start_start + p * panel + shift, zero,
-                            )  # fmt: skip
-                        else:
-                            _any_tile(
-                                strips > 0, height, part, zero, panel, a, from_, a_row, one, packed, base, steps,
-                                zeros, zero, zero,
-                            )  # fmt: skip
-                            _add_tile(height, lanes if strips > 0 else panel, c, at, c_row, part)
-                        row += height
-
-    return function
+    panel, lanes = panel_of(packed), lanes_of(packed)
+    zero, one = integer(0), integer(1)
+    part, zeros = room_for(c, _TILE), room_for(c, _TILE)
+    if depth > DEPTH:
+        clear(zeros, 0, panel)
+    chains = max(1, (depth + DEPTH - 1) // DEPTH)
+    chain = max(1, (depth + chains - 1) // chains)  # all of like length
+    for p in range(padded(columns, panel) // panel):
+        strips = _strips(columns - p * panel, panel, lanes)
+        for k0 in range(0, max(depth, 1), chain):
+            steps = min(chain, depth - k0)
+            for strip in range(max(strips, 1)):
+                shift = strip * lanes
+                base = packed_start + (p * depth + k0) * panel + shift
+                row = 0
+                while row < rows:
+                    tiles = (rows - row + TILE_ROWS - 1) // TILE_ROWS
+                    height = (rows - row + tiles - 1) // tiles  # tiles of like height: none is left with a row or two
+                    at, from_ = c_start + row * c_row + p * panel + shift, a_start + row * a_row + k0
+                    if k0 == 0:
+                        _any_tile(
+                            strips > 0, height, c, at, c_row, a, from_, a_row, one, packed, base, steps,
+                            start, start_start + p * panel + shift, zero,
+                        )  # fmt: skip
+                    else:
+                        _any_tile(
+                            strips > 0, height, part, zero, panel, a, from_, a_row, one, packed, base, steps,
+                            zeros, zero, zero,
+                        )  # fmt: skip
+                        _add_tile(height, lanes if strips > 0 else panel, c, at, c_row, part)
+                    row += height
 
 
 @jit
@@ -271,15 +263,15 @@ def pack_operand(packed: Any, a: Any, a_start: int, a_row: int, steps: int, colu
                         packed[to + m] = a[source + m]
 
 
-@jit
+@external("aiiiaaniiiiiiaa", backward=True)
 def product_over_rows(
-    c: Any, c_row: int, first: int, last: int, a_packed: Any, b: Any, b_rows: Any, b_start: int, b_row: int,
-    r0: int, steps: int, columns: int, b_packed: Any, zeros: Any,
+    c: Any, c_row: int, first: int, last: int, a_packed: Any, b: Any, b_rows: Any, n_b_rows: int, b_start: int,
+    b_row: int, r0: int, steps: int, columns: int, b_packed: Any, zeros: Any,
 ) -> None:  # fmt: skip
     """C[m, n] = [C[m, n] if r0 > 0] + sum_r A[r, m] B[r, n] for r0 <= r < r0 + steps, first <= m < last, n < columns.
 
-    a_packed: A's columns first..last, packed. Row r of B begins at b_start + b_rows[r] * b_row, or, without b_rows, at
-    b_start + r * b_row. b_packed [panel * DEPTH_OVER_ROWS]: work; zeros [panel]. c [., c_row].
+    a_packed: A's columns first..last, packed. Row r of B begins at b_start + b_rows[r] * b_row, or, if
+    n_b_rows is 0, at b_start + r * b_row. b_packed [panel * DEPTH_OVER_ROWS]: work; zeros [panel]. c [., c_row].
     """
     panel, lanes = panel_of(c), lanes_of(c)
     zero, one, tall = integer(0), integer(1), integer(TILE_ROWS)
@@ -289,7 +281,7 @@ def product_over_rows(
         strips = _strips(used, panel, lanes)
         width = strips * lanes if strips > 0 else panel
         for k in range(steps):
-            r = b_rows[r0 + k] if b_rows.size > 0 else r0 + k
+            r = b_rows[r0 + k] if n_b_rows > 0 else r0 + k
             copy(b_packed, k * panel, b, b_start + r * b_row + p * panel, used)
             clear(b_packed, k * panel + used, width - used)
         for m0 in range(first, last, TILE_ROWS):

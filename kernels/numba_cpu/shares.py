@@ -13,10 +13,16 @@ from rnn_gpu.kernels.numba_cpu.plan import Plan
 from rnn_gpu.problem import Array
 from rnn_gpu.threads import get_threads
 
-__all__ = ["Share", "backward_shares", "forward_shares", "gradient_shares", "members_for"]
+__all__ = ["Share", "backward_shares", "forward_shares", "gradient_shares", "members_for", "members_for_step"]
 
 WORTH_A_THREAD = 4e6
 """Floating-point operations that are done faster by several threads than by one."""
+
+WORTH_A_THREAD_OF_A_STEP = 1e6
+"""The same for a single step, which does not wait for a thread that sleeps."""
+
+ROWS_FOR_NOTHING = 4
+"""As many rows take hardly longer than one: it is the weights' way to the processor that takes the time."""
 
 WORTH_A_TEAM = 1 << 19
 """Bytes of recurrent weights from which on reading some of them costs less, each step, than all, and a meeting."""
@@ -40,10 +46,13 @@ class Share(NamedTuple):
 
 def members_for(plan: Plan, layout: Layout) -> int:
     """Threads that the call is worth."""
-    problem = plan.problem
-    multiplied = problem.I * plan.n_gates + problem.H * plan.n_recurrent
-    work = 2.0 * layout.n_rows * problem.H * (multiplied + 50)  # 50: about what a cell's arithmetic costs a unit
-    return max(1, min(get_threads(), int(work / WORTH_A_THREAD)))
+    return max(1, min(get_threads(), int(layout.n_rows * plan.work_of_a_row / WORTH_A_THREAD)))
+
+
+def members_for_step(plan: Plan) -> int:
+    """Threads that a single step is worth."""
+    work = max(plan.problem.B, ROWS_FOR_NOTHING) * plan.work_of_a_row
+    return max(1, min(get_threads(), int(work / WORTH_A_THREAD_OF_A_STEP)))
 
 
 def forward_shares(plan: Plan, layout: Layout, members: int) -> Share:

@@ -215,18 +215,14 @@ def add_wide(typing: Any, sums: Any, offset: Any, vector: Any) -> Any:
 def transpose(typing: Any, source: Any, start: Any, row: Any, to: Any, to_start: Any, to_row: Any) -> Any:
     """Write the transpose of a square block, of as many rows and columns as a vector has lanes.
 
-    In log2(lanes) passes, each of which interleaves row k of the upper half with row k of the lower half.
+    In log2(lanes) passes, which swap the blocks off the diagonal, of 1, 2, 4 ... elements, between pairs of rows.
+    Eklundh, A fast computer method for matrix transposing (1972).
     """
     vector = _vector_of(source)
     lanes, alignment = vector.lanes, vector.dtype.bitwidth // 8
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         kind = vector_type(vector)
-        half = range(lanes // 2)
-        masks = [
-            ir.Constant(ir.VectorType(_LANE, lanes), [lane for k in half for lane in (k + shift, k + shift + lanes)])
-            for shift in (0, lanes // 2)
-        ]
 
         def address(array: int, begin: int, stride: Any, k: int) -> Any:
             offset = builder.add(arguments[begin], builder.mul(stride, ir.Constant(_INDEX, k)))
@@ -238,8 +234,14 @@ def transpose(typing: Any, source: Any, start: Any, row: Any, to: Any, to_start:
             value = builder.load(address(0, 1, arguments[2], k))
             value.align = alignment
             rows.append(value)
-        for _ in range(lanes.bit_length() - 1):
-            rows = [builder.shuffle_vector(rows[k], rows[k + lanes // 2], mask) for k in half for mask in masks]
+        for bit in (1 << n for n in range(lanes.bit_length() - 1)):
+            even = [c if not c & bit else lanes + c - bit for c in range(lanes)]
+            odd = [c + bit if not c & bit else lanes + c for c in range(lanes)]
+            masks = [ir.Constant(ir.VectorType(_LANE, lanes), columns) for columns in (even, odd)]
+            for k in range(lanes):
+                if not k & bit:
+                    pair = rows[k], rows[k + bit]
+                    rows[k], rows[k + bit] = (builder.shuffle_vector(*pair, mask) for mask in masks)
         for k, value in enumerate(rows):
             builder.store(value, address(3, 4, arguments[5], k)).align = alignment
         return context.get_dummy_value()

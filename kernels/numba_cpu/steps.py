@@ -9,7 +9,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from rnn_gpu.kernels.numba_cpu.external import array_of, external
+from rnn_gpu.kernels.numba_cpu.external import external
 from rnn_gpu.kernels.numba_cpu.jit import jit
 from rnn_gpu.kernels.numba_cpu.product import add, copy
 from rnn_gpu.kernels.numba_cpu.simd import array_at, element_pointer
@@ -23,27 +23,21 @@ def running(active: Any, t: int, first: int, last: int) -> int:
     return max(0, min(last, active[t]) - first) if 0 <= t < active.size else 0
 
 
-@external("project", "aiiaainiaiiiiiii")
-def project(digest: str) -> Any:
+@external("aiiaainiaiiiiiii")
+def project(
+    P: Any, p0: int, p_row: int, X: Any, x: Any, t: int, order: Any, n_batch: int, b_ih: Any, projected: int,
+    rows: int, first: int, n_gates: int, I: int, H: int, H_p: int,
+) -> None:  # fmt: skip
     """Gather the rows of step t: into X [row, I], or, if x is W x already, into P at p0 with the bias added."""
-
-    def function(
-        P: Any, p0: int, p_row: int, X: Any, x: Any, t: int, order: Any, n_batch: int, b_ih: Any, projected: int,
-        rows: int, first: int, n_gates: int, I: int, H: int, H_p: int,
-    ) -> None:  # fmt: skip
-        digest  # noqa: B018
-        P, X, x, order, b_ih = array_of(P), array_of(X), array_of(x), array_of(order), array_of(b_ih)
-        for row in range(rows):
-            source = (t * n_batch + order[first + row]) * I
-            if projected:
-                for g in range(n_gates):
-                    to = p0 + row * p_row + g * H_p
-                    copy(P, to, x, source + g * H, H)
-                    add(P, to, b_ih, g * H_p, H)
-            else:
-                copy(X, (p0 // p_row + row) * I, x, source, I)
-
-    return function
+    for row in range(rows):
+        source = (t * n_batch + order[first + row]) * I
+        if projected:
+            for g in range(n_gates):
+                to = p0 + row * p_row + g * H_p
+                copy(P, to, x, source + g * H, H)
+                add(P, to, b_ih, g * H_p, H)
+        else:
+            copy(X, (p0 // p_row + row) * I, x, source, I)
 
 
 @jit

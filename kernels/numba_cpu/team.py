@@ -2,7 +2,7 @@
 
 A team's memory is a small int64 array, which holds who has arrived, the count of meetings, and whether the team is
 abandoned. Whoever arrives last opens the next meeting; the others watch the count, and give up their processor now and
-then.
+then. Once a member has failed nobody waits any more: the others run on to their end, over numbers that nobody will see.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from numba.extending import intrinsic
 from rnn_gpu.kernels.numba_cpu.jit import jit
 from rnn_gpu.kernels.numba_cpu.simd import element_pointer
 
-__all__ = ["ABANDONED", "ALONE", "give_way", "increment", "look", "meet", "new_team"]
+__all__ = ["ALONE", "MEMBERS", "abandon", "give_way", "increment", "look", "meet", "new_team"]
 
 ARRIVED, MEETINGS, ABANDONED, MEMBERS = 0, 1, 2, 16
 """Places in a team's memory: what is written to is a cache line away from what is only read."""
@@ -112,3 +112,9 @@ def meet(team: Any) -> None:
     while look(team, MEETINGS) == meeting and not look(team, ABANDONED):
         give_way(looks)
         looks += 1
+
+
+@jit
+def abandon(team: Any) -> None:
+    """Let nobody wait for a member that has failed."""
+    increment(team, ABANDONED, 1)

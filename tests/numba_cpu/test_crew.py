@@ -37,7 +37,7 @@ def address(build, like):
 def meet_twice(code, marks, value, team, board):
     numbers = room_for(team, ROOM)
     write(numbers, (marks, value, team))
-    together(board, code, numbers, marks.size)
+    together(board, code, numbers, team)
 
 
 def run(members, value):

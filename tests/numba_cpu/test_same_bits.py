@@ -24,6 +24,7 @@ CELLS = [cells.lstm, cells.gru, cells.gru_2014, cells.lstm_peephole]
 def _threads(monkeypatch):
     """Let even small calls be shared out, and put the number of threads back."""
     monkeypatch.setattr(shares, "WORTH_A_THREAD", 1.0)
+    monkeypatch.setattr(shares, "WORTH_A_THREAD_OF_A_STEP", 1.0)
     monkeypatch.setattr(shares, "WORTH_A_TEAM", 1)
     problem.forget()
     yield

@@ -1,0 +1,112 @@
+"""One step: `forward` for T = 1 without what a sequence needs. What a call can share with the next is made once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import typeof
+
+from rnn_gpu.kernels.numba_cpu import crew, memory, step_kernel
+from rnn_gpu.kernels.numba_cpu.forward_kernel import ARGUMENTS, PACK, PACK_PANELS, PACKED
+from rnn_gpu.kernels.numba_cpu.jit import BUILD
+from rnn_gpu.kernels.numba_cpu.layout import full_layout
+from rnn_gpu.kernels.numba_cpu.marshal import ROOM, places, written
+from rnn_gpu.kernels.numba_cpu.packing import PreparedWeights, flat, nothing, prepared_weights, raw_weights
+from rnn_gpu.kernels.numba_cpu.plan import Plan, plan_of
+from rnn_gpu.kernels.numba_cpu.shares import forward_shares, members_for_step
+from rnn_gpu.kernels.numba_cpu.team import ALONE
+from rnn_gpu.problem import Array, Inputs, Problem
+
+__all__ = ["run"]
+
+_PACK = places(ARGUMENTS)["pack"]
+
+
+class _Frame(NamedTuple):
+    """The memory of a call under way: the kernel's arguments, written down, and what they point to.
+
+    initial [n_states, B, H_p]; zeros: a [B, H] for each state, flat.
+    entry: `step_kernel.step`, compiled for arrays such as these: it is not asked each time which it takes.
+    """
+
+    numbers: Array
+    initial: Array
+    zeros: tuple[Array, ...]
+    members: int
+    entry: Callable[..., None]
+    held: tuple[Any, ...]
+
+
+def run(problem: Problem, inputs: Inputs) -> tuple[Array, ...]:
+    """Run one step: the new states, a [B, H] each."""
+    plan, real, weights = plan_of(problem), problem.real, inputs.weights
+    if weights.prepared is None:
+        kept, raw, frames = None, raw_weights(problem, weights), plan.frames
+    else:
+        kept = prepared_weights(problem, weights, plan.room)
+        raw, frames = kept.raw, kept.frames
+    x = flat(inputs.x, real)
+    states = tuple([flat(state, real) for state in inputs.initial]) if inputs.initial else None
+    last = np.empty((plan.n_states, problem.B, plan.sizes.H_p), real)
+    lent: list[tuple[list[_Frame], _Frame]] = []
+
+    def prepare(members: int) -> crew.Task:
+        free = frames.setdefault((plan, members), [])
+        try:
+            frame = free.pop()
+        except IndexError:
+            frame = _frame(plan, members, raw, kept)
+        lent.append((free, frame))
+        if kept is not None:
+            frame.numbers[_PACK] = PACKED if kept.done else PACK
+        given = frame.zeros if states is None else states
+        return frame.entry, (BUILD, plan.forward_code, frame.numbers, raw, x, given, frame.initial, last), frame.members
+
+    if kept is None or kept.done:
+        crew.run(members_for_step(plan), prepare, brief=True)
+    else:
+        with kept.lock:
+            crew.run(members_for_step(plan), prepare, brief=True)
+            kept.done = True
+    for free, frame in lent:
+        free.append(frame)
+    return tuple(last if plan.sizes.H_p == problem.H else last[:, :, : problem.H].copy())
+
+
+def _frame(plan: Plan, members: int, raw: tuple[Array, ...], kept: PreparedWeights | None) -> _Frame:
+    """A frame for at most so many members. Weights that may change are packed in it, panel by panel where they can."""
+    problem, real, sizes = plan.problem, plan.problem.real, plan.sizes
+    layout, none = full_layout(1, problem.B), nothing(real)
+    share = forward_shares(plan, layout, members)
+    owners = len(share.offsets)
+    if kept is not None:
+        packed, pack = kept.packed, PACK
+    elif share.by_units or owners == 1:
+        panel = sizes.panel * max(problem.H, 0 if problem.projected else problem.I)
+        _, n_b_ih, _, n_bias, n_vectors = plan.room
+        panels, b_ih, bias, vectors = memory.split((panel * owners, n_b_ih, n_bias, n_vectors), real)
+        packed, pack = (panels, b_ih, panels, bias, vectors), PACK_PANELS
+    else:
+        packed, pack = tuple(memory.split(plan.room, real)), PACK
+    n_inputs, n_states = problem.B * problem.I, plan.n_states * problem.B * sizes.H_p
+    x, y, initial = memory.split((n_inputs, problem.B * problem.H, n_states), real)
+    values = {
+        "raw": raw, "packed": packed, "gates": plan.blocks.gates, "stages": plan.blocks.stages, "pack": pack,
+        "x": x, "projected": problem.projected, "order": layout.order, "active": layout.active, "start": layout.start,
+        "reverse": False, "resets": np.zeros(0, np.bool_), "initial": initial, "y": y, "last_states": initial,
+        "after": none, "values": none, "work": memory.zeros(share.work, real), "offsets": share.offsets,
+        "cuts": share.cuts, "by_units": share.by_units, "keep_states": False, "keep_saved": False,
+        "n_states": plan.n_states, "n_saved": plan.n_saved, "n_gates": plan.n_gates, "I": problem.I, "H": problem.H,
+        "H_p": sizes.H_p, "alone": ALONE, "team": ALONE,
+    }  # fmt: skip
+    numbers = np.zeros(ROOM, np.int64)
+    given = written(values[name] for name in ARGUMENTS)
+    numbers[: len(given)] = given
+    zeros = (np.zeros(problem.B * problem.H, real),) * plan.n_states
+    last = np.empty((plan.n_states, problem.B, sizes.H_p), real)
+    arguments = (BUILD, plan.forward_code, numbers, raw, x, zeros, initial, last, ALONE, ALONE)
+    dispatcher: Any = step_kernel.step
+    entry = dispatcher.compile(tuple(map(typeof, arguments)))
+    return _Frame(numbers, initial, zeros, owners, entry, tuple(values.values()))

@@ -1,0 +1,123 @@
+"""An error in compiled code reaches the caller, whichever thread it is in; nobody waits for who has failed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import rnn_gpu
+from rnn_gpu import cells, problem
+from rnn_gpu.kernels.numba_cpu import crew, external, plan, shares
+from rnn_gpu.kernels.numba_cpu.board import together
+from rnn_gpu.kernels.numba_cpu.jit import BUILD, jit
+from rnn_gpu.kernels.numba_cpu.marshal import ROOM, address_of, reader, write
+from rnn_gpu.kernels.numba_cpu.simd import room_for
+from rnn_gpu.kernels.numba_cpu.team import meet
+from rnn_gpu.threads import set_threads
+
+LIKE = np.empty(0, np.float32)
+
+
+@jit
+def _share(cell, like, numbers, member):
+    marks, failing, divisor, team = _read(numbers, like)
+    meet(team)
+    if member == failing:
+        if divisor == 0:
+            marks[member] = 1 // divisor
+        raise ValueError("planted")
+    for _ in range(3):
+        meet(team)
+    marks[member] = 1
+
+
+_read, _address = reader("niin"), address_of(_share)
+
+
+@jit
+def address(build, like):
+    return _address(build, like)
+
+
+@jit
+def run_share(code, marks, failing, divisor, team, board):
+    numbers = room_for(team, ROOM)
+    write(numbers, (marks, failing, divisor, team))
+    together(board, code, numbers, team)
+
+
+def run(members, failing, divisor=1):
+    marks = np.zeros(members, np.int64)
+    crew.run(members, lambda most: (run_share, (address(BUILD, LIKE), marks, failing, divisor), most))
+    return marks
+
+
+@pytest.mark.parametrize("members", [1, 2, 4])
+def test_a_failure_is_raised_whoever_fails_and_the_crew_works_on(members):
+    for failing in range(members):
+        with pytest.raises(ValueError, match=r"^planted$"):
+            run(members, failing)
+        with pytest.raises(ZeroDivisionError):
+            run(members, failing, divisor=0)
+        assert run(members, failing=-1).tolist() == [1] * members
+
+
+@jit
+def _no_kernel(cell, like, numbers, member):
+    if member == 1:
+        raise OverflowError("planted in a kernel")
+    meet(_read_team(numbers, like)[-1])
+
+
+_read_team, _address_of_no_kernel = reader("ttnn?a?nnn?baaaaaaNn???iiiiiinn"), address_of(_no_kernel)
+
+
+@jit
+def address_of_no_kernel(build, like):
+    return _address_of_no_kernel(build, like)
+
+
+def test_forward_raises_what_its_kernel_raises_in_another_thread(monkeypatch):
+    weights, x = rnn_gpu.init_weights(cells.lstm, 4, 16), np.ones((5, 6, 4), np.float32)
+    expected = rnn_gpu.forward(cells.lstm, x, weights, backend="numba_cpu").y
+    monkeypatch.setattr(shares, "WORTH_A_THREAD", 1.0)
+    problem.forget()
+    try:
+        set_threads(2)
+        with monkeypatch.context() as planted:
+            planted.setattr(plan.Plan, "forward_code", address_of_no_kernel(BUILD, LIKE))
+            with pytest.raises(OverflowError, match="planted in a kernel"):
+                rnn_gpu.forward(cells.lstm, x, weights, backend="numba_cpu")
+        np.testing.assert_array_equal(rnn_gpu.forward(cells.lstm, x, weights, backend="numba_cpu").y, expected)
+    finally:
+        set_threads(None)
+        problem.forget()
+
+
+@pytest.fixture
+def fails_if_told(monkeypatch):
+    """A function that kernels call by name, and that fails if it is told to."""
+    monkeypatch.setattr(external, "_made", [])
+
+    @external.external("ai")
+    def planted(array, wrong):
+        if wrong:
+            raise ArithmeticError("planted in a product")
+        array[0] = 1
+
+    external.provide.__wrapped__(LIKE.dtype, backward=False)
+    return planted
+
+
+def test_what_fails_by_name_fails_in_its_caller(fails_if_told):
+    @jit
+    def call(array, wrong):
+        fails_if_told(array, wrong)
+        array[1] = 1
+
+    array = np.zeros(2, np.float32)
+    with pytest.raises(ArithmeticError, match="planted in a product"):
+        call(array, 1)
+    assert not array.any()
+    call(array, 0)
+    assert array.all()
