@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rnn_gpu import functional
-from rnn_gpu.arrays import cast_like
+from rnn_gpu.arrays import cast_like, on_host
 from rnn_gpu.compiler.cell import Cell
 from rnn_gpu.compiler.variants import with_output
 from rnn_gpu.errors import ArgumentError, ArgumentTypeError
@@ -147,7 +147,7 @@ def forward(
             lengths = inputs.lengths
             if resets is not None and not direction:
                 resets = inputs.resets
-                resets_back = _from_behind(resets) if bidirectional else None
+                resets_back = _from_behind(resets, lengths) if bidirectional else None
         tapes.append(tuple(tuple(run.tape for run in runs) for runs in of_layer))
         if all_states:
             states.append(tuple(_joined([run.y for run in both]) for both in zip(*of_layer, strict=True)))
@@ -264,12 +264,16 @@ def _joined(arrays: Sequence[Array]) -> Array:
     return module.cat(arrays, -1) if hasattr(module, "cat") else module.concatenate(arrays, axis=-1)
 
 
-def _from_behind(resets: np.ndarray[Any, Any] | None) -> np.ndarray[Any, Any] | None:
-    """Resets (T, B) that cut a sequence where these do, for the way back: there, step t-1 comes after step t."""
-    if resets is None:
-        return None
-    shifted = np.zeros_like(resets)
-    shifted[:-1] = resets[1:]
+def _from_behind(resets: Array, lengths: np.ndarray[Any, Any] | None) -> np.ndarray[Any, Any]:
+    """Resets (T, B) that cut a sequence where these do, for the way back: there, step t-1 comes after step t.
+
+    A NumPy array: those on a GPU are copied. What they hold at and after a row's end is left out.
+    """
+    there = on_host("resets", resets)
+    if lengths is not None:
+        there = there & (np.arange(len(there))[:, None] < lengths)
+    shifted = np.zeros_like(there)
+    shifted[:-1] = there[1:]
     return shifted
 
 

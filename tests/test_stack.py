@@ -205,3 +205,13 @@ def test_bad_calls_of_both_directions():
         stack.forward(cell, x, layers, reverse=True, bidirectional=True)
     with pytest.raises(ArgumentError, match="masks: expected 1 arrays, one between two layers, got 2"):
         stack.forward(cell, x, layers, bidirectional=True, masks=[x, x])
+
+
+def test_resets_behind_a_rows_end_do_not_reach_the_way_back():
+    """As they come from a device, where they are not looked at: on the host they have been left out before."""
+    resets = np.zeros((T, B), bool)
+    resets[3, 0] = resets[2, 1] = True
+    shifted = stack._from_behind(resets, np.array([3, 5, 0]))
+    assert not shifted[:, 0].any()
+    assert list(np.flatnonzero(shifted[:, 1])) == [1]
+    assert np.array_equal(stack._from_behind(resets, None)[:-1], resets[1:])

@@ -228,7 +228,8 @@ def _best(
         return f"{properties.name} ({properties.arch}) has no thread block clusters"
     if strategy == "grid" and not properties.cooperative:
         return f"{properties.name} cannot launch cooperatively"
-    if B * H * max(4, len(cell.input_gates), len(cell.recurrent_gates), len(cell.saved)) >= 1 << 31:
+    most = max(8, len(cell.input_gates), len(cell.recurrent_gates), len(cell.saved), len(cell.states))
+    if B * H * most >= 1 << 31:  # 8: bytes of a number of dy
         return "a step has 2^31 numbers or more"
     products = ["mma"] if itemsize(operand) == 2 else ["fma"]
     if tf32 and cell.stages:  # asked for to be fast: where IEEE products are faster, they are taken

@@ -162,7 +162,7 @@ class FirstCall:
 
 @dataclass(frozen=True)
 class Summary:
-    """The ratios of one mode to one peer: geometric mean, the least, how many there are and are below 1."""
+    """The ratios of one mode to one peer: geometric mean, least, how many there are, are below 1, and are doubtful."""
 
     mode: str
     peer: str
@@ -170,6 +170,7 @@ class Summary:
     least: float
     rows: int
     slower: int
+    doubtful: int
 
 
 @dataclass
@@ -204,14 +205,16 @@ class Report:
 
     def summaries(self) -> list[Summary]:
         """By mode and peer, in the order measured; a mode with options is one of its own."""
-        groups: dict[tuple[str, str], list[float]] = {}
+        groups: dict[tuple[str, str], list[tuple[float, bool]]] = {}
         for row in self.rows:
             if row.peer is not None and row.ratio is not None:
-                groups.setdefault((row.what, row.peer), []).append(row.ratio)
-        return [
-            Summary(mode, peer, geometric_mean(r), min(r), len(r), sum(ratio < 1.0 for ratio in r))
-            for (mode, peer), r in groups.items()
-        ]
+                groups.setdefault((row.what, row.peer), []).append((row.ratio, row.disturbed))
+        found = []
+        for (mode, peer), rows in groups.items():
+            ratios = [ratio for ratio, _ in rows]
+            slower, doubtful = sum(ratio < 1.0 for ratio in ratios), sum(disturbed for _, disturbed in rows)
+            found.append(Summary(mode, peer, geometric_mean(ratios), min(ratios), len(rows), slower, doubtful))
+        return found
 
     def json(self) -> str:
         """The report as a JSON text; null stands for what was not measured and for numbers that are not finite."""

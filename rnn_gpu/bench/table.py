@@ -104,7 +104,11 @@ def _summary(report: Report) -> Table:
             _times(entry.geometric_mean),
             _times(entry.least),
             str(entry.rows),
-            f"SLOWER in {entry.slower}" if entry.slower else "",
+            "; ".join(
+                f"{what} {count}"
+                for what, count in (("SLOWER in", entry.slower), ("DOUBTFUL:", entry.doubtful))
+                if count
+            ),
             style=_SLOWER if entry.slower else None,
         )
     return table

@@ -49,6 +49,7 @@ class _Layer:
         x = ops.transpose(sequences, (1, 0, 2))
         mask = mask[0] if isinstance(mask, list | tuple) else mask
         if mask is not None:
+            masking.check(mask, sequences)
             mask = ops.transpose(ops.cast(mask, "bool"))
         if self.go_backwards:
             x = ops.flip(x, axis=0)

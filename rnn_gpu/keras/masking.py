@@ -6,7 +6,17 @@ from typing import Any
 
 from keras import backend, ops
 
-__all__ = ["gather", "is_right_padding", "lengths_of", "spread"]
+from rnn_gpu.errors import ArgumentError
+
+__all__ = ["check", "gather", "is_right_padding", "lengths_of", "spread"]
+
+
+def check(mask: Any, sequences: Any) -> None:
+    """Raise ArgumentError for a mask of another shape than (B, T), as far as the sizes of both are known."""
+    shape, expected = tuple(mask.shape), tuple(sequences.shape[:2])
+    known = [(size, right) for size, right in zip(shape, expected, strict=False) if None not in (size, right)]
+    if len(shape) != 2 or any(size != right for size, right in known):
+        raise ArgumentError("mask", f"shape (B, T) = {expected}", f"shape {shape}")
 
 
 def lengths_of(mask: Any) -> Any:

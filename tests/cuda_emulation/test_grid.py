@@ -16,6 +16,7 @@ from support.errors import assert_close, assert_same_bits, error
 from support.unusual import UNUSUAL
 
 from rnn_gpu.arrays import dtype_named
+from rnn_gpu.kernels.cupy_raw import backward
 
 pytestmark = pytest.mark.skipif(
     shutil.which("g++") is None, reason="the kernels are compiled by g++, and there is none"
@@ -117,6 +118,17 @@ def test_what_is_made_again_is_what_was_kept(strategy, name):
     check(again, CELLS[name], case, "float32")
     same = ("y", *(f"last_{state}" for state in CELLS[name].states))
     assert_same_bits({key: again[key] for key in same}, {key: kept[key] for key in same})
+
+
+@pytest.mark.parametrize("bytes_at_a_time", [1, 2000])
+@pytest.mark.parametrize("strategy", FMA)
+def test_it_is_made_again_in_pieces(strategy, bytes_at_a_time, monkeypatch):
+    case = next(case for case in CASES if case.name == "everything")
+    call = draw(CELLS["lstm_peephole"], case, "float64")
+    at_once = run(call, plan_of(strategy, "fma"), recompute=True)
+    monkeypatch.setattr(backward, "RECOMPUTED_BYTES", bytes_at_a_time)
+    check(run(call, plan_of(strategy, "fma"), recompute=True), CELLS["lstm_peephole"], case, "float64")
+    assert_same_bits({"y": at_once["y"]}, {"y": run(call, plan_of(strategy, "fma"), recompute=True)["y"]})
 
 
 @pytest.mark.parametrize("strategy", FMA)

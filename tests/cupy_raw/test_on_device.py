@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from support.backends import DEVICES, REFERENCE, Target
@@ -10,7 +12,7 @@ from support.cases import Case
 from support.errors import assert_same_bits, error
 
 import rnn_gpu
-from rnn_gpu import cells, dispatch
+from rnn_gpu import cells, dispatch, stack
 from rnn_gpu.errors import ArgumentError, BackendError
 from rnn_gpu.strategies import ENVIRONMENT_VARIABLE, STRATEGIES
 
@@ -144,6 +146,16 @@ def test_resets_and_lengths_on_the_device(cupy):
     again = rnn_gpu.forward(there.cell, there.x, w, there.initial, lengths, resets, backend="cupy_raw")
     assert cupy.array_equal(again.y, y)
     assert cupy.array_equal(again.last[0], last[0])
+
+
+def test_resets_on_the_device_in_both_directions(cupy):
+    call = draw(cells.gru, replace(CASE, I=6, H=6), "float32", padding=0.0)
+    layers = [call.weights, call.weights]
+    expected = stack.forward(call.cell, call.x, layers, lengths=call.lengths, resets=call.resets, bidirectional=True)
+    there = [w.map(cupy.asarray) for w in layers]
+    x, resets = cupy.asarray(call.x), cupy.asarray(call.resets)
+    found = stack.forward(call.cell, x, there, lengths=call.lengths, resets=resets, bidirectional=True)
+    np.testing.assert_allclose(found.y.get(), expected.y, atol=1e-5)
 
 
 def test_out_of_memory_leaves_everything_usable(cupy):

@@ -8,6 +8,7 @@ import pytest
 from support.keras_pairs import B, T, assert_same, data, pair
 
 import rnn_gpu.keras
+from rnn_gpu.errors import ArgumentError
 
 _LENGTHS = np.array([7, 3, 5, 1, 7, 7, 2, 6])
 MASKS = {
@@ -30,6 +31,13 @@ OPTIONS = {
 @pytest.mark.parametrize("name", ["SimpleRNN", "LSTM", "GRU"])
 def test_mask(name, mask, options):
     assert_same(name, OPTIONS[options], MASKS[mask])
+
+
+@pytest.mark.parametrize("shape", [(B, T - 2), (B - 1, T), (B,)], ids=str)
+def test_a_mask_of_another_shape_is_refused(shape):
+    """Keras puts the message in an error of its own, with the layer's arguments."""
+    with pytest.raises((ArgumentError, RuntimeError), match=r"mask: expected shape \(B, T\) = .*, got shape"):
+        rnn_gpu.keras.LSTM(3)(data(), mask=np.ones(shape, bool))
 
 
 def test_an_initial_state_with_a_mask():

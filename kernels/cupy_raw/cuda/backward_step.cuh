@@ -40,8 +40,8 @@ template <class Cell, class T, class Operand> struct BackwardStep {
   }
 
   // The states after a step. history: where it begins.
-  template <class P>
-  __device__ __forceinline__ void load_after(const P& p, const Row& row, const Real* history, int unit) {
+  template <class P, class AnyRow>
+  __device__ __forceinline__ void load_after(const P& p, const AnyRow& row, const Real* history, int unit) {
     const Real* const own = element<n_state>(history, row.sorted, p.hidden, unit);
 #pragma unroll
     for (int s = 0; s < n_state; ++s) after[s] = own[s * p.hidden];
@@ -49,8 +49,8 @@ template <class Cell, class T, class Operand> struct BackwardStep {
 
   // All else that step t of a row reads. history: where the step before it, in the order of the recurrence, begins; kept
   // and d_output: where the step itself does in `saved` and in dy, if there is one.
-  template <class P>
-  __device__ __forceinline__ void load_others(const P& p, const Row& row, int t, const Real* history, const Real* kept,
+  template <class P, class AnyRow>
+  __device__ __forceinline__ void load_others(const P& p, const AnyRow& row, int t, const Real* history, const Real* kept,
                                               const void* d_output, int unit) {
     const bool first = is_first(p, row, t);
     const Real* from = element<n_state>(history, row.sorted, p.hidden, unit);
@@ -85,8 +85,8 @@ template <class Cell, class T, class Operand> struct BackwardStep {
 };
 
 // What each stage multiplied, for the gradient of U, into the step that begins at `operands`.
-template <class Cell, class P, class Unit, class Operand>
-__device__ __forceinline__ void store_operands(const P& p, Unit& unit, Operand* operands, const Row& row,
+template <class Cell, class P, class Unit, class Operand, class AnyRow>
+__device__ __forceinline__ void store_operands(const P& p, Unit& unit, Operand* operands, const AnyRow& row,
                                                int unit_index) {
   if constexpr (Cell::n_stages > 0) {
     Operand* const to = element<Cell::n_stages>(operands, row.sorted, p.hidden, unit_index);
@@ -100,9 +100,9 @@ __device__ __forceinline__ void store_operands(const P& p, Unit& unit, Operand* 
 
 // The gradients of W x_t + b_ih and of U operand + b_hh, where they are the same numbers once, into the step that begins
 // at d_P and d_R.
-template <class Cell, class P, class Unit, class Operand>
+template <class Cell, class P, class Unit, class Operand, class AnyRow>
 __device__ __forceinline__ void store_gradients(const P& p, const Unit& unit, Operand* d_P, Operand* d_R,
-                                                const Row& row, int unit_index) {
+                                                const AnyRow& row, int unit_index) {
   if constexpr (Cell::n_input > 0) {
     Operand* const to = element<Cell::n_input>(d_P, row.sorted, p.hidden, unit_index);
     unrolled<Cell::n_input>([&](auto input) {

@@ -19,22 +19,30 @@ template <class P> __device__ __forceinline__ Row row_of(const P& p, int sorted)
   return row;
 }
 
+// The same where a step may have 2^31 numbers and more: numbers of rows are multiplied in 64 bits.
+struct WideRow {
+  long long sorted, caller;
+  int end;
+  __device__ __forceinline__ explicit WideRow(const Row& row) : sorted(row.sorted), caller(row.caller), end(row.end) {}
+};
+
 // n of step t's first row.
 template <class P> __device__ __forceinline__ long long start_of(const P& p, int t) {
   return p.starts ? p.starts[t] : (long long)t * p.rows;
 }
 
 // Whether step t is the row's first, before which its state is the initial one.
-template <class P> __device__ __forceinline__ bool is_first(const P& p, const Row& row, int t) {
+template <class P, class AnyRow> __device__ __forceinline__ bool is_first(const P& p, const AnyRow& row, int t) {
   return t == (p.reverse ? row.end - 1 : 0);
 }
 
-template <class P> __device__ __forceinline__ bool is_reset(const P& p, const Row& row, int t) {
+template <class P, class AnyRow> __device__ __forceinline__ bool is_reset(const P& p, const AnyRow& row, int t) {
   return p.resets && p.resets[(long long)t * p.rows + row.caller];
 }
 
 // A number of state k in an array [n_state, B, H].
-template <class P> __device__ __forceinline__ long long at_state(const P& p, const Row& row, int k, int unit) {
+template <class P, class AnyRow>
+__device__ __forceinline__ long long at_state(const P& p, const AnyRow& row, int k, int unit) {
   return ((long long)k * p.rows + row.caller) * p.hidden + unit;
 }
 
@@ -140,7 +148,7 @@ template <class Traits, int k, class T, bool rows_of_all = false> struct Place {
 };
 
 // In an array of k numbers a row and unit: the number of the unit of a row of the step that begins at `step`.
-template <int k, class T> __device__ __forceinline__ T* element(T* step, int row, int hidden, int unit) {
+template <int k, class T, class Index> __device__ __forceinline__ T* element(T* step, Index row, int hidden, int unit) {
   return step + (row * k * hidden + unit);
 }
 

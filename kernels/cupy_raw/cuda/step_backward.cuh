@@ -28,8 +28,8 @@ template <class Cell, class T, class Operand, int segment> struct StepBackward {
         if constexpr (segment == n_stages) {
           const long long n = start_of(p, t);
           store_gradients<Cell>(p, unit, p.d_P + n * Cell::n_input * p.hidden,
-                                p.d_R + n * Cell::n_recurrent * p.hidden, row, unit_index);
-          store_operands<Cell>(p, unit, p.operands + n * Cell::n_stages * p.hidden, row, unit_index);
+                                p.d_R + n * Cell::n_recurrent * p.hidden, WideRow(row), unit_index);
+          store_operands<Cell>(p, unit, p.operands + n * Cell::n_stages * p.hidden, WideRow(row), unit_index);
 #pragma unroll
           for (int s = 0; s < n_state; ++s)
             p.d_initial[at_state(p, row, s, unit_index)] = reset ? Real(0) : unit.d_state[s];
@@ -58,8 +58,8 @@ template <class Cell, class T, class Operand, int segment> struct StepBackward {
   static __device__ __forceinline__ bool load(const Arguments& p, Unit& unit, const Row& row, int t, int unit_index) {
     BackwardStep<Cell, T, Operand> step;
     const long long n = start_of(p, t), n_before = is_first(p, row, t) ? 0 : start_of(p, p.reverse ? t + 1 : t - 1);
-    step.load_after(p, row, p.history + n * n_state * p.hidden, unit_index);
-    step.load_others(p, row, t, p.history + n_before * n_state * p.hidden,
+    step.load_after(p, WideRow(row), p.history + n * n_state * p.hidden, unit_index);
+    step.load_others(p, WideRow(row), t, p.history + n_before * n_state * p.hidden,
                      p.saved + (n - p.rows_begin) * Cell::n_saved * p.hidden,
                      static_cast<const char*>(p.dy) + (long long)t * p.rows * p.hidden * step.dy_bytes(p), unit_index);
     step.is_reset = is_reset(p, row, t);
