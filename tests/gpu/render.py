@@ -19,10 +19,10 @@ ROOT = Path(__file__).parents[2]
 
 HEAD = """# Performance on GPUs
 
-Measured by `make gpu`, and written from the files it leaves in `asv_bench/results/<device>/`; nothing here is typed by
-hand. A ratio is how many times as long torch (cuDNN) takes: above 1, ours is faster. Times are medians on the device's
-clock with caches emptied before; the error is the largest of any array, relative to torch in float64. What is wrong is
-given no speed.
+Measured by `make gpu`, or by the programs that it runs, and written from the files that they leave in
+`asv_bench/results/<device>/`. A ratio is how many times as long torch (cuDNN) takes: above 1, ours is faster. Times are
+medians on the device's clock with caches emptied before; the error is the largest of any array, relative to torch in
+float64. What is wrong is given no speed.
 """
 
 

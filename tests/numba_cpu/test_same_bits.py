@@ -10,26 +10,15 @@ import numpy as np
 import pytest
 
 import rnn_gpu
-from rnn_gpu import cells, problem
+from rnn_gpu import cells
 from rnn_gpu.compiler.language import cell, tanh
-from rnn_gpu.kernels.numba_cpu import shares
 from rnn_gpu.kernels.numba_cpu.host import TRAITS
 from rnn_gpu.threads import get_threads, set_threads
 
+pytestmark = pytest.mark.usefixtures("even_small_calls_are_shared")
+
 BACKEND = "numba_cpu"
 CELLS = [cells.lstm, cells.gru, cells.gru_2014, cells.lstm_peephole]
-
-
-@pytest.fixture(autouse=True)
-def _threads(monkeypatch):
-    """Let even small calls be shared out, and put the number of threads back."""
-    monkeypatch.setattr(shares, "WORTH_A_THREAD", 1.0)
-    monkeypatch.setattr(shares, "WORTH_A_THREAD_OF_A_STEP", 1.0)
-    monkeypatch.setattr(shares, "WORTH_A_TEAM", 1)
-    problem.forget()
-    yield
-    problem.forget()
-    set_threads(None)
 
 
 def drawn(cell, *, T=9, B=7, I=5, H=19, seed=0):

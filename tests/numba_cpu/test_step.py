@@ -9,25 +9,16 @@ import numpy as np
 import pytest
 
 import rnn_gpu
-from rnn_gpu import cells, problem
+from rnn_gpu import cells
 from rnn_gpu.compiler.language import cell, tanh
-from rnn_gpu.kernels.numba_cpu import crew, shares
+from rnn_gpu.kernels.numba_cpu import crew
 from rnn_gpu.kernels.numba_cpu.host import TRAITS
 from rnn_gpu.threads import set_threads
 
+pytestmark = pytest.mark.usefixtures("even_small_calls_are_shared")
+
 BACKEND = "numba_cpu"
 PANEL = TRAITS.panel(4)
-
-
-@pytest.fixture(autouse=True)
-def _threads(monkeypatch):
-    """Let even small calls be shared out, and put the number of threads back."""
-    monkeypatch.setattr(shares, "WORTH_A_THREAD_OF_A_STEP", 1.0)
-    monkeypatch.setattr(shares, "WORTH_A_TEAM", 1)
-    problem.forget()
-    yield
-    problem.forget()
-    set_threads(None)
 
 
 @cell(gates="abc", states="hc")
