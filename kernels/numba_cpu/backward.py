@@ -1,4 +1,4 @@
-"""Backward: runs the compiled kernels, back through time and then the gradients' products, on a team of threads."""
+"""Backward: makes room, runs the compiled kernel on a team of threads, hands out the gradients."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from rnn_gpu.kernels.numba_cpu import backward_kernel, crew, gradient_kernel, memory
+from rnn_gpu.kernels.numba_cpu import backward_kernel, crew, memory
 from rnn_gpu.kernels.numba_cpu.forward import Saved, caller_states, flat_resets, our_states
 from rnn_gpu.kernels.numba_cpu.jit import BUILD
 from rnn_gpu.kernels.numba_cpu.packing import Blocks, Sizes, flat, nothing, prepared_weights
 from rnn_gpu.kernels.numba_cpu.plan import plan_of
-from rnn_gpu.kernels.numba_cpu.shares import backward_shares, gradient_shares, members_for
+from rnn_gpu.kernels.numba_cpu.shares import backward_shares, members_for, most_rows
 from rnn_gpu.kernels.numba_cpu.team import ALONE
 from rnn_gpu.problem import Array, Gradients, Inputs, Problem
 from rnn_gpu.weights.core import Weights
@@ -27,53 +27,43 @@ def run(problem: Problem, inputs: Inputs, saved: Saved, dy: Array | None, dlast:
     none, x = nothing(real), flat(inputs.x, real)
     d_states = our_states(dlast, problem, layout, H_p)
     d_vectors = np.zeros((len(cell.vectors), problem.B, H_p))
+    most = most_rows(plan, layout)
+    ring = min(layout.n_rows, max(most, int(layout.active.max(initial=0))))
+    kept = ring * (1 if layout.n_rows <= ring else 2)
     dr_row = _gate_row(plan.n_recurrent, sizes, real)
     dp_row = dr_row if plan.kernel.shared else _gate_row(plan.n_gates, sizes, real)
     counts = (
-        layout.n_rows * dr_row,
-        0 if plan.kernel.shared else layout.n_rows * dp_row,
-        layout.n_rows * plan.n_stages * H_p,
         plan.n_recurrent * H_p * sizes.padded(problem.H),
         0 if problem.projected else plan.n_gates * H_p * sizes.padded(problem.I),
+        kept * dr_row,
+        0 if plan.kernel.shared else kept * dp_row,
+        kept * plan.n_stages * H_p,
     )
-    DR, DP, O, U_t, W_t = memory.split(counts, real)
+    U_t, W_t, DR, DP, O = memory.split(counts, real)
     DP = DR if plan.kernel.shared else DP
-    members = members_for(plan, layout)
+    d_w = _WeightGradient(plan.n_gates, 0 if problem.projected else problem.I, problem, sizes, in_order=True)
+    d_u = _WeightGradient(plan.n_recurrent, problem.H, problem, sizes, blocks.in_order)
+    merged = plan.kernel.shared and plan.n_stages == 1
+    sums_w = np.zeros(plan.n_gates * H_p)
+    sums_u = sums_w if merged else np.zeros(plan.n_recurrent * H_p)
+    dx = (memory.empty if layout.full else memory.zeros)(x.size, real)
 
-    def prepare_through_time(members: int) -> crew.Task:
+    def prepare(members: int) -> crew.Task:
         share = backward_shares(plan, layout, members)
         work = (memory.zeros if problem.projected else memory.empty)(share.work, real)
         arguments = (
-            BUILD, plan.backward_code, weights.raw, weights.packed, blocks.gates, blocks.stages, U_t, blocks.back_gates,
-            blocks.back_stages, x, problem.projected, layout.order, layout.active, layout.start, problem.reverse,
-            flat_resets(inputs), saved.initial, saved.after, saved.values, problem.recompute,
-            none if dy is None else flat(dy, real), d_states, d_vectors.reshape(-1), DR, dr_row, DP, dp_row, O,
-            work, share.offsets, share.cuts, share.by_units, plan.n_states, plan.n_saved, plan.n_gates, plan.n_stages,
-            problem.I, problem.H, H_p, ALONE,
+            BUILD, plan.backward_code, weights.raw, weights.packed, blocks.gates, blocks.stages, (U_t, W_t, DR, DP, O),
+            blocks.back_gates, blocks.back_stages, x, problem.projected, layout.order, layout.active, layout.start,
+            layout.flat_rows, problem.reverse, flat_resets(inputs), saved.initial, saved.after, saved.values,
+            problem.recompute, none if dy is None else flat(dy, real), d_states, d_vectors.reshape(-1),
+            (dx, d_w.padded, d_u.padded, d_w.copied, d_u.copied), sums_w, sums_u, dr_row, dp_row, d_w.stride,
+            d_u.stride, ring, most, merged, work, share.offsets, memory.empty(share.rooms, real), share.room_offsets,
+            share.cuts, share.by_units, plan.n_states, plan.n_saved, plan.n_gates, plan.n_stages, problem.I, problem.H,
+            H_p, ALONE,
         )  # fmt: skip
         return backward_kernel.backward, arguments, len(share.offsets)
 
-    crew.run(members, prepare_through_time)
-
-    d_w = _WeightGradient(plan.n_gates, 0 if problem.projected else problem.I, problem, sizes, in_order=True)
-    d_u = _WeightGradient(plan.n_recurrent, problem.H, problem, sizes, blocks.in_order)
-    together = plan.kernel.shared and plan.n_stages == 1
-    sums_w = np.zeros(plan.n_gates * H_p)
-    sums_u = sums_w if together else np.zeros(plan.n_recurrent * H_p)
-    dx = none if problem.projected else (memory.empty if layout.full else memory.zeros)(x.size, real)
-
-    def prepare_gradients(members: int) -> crew.Task:
-        share = gradient_shares(plan, layout, members)
-        arguments = (
-            BUILD, plan.gradients_code, weights.raw[0], W_t, blocks.gates, blocks.stages,
-            x, problem.I, layout.flat_rows, layout.n_rows,
-            DP, dp_row, DR, dr_row, O, together, dx, d_w.padded, d_w.stride, d_u.padded, d_u.stride, d_w.copied,
-            d_u.copied, sums_w, sums_u, plan.n_gates, plan.n_stages, problem.H, H_p,
-            memory.empty(share.work, real), share.offsets,
-        )  # fmt: skip
-        return gradient_kernel.gradients, arguments, len(share.offsets)
-
-    crew.run(members, prepare_gradients)
+    crew.run(members_for(plan, layout, backward=True), prepare)
 
     def like(array: Array | None, gradient: Array) -> Array | None:
         return None if array is None else gradient.astype(problem.dtype, copy=False)
@@ -86,8 +76,6 @@ def run(problem: Problem, inputs: Inputs, saved: Saved, dy: Array | None, dlast:
         like(given.b_hh, _declared(sums_u.reshape(plan.n_recurrent, H_p)[:, :H], blocks).reshape(-1)),
         {name: d_vectors[k, :, :H].sum(axis=0).astype(problem.dtype) for k, name in enumerate(cell.vectors)},
     )
-    if problem.projected:
-        dx = _projected_dx(DP, dp_row, problem, saved, sizes)
     d_initial = caller_states(d_states, problem, layout, H_p)
     return Gradients(dx.reshape(inputs.x.shape).astype(problem.dtype, copy=False), d_weights, d_initial)
 
@@ -124,15 +112,3 @@ def _declared(sums: Array, blocks: Blocks) -> Array:
     declared = np.empty_like(sums)
     declared[blocks.gates[: len(sums)]] = sums
     return declared
-
-
-def _projected_dx(DP: Array, dp_row: int, problem: Problem, saved: Saved, sizes: Sizes) -> Array:
-    """dx [T * B, G*H] where x is W x already: dP itself."""
-    n_rows, n_gates = saved.layout.n_rows, len(problem.cell.input_gates)
-    gradient = DP.reshape(n_rows, dp_row)[:, : n_gates * sizes.H_p].reshape(n_rows, n_gates, sizes.H_p)
-    gradient = gradient[:, :, : problem.H].reshape(n_rows, problem.I)
-    if saved.layout.full:
-        return gradient
-    dx = np.zeros((problem.T * problem.B, problem.I), problem.real)
-    dx[saved.layout.flat_rows] = gradient
-    return dx

@@ -1,7 +1,9 @@
-"""Backward through time, compiled: what each thread of a team does, from the last step to the first.
+"""Backward, compiled: what each thread of a team does, from the last step to the first.
 
-Who owns what is as in `forward_kernel.py`. The gradients of the gates' products are kept for all steps: those of x and
-of the weights are matrix products of them, in `gradient_kernel.py`.
+Who owns what of a step is as in `forward_kernel.py`. Steps are taken in blocks. While a block is run back, members that
+have few rows or none of it, and the others afterwards, multiply what the block before has left: the gradients of the
+gates' products, by which those of x and of the weights are matrix products, in `gradient_kernel.py`. So they are kept
+for two blocks, not for all steps, and are multiplied while they are still in the cache.
 """
 
 from __future__ import annotations
@@ -10,10 +12,11 @@ from typing import Any
 
 from rnn_gpu.kernels.numba_cpu.board import together
 from rnn_gpu.kernels.numba_cpu.cells import backward_step, forward_step
+from rnn_gpu.kernels.numba_cpu.gradient_kernel import PARTS, gradients_of_rows, part_of
 from rnn_gpu.kernels.numba_cpu.host import BLOCK_ROWS
 from rnn_gpu.kernels.numba_cpu.jit import cached_jit, jit
 from rnn_gpu.kernels.numba_cpu.marshal import ROOM, address_of, reader, write
-from rnn_gpu.kernels.numba_cpu.panels import pack_backward, pack_forward
+from rnn_gpu.kernels.numba_cpu.panels import pack_backward, pack_columns, pack_forward, without_padding
 from rnn_gpu.kernels.numba_cpu.product import add, clear, copy, integer, padded, panel_of, product_of_units
 from rnn_gpu.kernels.numba_cpu.simd import room_for
 from rnn_gpu.kernels.numba_cpu.steps import block_end, buffer, own, project, running
@@ -43,101 +46,139 @@ def _states_before(
                 copy(S, to, initial, (k * n_batch + first + row) * H_p + u0, units)
 
 
-_KINDS = "ttnnanna?nnn?baaa?aawaiaiaaNn?iiiiiiinn"
+_KINDS = "ttnntnna?nnnn?baaa?aawtwwiiiiii?aNaNn?iiiiiiinn"
 
 
 @jit
 def _share(cell: Any, like: Any, numbers: Any, member: int) -> None:
     """What a member does."""
     (
-        raw, packed, gates, stages, U_t, gates_back, stages_back, x, projected, order, active, start, reverse,
-        resets, initial, after, values, recompute, dy, d_states, DV, DR, dr_row, DP, dp_row, O, work, offsets,
-        cuts, by_units, n_states, n_saved, n_gates, n_stages, I, H, H_p, alone, team,
+        raw, packed, gates, stages, made, gates_back, stages_back, x, projected, order, active, start, flat_rows,
+        reverse, resets, initial, after, values, recompute, dy, d_states, DV, gradients, input_sums, recurrent_sums,
+        dr_row, dp_row, dw_row, du_row, ring, most, merged, work, offsets, rooms, room_offsets, cuts, by_units,
+        n_states, n_saved, n_gates, n_stages, I, H, H_p, alone, team,
     ) = _read(numbers, like)  # fmt: skip
     W, b_ih, U, bias, V = packed
-    members = offsets.shape[0]
-    pack_backward(raw[1], U_t, gates_back, stages_back, H, H_p, member, members)
-    pack_forward(raw, packed, gates, stages, n_gates, I, H, H_p, member, members, recompute, recompute)
+    U_t, W_t, DR, DP, O = made
+    dx, dw, du, d_w_ih, d_w_hh = gradients
+    everyone, in_order = offsets.shape[0], stages[n_stages]
+    pack_backward(raw[1], U_t, gates_back, stages_back, H, H_p, member, everyone)
+    if not projected:
+        pack_columns(raw[0], I, gates, in_order, n_gates, H, H_p, W_t, 0, member, everyone)
+    pack_forward(raw, packed, gates, stages, n_gates, I, H, H_p, member, everyone, recompute, recompute)
     meet(team)
-    first, last, u0, u1 = own(cuts, by_units, member, members, H_p)
+    first, last, u0, u1 = own(cuts, by_units, member, everyone, H_p)
     partners, mine = (team, member) if by_units else (alone, 0)
-    members, limit = members if by_units else 1, max(BLOCK_ROWS, last - first)
+    members, limit = everyone if by_units else 1, max(BLOCK_ROWS, last - first)
     S, C, T = buffer(work, offsets, member, 0), buffer(work, offsets, member, 1), buffer(work, offsets, member, 2)
     D, E = buffer(work, offsets, member, 3), buffer(work, offsets, member, 4)
     Q = buffer(work, offsets, member, 5) if recompute else values
     X, P, R = buffer(work, offsets, member, 6), buffer(work, offsets, member, 7), buffer(work, offsets, member, 8)
     C_block, S_block = buffer(work, offsets, member, 9), buffer(work, offsets, member, 10)
     N_block = buffer(work, offsets, member, 11)
+    dx_block, a_packed = buffer(rooms, room_offsets, member, 0), buffer(rooms, room_offsets, member, 1)
+    b_packed, zeros = buffer(rooms, room_offsets, member, 2), buffer(rooms, room_offsets, member, 3)
     n_steps, n_batch, rows = active.size, order.size, last - first
     s_slot, q_row, a_row, r_row = rows * H_p, n_saved * H_p, n_states * H_p, bias.size
     p_row, o_row, t_row = padded(n_gates * H_p, panel_of(V)), n_stages * H_p, padded(H_p, panel_of(V))
     units, own_y = u1 - u0, min(H, u1) - u0
-    zeros = buffer(work, offsets, member, 12)
-    clear(zeros, 0, t_row)
+    clear(zeros, 0, zeros.size)
     for k in range(n_states):
         for row in range(rows):
             source = (k * n_batch + first + row) * H_p + u0
             copy(D, k * s_slot + row * H_p + u0, d_states, source, units)
             copy(E, k * s_slot + row * H_p + u0, d_states, source, units)
     # The steps are walked from the end: "reverse" is the other way round, in time, of the forward loop's.
-    s0, zero = integer(0), integer(0)
+    s0, zero, blocks = integer(0), integer(0), integer(0)
+    done_rows, done_from, done_in = integer(0), integer(0), integer(0)  # the block before: rows, and where they lie
     while s0 < n_steps:
-        s1 = block_end(active, s0, not reverse, first, last, limit)
-        if recompute:
-            meet(partners)
-            block = integer(0)
+        b0, b1 = s0, block_end(active, s0, n_steps, not reverse, zero, n_batch, most)
+        low = b0 if reverse else n_steps - b1
+        block_from, block_in = start[low], blocks % 2 * ring
+        block_rows = start[low + b1 - b0] - block_from
+        while s0 < b1:
+            s1 = block_end(active, s0, b1, not reverse, first, last, limit) if recompute else b1
+            if recompute:
+                meet(partners)
+                block = integer(0)
+                for s in range(s0, s1):
+                    t = s if reverse else n_steps - 1 - s
+                    n = running(active, t, first, last)
+                    if s % members == mine:
+                        project(
+                            P, block * p_row, p_row, X, x, t, order, n_batch, b_ih, projected, n, first, n_gates, I, H,
+                            H_p,
+                        )  # fmt: skip
+                    _states_before(
+                        S_block, limit * H_p, block, t, order, active, start, reverse, resets, initial, after, n, first,
+                        n_states, H_p, u0, u1,
+                    )  # fmt: skip
+                    block += n
+                meet(partners)
+                if not projected:
+                    product_of_units(P, zero, p_row, X, zero, I, W, zero, b_ih, zero, block, n_gates, H_p, u0, u1, I)
+                forward_step(
+                    cell, P, zero, p_row, R, r_row, S_block, N_block, limit * H_p, Q, zero, q_row, True, C_block, V,
+                    (U, raw[1], gates, integer(-1)), bias, block, H, H_p, partners, u0, u1,
+                )  # fmt: skip
+            q_block = 0
             for s in range(s0, s1):
                 t = s if reverse else n_steps - 1 - s
                 n = running(active, t, first, last)
-                if s % members == mine:
-                    project(
-                        P, block * p_row, p_row, X, x, t, order, n_batch, b_ih, projected, n, first, n_gates, I, H, H_p
-                    )
+                if n == 0:
+                    continue
+                if dy.size > 0:
+                    for row in range(n):
+                        add(D, row * H_p + u0, dy, (t * n_batch + order[first + row]) * H + u0, own_y)
                 _states_before(
-                    S_block, limit * H_p, block, t, order, active, start, reverse, resets, initial, after, n, first,
-                    n_states, H_p, u0, u1,
+                    S, s_slot, zero, t, order, active, start, reverse, resets, initial, after, n, first, n_states, H_p,
+                    u0, u1,
                 )  # fmt: skip
-                block += n
-            meet(partners)
-            if not projected:
-                product_of_units(P, zero, p_row, X, zero, I, W, zero, b_ih, zero, block, n_gates, H_p, u0, u1, I)
-            forward_step(
-                cell, P, zero, p_row, R, r_row, S_block, N_block, limit * H_p, Q, zero, q_row, C_block, V,
-                (U, raw[1], gates, integer(-1)), bias, block, H, H_p, partners, u0, u1,
+                at = start[t] + first
+                q0, row0 = q_block if recompute else at * q_row, at - block_from + block_in
+                backward_step(
+                    cell, D, E, S, s_slot, after, at * a_row, a_row, Q, q0, q_row,
+                    V, DV, first * H_p, n_batch * H_p, C, T, t_row, DR, row0 * dr_row, dr_row, DP, row0 * dp_row,
+                    dp_row, O, row0 * o_row, o_row, U_t, zeros, n, H, H_p, partners, u0, u1,
+                )  # fmt: skip
+                q_block += n * q_row
+                if resets.size > 0:
+                    for row in range(n):
+                        if resets[t * n_batch + order[first + row]]:
+                            for k in range(n_states):
+                                clear(E, k * s_slot + row * H_p + u0, units)
+                D, E = E, D
+                following = running(active, t + 1 if reverse else t - 1, first, last)
+                for k in range(n_states):
+                    for row in range(following, n):
+                        to, source = (k * n_batch + first + row) * H_p, k * s_slot + row * H_p
+                        copy(d_states, to + u0, D, source + u0, units)
+            s0 = s1
+        if blocks > 0:
+            begin, end = part_of(
+                active, b0, b1, reverse, cuts, by_units, done_rows, in_order * H, 0 if projected else n_gates * I,
+                member, everyone,
             )  # fmt: skip
-        q_block = 0
-        for s in range(s0, s1):
-            t = s if reverse else n_steps - 1 - s
-            n = running(active, t, first, last)
-            if n == 0:
-                continue
-            if dy.size > 0:
-                for row in range(n):
-                    add(D, row * H_p + u0, dy, (t * n_batch + order[first + row]) * H + u0, own_y)
-            _states_before(
-                S, s_slot, zero, t, order, active, start, reverse, resets, initial, after, n, first, n_states, H_p,
-                u0, u1,
+            gradients_of_rows(
+                DP, done_in * dp_row, dp_row, DR, done_in * dr_row, dr_row, O, done_in * o_row, o_row, x, dx, W_t,
+                dw, dw_row, du, du_row, dx_block, a_packed, b_packed, zeros, input_sums, recurrent_sums, flat_rows,
+                stages, n_stages, done_from, flat_rows.size == 0, done_rows, blocks > 1, merged, projected, n_gates, I,
+                H, H_p, begin * 2 * PARTS + end,
             )  # fmt: skip
-            at = start[t] + first
-            q0 = q_block if recompute else at * q_row
-            backward_step(
-                cell, D, E, S, s_slot, after, at * a_row, a_row, Q, q0, q_row,
-                V, DV, first * H_p, n_batch * H_p, C, T, t_row, DR, at * dr_row, dr_row, DP, at * dp_row, dp_row,
-                O, at * o_row, o_row, U_t, zeros, n, H, H_p, partners, u0, u1,
-            )  # fmt: skip
-            q_block += n * q_row
-            if resets.size > 0:
-                for row in range(n):
-                    if resets[t * n_batch + order[first + row]]:
-                        for k in range(n_states):
-                            clear(E, k * s_slot + row * H_p + u0, units)
-            D, E = E, D
-            following = running(active, t + 1 if reverse else t - 1, first, last)
-            for k in range(n_states):
-                for row in range(following, n):
-                    to, source = (k * n_batch + first + row) * H_p, k * s_slot + row * H_p
-                    copy(d_states, to + u0, D, source + u0, units)
-        s0 = s1
+        meet(team)
+        done_rows, done_from, done_in, blocks = block_rows, block_from, block_in, blocks + 1
+    begin, end = PARTS * member // everyone, PARTS * (member + 1) // everyone
+    gradients_of_rows(
+        DP, done_in * dp_row, dp_row, DR, done_in * dr_row, dr_row, O, done_in * o_row, o_row, x, dx, W_t,
+        dw, dw_row, du, du_row, dx_block, a_packed, b_packed, zeros, input_sums, recurrent_sums, flat_rows,
+        stages, n_stages, done_from, flat_rows.size == 0, done_rows, blocks > 1, merged, projected, n_gates, I,
+        H, H_p, begin * 2 * PARTS + end,
+    )  # fmt: skip
+    meet(team)
+    if d_w_ih.size > 0:
+        without_padding(d_w_ih, dw, gates, in_order, n_gates, I, dw_row, H, H_p, member, everyone)
+    if d_w_hh.size > 0:
+        without_padding(d_w_hh, du, gates, zero, in_order, H, du_row, H, H_p, member, everyone)
 
 
 _read, _address = reader(_KINDS), address_of(_share)
@@ -152,26 +193,36 @@ def address_of_backward(cell: Any, like: Any) -> int:
 
 @cached_jit
 def backward(
-    build: Any, code: int, raw: Any, packed: Any, gates: Any, stages: Any, U_t: Any, gates_back: Any, stages_back: Any,
-    x: Any, projected: bool, order: Any, active: Any, start: Any, reverse: bool, resets: Any,
-    initial: Any, after: Any, values: Any, recompute: bool, dy: Any, d_states: Any, DV: Any,
-    DR: Any, dr_row: int, DP: Any, dp_row: int, O: Any, work: Any, offsets: Any, cuts: Any, by_units: bool,
-    n_states: int, n_saved: int, n_gates: int, n_stages: int, I: int, H: int, H_p: int,
+    build: Any, code: int, raw: Any, packed: Any, gates: Any, stages: Any, made: Any, gates_back: Any,
+    stages_back: Any, x: Any, projected: bool, order: Any, active: Any, start: Any, flat_rows: Any, reverse: bool,
+    resets: Any, initial: Any, after: Any, values: Any, recompute: bool, dy: Any, d_states: Any, DV: Any,
+    gradients: Any, input_sums: Any, recurrent_sums: Any, dr_row: int, dp_row: int, dw_row: int, du_row: int,
+    ring: int, most: int, merged: bool, work: Any, offsets: Any, rooms: Any, room_offsets: Any, cuts: Any,
+    by_units: bool, n_states: int, n_saved: int, n_gates: int, n_stages: int, I: int, H: int, H_p: int,
     alone: Any, team: Any, board: Any,
 ) -> None:  # fmt: skip
     """Run the batch back through all steps, each member of the team a share; code: `address_of_backward`.
 
     Arguments as `forward` has them; what is rebuilt if `recompute` needs its weights too.
-    U_t, gates_back, stages_back: as `pack_backward` has them. dy [T, B, H] or empty.
-    d_states [n_states, B, H_p]: in, gradients of the last states; out, of the initial ones.
-    DV, DR, DP, O: filled as `backward_step` says, a row for each valid step.
+    gates: blocks of w_hh, stage after stage, which end at stages[1:]; then 0..G-1.
+    made: U_t and W_t, room for the transposed weights, packed, for which gates_back and stages_back are as
+    `pack_backward` has them; and DR, DP, O as `backward_step` has them, for two blocks of steps, `ring` rows each, of
+    which `most` are run at a time or those of one step; for a block, if there is but one.
+    flat_rows [n_rows]: rows of x and dx of the valid steps, empty if they are all rows in order.
+    dy [T, B, H] or empty. d_states [n_states, B, H_p]: in, gradients of the last states; out, of the initial ones.
+    gradients: dx [T, B, I]; dw [G*H_p, dw_row], du [S*H_p, du_row], padded sums, du's in the order of the stages; and
+    what they are copied to, d_w_ih [G*H, I], d_w_hh [S*H, H], empty if they are so already.
+    DV, and input_sums [G*H_p], recurrent_sums [S*H_p], the sums of dP and of dR: zero before. merged: DP is DR, and of
+    one stage, and so are the sums.
     work, offsets: of each member S, C, T, D, E as `backward_step` has them; Q; and, if recompute, forward's
-    X, P, R, C, S, N for as many rows as are rebuilt at a time; zeros [t_row].
+    X, P, R, C, S, N for as many rows as are rebuilt at a time; the same for the whole team if by_units.
+    rooms, room_offsets: of each member a block of dx, packed A, packed B, zeros, as `gradients_of_rows` has them.
     """
     arguments = (
-        raw, packed, gates, stages, U_t, gates_back, stages_back, x, projected, order, active, start, reverse,
-        resets, initial, after, values, recompute, dy, d_states, DV, DR, dr_row, DP, dp_row, O, work, offsets,
-        cuts, by_units, n_states, n_saved, n_gates, n_stages, I, H, H_p, alone, team,
+        raw, packed, gates, stages, made, gates_back, stages_back, x, projected, order, active, start, flat_rows,
+        reverse, resets, initial, after, values, recompute, dy, d_states, DV, gradients, input_sums, recurrent_sums,
+        dr_row, dp_row, dw_row, du_row, ring, most, merged, work, offsets, rooms, room_offsets, cuts, by_units,
+        n_states, n_saved, n_gates, n_stages, I, H, H_p, alone, team,
     )  # fmt: skip
     numbers = room_for(team, ROOM)
     write(numbers, arguments)

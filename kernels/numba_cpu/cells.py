@@ -26,7 +26,7 @@ __all__ = ["CompiledCell", "backward_step", "compiled", "forward_step"]
 
 def forward_step(
     cell: Any, P: Any, p0: int, p_row: int, R: Any, r_row: int, S: Any, N: Any, s_slot: int,
-    Q: Any, q0: int, q_row: int, C: Any, V: Any, U: Any, bias: Any, rows: int, H: int, H_p: int,
+    Q: Any, q0: int, q_row: int, keep: bool, C: Any, V: Any, U: Any, bias: Any, rows: int, H: int, H_p: int,
     team: Any, first: int, last: int,
 ) -> None:  # fmt: skip
     """One step of the cell over `rows` rows, forward, for the units first..last: the rest is its team's.
@@ -37,7 +37,8 @@ def forward_step(
          U: recurrent weights as `product_of_weights` has them, packed a stage after another
          bias: b_hh laid out as a row of R
          V [n_vectors, H_p]
-    out  N [n_states, row, H_p]: states after the step    Q [row, n_saved, H_p] at q0: values saved for backward
+    out  N [n_states, row, H_p]: states after the step    Q [row, n_saved, H_p] at q0: values saved for backward, if
+         `keep`, else of these only what the step itself reads again
     work R [row, r_row]: products, each stage padded to whole panels    C [n_scratch, row, H_p]
     """
     raise TypeError("forward_step is for compiled code")

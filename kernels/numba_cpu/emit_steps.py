@@ -17,11 +17,12 @@ __all__ = ["Step", "backward_step", "forward_step"]
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a value lies: element `offset` + row * `stride` + unit of `array`."""
+    """Where a value lies: element `offset` + row * `stride` + unit of `array`; if `wanted`, when that is true."""
 
     array: str
     offset: str
     stride: str
+    wanted: str = ""
 
     @property
     def load(self) -> str:
@@ -57,9 +58,10 @@ def forward_step(program: Program, arguments: str) -> Step:
     for index, stage in enumerate(stages):
         for k, gate in enumerate(stage.gates):
             places[traced.leaves("recurrent")[gate]] = _field("R", f"r_{index}", k, "r_row")
-    kept = {node: _field("Q", "q0", k, "q_row") for k, node in enumerate(saved)}
+    handed_on = _handed_on(program.forward)
+    kept = {node: _field("Q", "q0", k, "q_row", "" if node in handed_on else "keep") for k, node in enumerate(saved)}
     operands = [stage.operand for stage in stages if stage.operand.op != "state"]
-    scratch = _scratch([*operands, *_handed_on(program.forward, kept)])
+    scratch = _scratch([*operands, *(node for node in handed_on if node not in kept)])
     results: Results = [
         *scratch.items(),
         *kept.items(),
@@ -100,7 +102,7 @@ def backward_step(program: Program, arguments: str) -> Step:
     places |= {traced.graph.leaf("gradient", label): _slot("D", k) for k, label in enumerate(traced.states)}
     products = {stage: _Place("T", f"{k} * rows * t_row", "t_row") for k, stage in enumerate(program.backward_stages)}
     places |= {derived.transposed[stage]: place for stage, place in products.items()}
-    scratch = _scratch(_handed_on(program.backward, {}))
+    scratch = _scratch(_handed_on(program.backward))
 
     first_gate = {stage: sum(len(s.gates) for s in stages[:k]) for k, stage in enumerate(stages)}
     d_recurrent: dict[str, _Place] = {
@@ -154,7 +156,8 @@ class _Writer:
     def loop(self, function: Function, results: Results) -> list[str]:
         """Lines of the loop over rows and units that runs `function` and stores `results`."""
         names = self.program.traced.graph.names
-        body = []
+        body: list[str] = []
+        wanted: list[str] = []
         if function.steps:
             arguments = ", ".join(self.places[node].load for node in function.inputs)
             values = ", ".join(f"v_{names[node]}" for node in function.outputs)
@@ -164,13 +167,17 @@ class _Writer:
                 value = f"real({0.0 if node is None else node.value!r})"
             else:
                 value = f"v_{names[node]}" if node in function.outputs else self.places[node].load
-            body.append(place.store(value))
-        if not body:
+            if place.wanted:
+                wanted += [f"if {place.wanted}:"] if not wanted else []
+                wanted.append(f"    {place.store(value)}")
+            else:
+                body.append(place.store(value))
+        if not body and not wanted:
             return []
         return [
             "for row in range(rows):",
             "    for unit in range(first, last, lanes):",
-            *(f"        {s}" for s in body),
+            *(f"        {s}" for s in body + wanted),
         ]
 
 
@@ -179,9 +186,9 @@ def _slot(array: str, slot: int) -> _Place:
     return _Place(array, f"{slot} * s_slot", "H_p")
 
 
-def _field(array: str, start: str, field: int, row: str) -> _Place:
+def _field(array: str, start: str, field: int, row: str, wanted: str = "") -> _Place:
     """Field `field` of an array laid out [row, field, unit]."""
-    return _Place(array, f"{start} + {field} * H_p", row)
+    return _Place(array, f"{start} + {field} * H_p", row, wanted)
 
 
 def _scratch(nodes: Iterable[Node]) -> dict[Node, _Place]:
@@ -200,11 +207,11 @@ def _computed(functions: Sequence[Function]) -> set[Node]:
     return {node for function in functions for node in function.outputs}
 
 
-def _handed_on(functions: Sequence[Function], kept: dict[Node, _Place]) -> list[Node]:
-    """What one function computes and a later one reads, and that has no place of its own."""
+def _handed_on(functions: Sequence[Function]) -> list[Node]:
+    """What one function computes and a later one reads."""
     last_read = {node: index for index, function in enumerate(functions) for node in function.inputs}
     made = [(node, index) for index, function in enumerate(functions) for node in function.outputs]
-    return [node for node, index in made if last_read.get(node, -1) > index and node not in kept]
+    return [node for node, index in made if last_read.get(node, -1) > index]
 
 
 def _from(function: Function, results: Results) -> list[tuple[Node | None, _Place]]:

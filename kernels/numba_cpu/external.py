@@ -25,7 +25,8 @@ from rnn_gpu.kernels.numba_cpu.simd import array_at
 __all__ = ["Kind", "external", "provide"]
 
 Kind = str
-"""A function's parameters, a letter each: a, an array of the working type; n, one of int64; i, an int64."""
+"""A function's parameters, a letter each: a, an array of the working type; n, one of int64; w, one of float64; i, an
+int64."""
 
 _made: list[_External] = []
 
@@ -104,8 +105,9 @@ def provide(real: np.dtype[Any], backward: bool) -> None:
 def _address(typing: Any, external: Any, like: Any) -> Any:
     """Where the C function of an external function is."""
     made = external.contents
-    array, integers = types.Array(like.dtype, 1, "C"), types.Array(types.int64, 1, "C")
-    parameters = [{"a": array, "n": integers, "i": types.int64}[letter] for letter in made.kind]
+    arrays = {"a": like.dtype, "n": types.int64, "w": types.float64}
+    kinds = {letter: types.Array(dtype, 1, "C") for letter, dtype in arrays.items()} | {"i": types.int64}
+    parameters = [kinds[letter] for letter in made.kind]
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         def arguments(inside: Any, given: Any) -> list[Any]:

@@ -69,7 +69,7 @@ def _share(cell: Any, like: Any, numbers: Any, member: int) -> None:
             copy(N, k * s_slot + row * H_p + u0, initial, source, units)
     s0, zero = integer(0), integer(0)
     while s0 < n_steps:
-        s1 = block_end(active, s0, reverse, first, last, limit)
+        s1 = block_end(active, s0, n_steps, reverse, first, last, limit)
         meet(partners)
         block = integer(0)
         for s in range(s0, s1):
@@ -97,8 +97,8 @@ def _share(cell: Any, like: Any, numbers: Any, member: int) -> None:
                             clear(S, k * s_slot + row * H_p + u0, units)
             q0 = (start[t] + first) * q_row if keep_saved else 0
             forward_step(
-                cell, P, p0, p_row, R, r_row, S, N, s_slot, Q, q0, q_row, C, V, recurrent_weights, bias, n, H, H_p,
-                partners, u0, u1,
+                cell, P, p0, p_row, R, r_row, S, N, s_slot, Q, q0, q_row, keep_saved, C, V, recurrent_weights, bias, n,
+                H, H_p, partners, u0, u1,
             )  # fmt: skip
             p0 += n * p_row
             for row in range(n):

@@ -15,7 +15,17 @@ from numba.core import config
 
 from rnn_gpu.errors import ArgumentError
 
-__all__ = ["BLOCK_ROWS", "DEPTH", "DEPTH_OVER_ROWS", "ENVIRONMENT_VARIABLE", "TILE_ROWS", "TRAITS", "Traits", "detect"]
+__all__ = [
+    "BLOCK_ROWS",
+    "DEPTH",
+    "DEPTH_OVER_ROWS",
+    "ENVIRONMENT_VARIABLE",
+    "ROWS_FOR_NOTHING",
+    "TILE_ROWS",
+    "TRAITS",
+    "Traits",
+    "detect",
+]
 
 TILE_ROWS = 6
 """Rows in a tile of sums."""
@@ -23,11 +33,14 @@ TILE_ROWS = 6
 DEPTH = 384
 """Terms of one chain of multiply-adds; longer sums are sums of such. A panel of that depth stays in the cache."""
 
-DEPTH_OVER_ROWS = 384
+DEPTH_OVER_ROWS = 512
 """The same for products whose K axis is time and batch, where both operands are packed as they come."""
 
 BLOCK_ROWS = 96
 """Rows of x projected at a time: enough to hide the traffic of the weights, few enough to stay in the cache."""
+
+ROWS_FOR_NOTHING = 4
+"""As many rows take hardly longer than one: it is the weights' way to the processor that takes the time."""
 
 ENVIRONMENT_VARIABLE = "RNN_GPU_SIMD"
 """Names the instruction set to write for, one of `KINDS`, in place of the one found."""
@@ -39,11 +52,13 @@ class Traits:
 
     vector_bytes: of one vector register.
     tile_vectors: vectors in a panel; TILE_ROWS times as many sums, and the operands, must fit the registers.
+    scales: whether there is an instruction that multiplies by powers of two.
     """
 
     kind: str
     vector_bytes: int
     tile_vectors: int
+    scales: bool = False
 
     def lanes(self, itemsize: int) -> int:
         """Elements in a vector."""
@@ -55,7 +70,7 @@ class Traits:
 
 
 KINDS = {
-    "avx512": Traits("avx512", 64, 4),  # 24 of 32 registers hold sums
+    "avx512": Traits("avx512", 64, 4, scales=True),  # 24 of 32 registers hold sums
     "avx2": Traits("avx2", 32, 2),  # 12 of 16
     "neon": Traits("neon", 16, 4),  # 24 of 32
     "plain": Traits("plain", 16, 2),  # 12 of 16: the SSE2 that every 64-bit x86 has

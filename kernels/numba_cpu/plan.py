@@ -5,11 +5,10 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any
 
-from rnn_gpu.kernels.numba_cpu import backward_kernel, forward_kernel, gradient_kernel
+from rnn_gpu.kernels.numba_cpu import backward_kernel, forward_kernel
 from rnn_gpu.kernels.numba_cpu.cells import compiled
 from rnn_gpu.kernels.numba_cpu.external import provide
 from rnn_gpu.kernels.numba_cpu.host import TRAITS
-from rnn_gpu.kernels.numba_cpu.jit import BUILD
 from rnn_gpu.kernels.numba_cpu.packing import Sizes, blocks_of, nothing
 from rnn_gpu.problem import Problem
 
@@ -56,12 +55,6 @@ class Plan:
         """The address of the cell's backward kernel."""
         provide(self.problem.real, backward=True)
         return backward_kernel.address_of_backward(self.kernel, self._like)
-
-    @cached_property
-    def gradients_code(self) -> int:
-        """The address of the kernel of the gradients' products."""
-        provide(self.problem.real, backward=True)
-        return gradient_kernel.address_of_gradients(BUILD, self._like)
 
 
 def plan_of(problem: Problem) -> Plan:

@@ -11,7 +11,7 @@ from typing import Any
 from rnn_gpu.kernels.numba_cpu.external import external
 from rnn_gpu.kernels.numba_cpu.host import DEPTH, TILE_ROWS, TRAITS
 from rnn_gpu.kernels.numba_cpu.jit import jit
-from rnn_gpu.kernels.numba_cpu.simd import add_wide, clear_vector, load, move_tile_row, room_for, store
+from rnn_gpu.kernels.numba_cpu.simd import add_wide, clear_vector, fetch, load, move_tile_row, room_for, store
 from rnn_gpu.kernels.numba_cpu.tile import NARROW_TILES, TILES
 
 __all__ = [
@@ -263,15 +263,15 @@ def pack_operand(packed: Any, a: Any, a_start: int, a_row: int, steps: int, colu
                         packed[to + m] = a[source + m]
 
 
-@external("aiiiaaniiiiiiaa", backward=True)
+@external("aiiianaiiiiiiaa", backward=True)
 def product_over_rows(
-    c: Any, c_row: int, first: int, last: int, a_packed: Any, b: Any, b_rows: Any, n_b_rows: int, b_start: int,
-    b_row: int, r0: int, steps: int, columns: int, b_packed: Any, zeros: Any,
+    c: Any, c_row: int, first: int, last: int, a_packed: Any, b_rows: Any, b: Any, rows0: int, b_start: int, b_row: int,
+    more: int, steps: int, columns: int, b_packed: Any, zeros: Any,
 ) -> None:  # fmt: skip
-    """C[m, n] = [C[m, n] if r0 > 0] + sum_r A[r, m] B[r, n] for r0 <= r < r0 + steps, first <= m < last, n < columns.
+    """C[m, n] = [C[m, n] if more] + sum_k A[k, m] B[k, n] for k < steps, first <= m < last, n < columns.
 
-    a_packed: A's columns first..last, packed. Row r of B begins at b_start + b_rows[r] * b_row, or, if
-    n_b_rows is 0, at b_start + r * b_row. b_packed [panel * DEPTH_OVER_ROWS]: work; zeros [panel]. c [., c_row].
+    a_packed: A's columns first..last, packed. Row k of B begins at b_start + b_rows[rows0 + k] * b_row, or, if rows0 is
+    negative, at b_start + k * b_row. b_packed [panel * DEPTH_OVER_ROWS]: work; zeros [panel]. c [., c_row].
     """
     panel, lanes = panel_of(c), lanes_of(c)
     zero, one, tall = integer(0), integer(1), integer(TILE_ROWS)
@@ -281,7 +281,7 @@ def product_over_rows(
         strips = _strips(used, panel, lanes)
         width = strips * lanes if strips > 0 else panel
         for k in range(steps):
-            r = b_rows[r0 + k] if n_b_rows > 0 else r0 + k
+            r = b_rows[rows0 + k] if rows0 >= 0 else k
             copy(b_packed, k * panel, b, b_start + r * b_row + p * panel, used)
             clear(b_packed, k * panel + used, width - used)
         for m0 in range(first, last, TILE_ROWS):
@@ -289,12 +289,13 @@ def product_over_rows(
             for strip in range(max(strips, 1)):
                 shift = strip * lanes
                 at = m0 * c_row + p * panel + shift
-                if r0 == 0:
+                if not more:
                     _any_tile(
                         strips > 0, height, c, at, c_row, a_packed, from_, one, tall, b_packed, shift, steps,
                         zeros, zero, zero,
                     )  # fmt: skip
                 else:
+                    _fetch_tile(height, lanes if strips > 0 else panel, c, at, c_row)
                     _any_tile(
                         strips > 0, height, part, zero, panel, a_packed, from_, one, tall, b_packed, shift, steps,
                         zeros, zero, zero,
@@ -303,11 +304,19 @@ def product_over_rows(
 
 
 @jit
-def column_sums(sums: Any, a: Any, a_row: int, r0: int, steps: int, first: int, last: int) -> None:
-    """sums[m] += sum_r a[r, m], in float64, for r0 <= r < r0 + steps, first <= m < last, multiples of the lanes."""
-    for r in range(r0, r0 + steps):
+def _fetch_tile(rows: int, columns: int, c: Any, c_start: int, c_row: int) -> None:
+    """Ask for a tile of C that is to be added to when another has been computed."""
+    for row in range(rows):
+        for column in range(0, columns, lanes_of(c)):
+            fetch(c, c_start + row * c_row + column)
+
+
+@jit
+def column_sums(sums: Any, a: Any, a_start: int, a_row: int, steps: int, first: int, last: int) -> None:
+    """sums[m] += sum_k a[k, m], in float64, for k < steps, first <= m < last, multiples of the lanes."""
+    for k in range(steps):
         for m in range(first, last, lanes_of(a)):
-            add_wide(sums, m, load(a, r * a_row + m))
+            add_wide(sums, m, load(a, a_start + k * a_row + m))
 
 
 @jit

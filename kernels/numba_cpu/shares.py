@@ -7,22 +7,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rnn_gpu.kernels.numba_cpu.host import BLOCK_ROWS, DEPTH_OVER_ROWS, TILE_ROWS
+from rnn_gpu.kernels.numba_cpu.host import BLOCK_ROWS, DEPTH_OVER_ROWS, ROWS_FOR_NOTHING, TILE_ROWS
 from rnn_gpu.kernels.numba_cpu.layout import Layout
 from rnn_gpu.kernels.numba_cpu.plan import Plan
 from rnn_gpu.problem import Array
 from rnn_gpu.threads import get_threads
 
-__all__ = ["Share", "backward_shares", "forward_shares", "gradient_shares", "members_for", "members_for_step"]
+__all__ = ["Share", "backward_shares", "forward_shares", "members_for", "members_for_step", "most_rows"]
 
 WORTH_A_THREAD = 4e6
 """Floating-point operations that are done faster by several threads than by one."""
 
 WORTH_A_THREAD_OF_A_STEP = 1e6
 """The same for a single step, which does not wait for a thread that sleeps."""
-
-ROWS_FOR_NOTHING = 4
-"""As many rows take hardly longer than one: it is the weights' way to the processor that takes the time."""
 
 WORTH_A_TEAM = 1 << 19
 """Bytes of recurrent weights from which on reading some of them costs less, each step, than all, and a meeting."""
@@ -31,22 +28,46 @@ FEW_ROWS = 12
 """Rows of a thread's own below which it is the weights' way to the processor that takes the time."""
 
 
+ROWS_TO_SHARE = 8
+"""Rows of a batch from which on all threads have about as many of them."""
+
+PIECES, FEWEST_ROWS = 8, 48
+"""Blocks that a smaller batch is cut into at most, and rows of each at least."""
+
+
 class Share(NamedTuple):
     """What each member of a team owns.
 
     cuts [members + 1]: member m's rows are cuts[m]..cuts[m + 1]; or, if by_units, all rows, and some units of each.
     offsets [members, n_buffers + 1]: where each member's buffers begin, in `work` elements in all.
+    room_offsets, rooms: the same for the gradients' products; empty and 0 forward.
     """
 
     cuts: Array
     by_units: bool
     offsets: Array
     work: int
+    room_offsets: Array = np.zeros((0, 0), np.int64)
+    rooms: int = 0
 
 
-def members_for(plan: Plan, layout: Layout) -> int:
-    """Threads that the call is worth."""
-    return max(1, min(get_threads(), int(layout.n_rows * plan.work_of_a_row / WORTH_A_THREAD)))
+def members_for(plan: Plan, layout: Layout, backward: bool = False) -> int:
+    """Threads that the call is worth. Backward has twice as many products as forward."""
+    work = layout.n_rows * plan.work_of_a_row * (2 if backward else 1)
+    return max(1, min(get_threads(), int(work / WORTH_A_THREAD)))
+
+
+def most_rows(plan: Plan, layout: Layout) -> int:
+    """Rows that are run back at a time at most, or those of a step; what they leave is multiplied meanwhile.
+
+    Where a step has few rows, and each all units, only some threads run them back, and the blocks are such that the
+    others soon have work. It never depends on the number of threads: the weights' gradients are sums over blocks.
+    """
+    n_rows = layout.n_rows
+    most = -(-n_rows // max(1, -(-n_rows // DEPTH_OVER_ROWS)))
+    if layout.order.size >= ROWS_TO_SHARE or _recurrent_bytes(plan) >= WORTH_A_TEAM:
+        return most
+    return min(most, -(-n_rows // max(1, min(PIECES, n_rows // FEWEST_ROWS))))
 
 
 def members_for_step(plan: Plan) -> int:
@@ -61,13 +82,8 @@ def forward_shares(plan: Plan, layout: Layout, members: int) -> Share:
 
 
 def backward_shares(plan: Plan, layout: Layout, members: int) -> Share:
-    """Of the backward kernel: S, C, T, D, E, and, to recompute, Q, X, P, R, C, S, N; and zeros."""
+    """Of the backward kernel: S, C, T, D, E, and, to recompute, Q, X, P, R, C, S, N; and the rooms of the products."""
     return _kept(plan, layout, members, _backward)
-
-
-def gradient_shares(plan: Plan, layout: Layout, members: int) -> Share:
-    """Of the gradient kernel, which cuts its rows itself: a block of dx, packed A, packed B, zeros."""
-    return _kept(plan, layout, members, _gradients)
 
 
 def _kept(plan: Plan, layout: Layout, members: int, make: Callable[[Plan, Layout, int], Share]) -> Share:
@@ -87,29 +103,29 @@ def _forward(plan: Plan, layout: Layout, members: int) -> Share:
 
 def _backward(plan: Plan, layout: Layout, members: int) -> Share:
     cuts, by_units, units = _owners(plan, layout, members)
+    if by_units:
+        members = units
+    else:  # those without rows have a share in the products
+        cuts = np.pad(cuts, (0, members + 1 - cuts.size), mode="edge")
     counts = []
-    for rows in _rows(cuts, by_units, units):
+    for rows in _rows(cuts, by_units, members):
         states = plan.n_states * rows * plan.sizes.H_p
-        width = plan.sizes.padded(plan.sizes.H_p)
-        transposed = plan.n_stages * rows * width
+        transposed = plan.n_stages * rows * plan.sizes.padded(plan.sizes.H_p)
         block = max(BLOCK_ROWS, rows) if plan.problem.recompute else 0
         X, P, R, C, Q, S, N = _forward_counts(plan, block, block)
         scratch = plan.kernel.scratch * rows * plan.sizes.H_p
-        counts.append((states, scratch, transposed, states, states, Q, X, P, R, C, S, N, width))
-    return Share(cuts, by_units, *_offsets(counts, by_units))
+        counts.append((states, scratch, transposed, states, states, Q, X, P, R, C, S, N))
+    rooms = [_product_counts(plan)] * members
+    return Share(cuts, by_units, *_offsets(counts, by_units), *_offsets(rooms, together=False))
 
 
-def _gradients(plan: Plan, layout: Layout, members: int) -> Share:
+def _product_counts(plan: Plan) -> tuple[int, ...]:
+    """Elements of a block of dx, packed A, packed B, zeros. A member may come to have all the products of a block."""
     sizes = plan.sizes
-    columns = -(-max(plan.n_gates, plan.n_recurrent) * sizes.H_p // members) + sizes.lanes + TILE_ROWS
-    zeros = max(sizes.panel, sizes.padded(plan.problem.I))
-    counts = (
-        BLOCK_ROWS * sizes.padded(plan.problem.I),
-        columns * DEPTH_OVER_ROWS,
-        sizes.panel * DEPTH_OVER_ROWS,
-        zeros,
-    )
-    return Share(np.zeros(0, np.int64), False, *_offsets([counts] * members, together=False))
+    inputs = sizes.padded(0 if plan.problem.projected else plan.problem.I)
+    columns = max(plan.n_gates, plan.n_recurrent) * sizes.H_p + TILE_ROWS
+    zeros = max(sizes.padded(sizes.H_p), inputs)
+    return BLOCK_ROWS * inputs, columns * DEPTH_OVER_ROWS, sizes.panel * DEPTH_OVER_ROWS, zeros
 
 
 def _forward_counts(plan: Plan, rows: int, limit: int) -> tuple[int, ...]:
@@ -130,12 +146,16 @@ def _owners(plan: Plan, layout: Layout, members: int) -> tuple[Array, bool, int]
 
 def _members_by_units(plan: Plan, members: int) -> int:
     """Members that share the units of every row, each some whole panels of every gate; 1 if that does not pay."""
-    problem, sizes = plan.problem, plan.sizes
-    recurrent = plan.n_recurrent * problem.H * problem.H * problem.real.itemsize
-    if problem.B == 0 or FEW_ROWS * members <= problem.B or recurrent < WORTH_A_TEAM or sizes.H_p % sizes.panel:
+    rows, sizes = plan.problem.B, plan.sizes
+    if rows == 0 or FEW_ROWS * members <= rows or _recurrent_bytes(plan) < WORTH_A_TEAM or sizes.H_p % sizes.panel:
         return 1
     panels = sizes.H_p // sizes.panel
     return max(count for count in range(1, min(members, panels) + 1) if panels % count == 0)
+
+
+def _recurrent_bytes(plan: Plan) -> int:
+    """Of the recurrent weights."""
+    return plan.n_recurrent * plan.problem.H**2 * plan.problem.real.itemsize
 
 
 def _rows(cuts: Array, by_units: bool, members: int) -> list[int]:

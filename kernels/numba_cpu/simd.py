@@ -29,6 +29,7 @@ __all__ = [
     "call_llvm",
     "clear_vector",
     "element_pointer",
+    "fetch",
     "load",
     "move_tile_row",
     "room_for",
@@ -160,6 +161,22 @@ def clear_vector(typing: Any, array: Any, offset: Any) -> Any:
 
 
 @intrinsic
+def fetch(typing: Any, array: Any, offset: Any) -> Any:
+    """Ask for the cache line of an element that is soon to be read and written."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        byte = ir.IntType(8).as_pointer()
+        pointer = builder.bitcast(element_pointer(context, builder, signature.args[0], *arguments), byte)
+        kind = ir.FunctionType(ir.VoidType(), [byte, _LANE, _LANE, _LANE])
+        prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        to_write, to_keep, data = 1, 3, 1
+        builder.call(prefetch, [pointer, *(ir.Constant(_LANE, hint) for hint in (to_write, to_keep, data))])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), generate
+
+
+@intrinsic
 def room_for(typing: Any, like: Any, count: Any) -> Any:
     """An array of the type of `like` on the stack, of `count` elements, a number known when it is compiled."""
     if not isinstance(count, types.IntegerLiteral):
@@ -282,27 +299,52 @@ def select(typing: Any, mask: Any, a: Any, b: Any) -> Any:
 def scale_by_power_of_two(typing: Any, vector: Any, biased: Any) -> Any:
     """vector * 2**n, rounded once, where `biased` = n + 1.5 * 2**23 (float32) or n + 1.5 * 2**52 (float64).
 
-    Added to such a number, n stands in the low bits of the significand. Half of n is applied at a time, so that results
-    beyond the largest and below the smallest normal number come out right. |n| < 2**8 (float32) or 2**11 (float64).
+    |n| < 2**8 (float32) or 2**11 (float64).
     """
     single = vector.dtype == types.float32
-    integer = ir.VectorType(ir.IntType(32 if single else 64), vector.lanes)
-    significand, bias, magic = (23, 127, np.float32(1.5 * 2**23)) if single else (52, 1023, np.float64(1.5 * 2**52))
-    offset = int(magic.view(np.int32 if single else np.int64))
+    magic = 1.5 * 2**23 if single else 1.5 * 2**52
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        def constant(value: int) -> Any:
-            return ir.Constant(integer, [value] * vector.lanes)
-
-        n = builder.sub(builder.bitcast(arguments[1], integer), constant(offset))
-        half = builder.ashr(n, constant(1))
-        result = arguments[0]
-        for part in (half, builder.sub(n, half)):
-            power = builder.shl(builder.add(part, constant(bias)), constant(significand))
-            result = builder.fmul(result, builder.bitcast(power, vector_type(vector)))
-        return result
+        scale = _scaled_by_instruction if TRAITS.scales else _scaled_by_products
+        return scale(builder, vector_type(vector), single, magic, *arguments)
 
     return vector(vector, vector), generate
+
+
+def _scaled_by_instruction(
+    builder: Any, kind: ir.VectorType, single: bool, magic: float, value: Any, biased: Any
+) -> Any:
+    """AVX-512 has an instruction for it."""
+    n = builder.fsub(biased, ir.Constant(kind, [magic] * kind.count))
+    mask = ir.IntType(kind.count)
+    scale = cgutils.get_or_insert_function(
+        builder.module,
+        ir.FunctionType(kind, [kind, kind, kind, mask, _LANE]),
+        f"llvm.x86.avx512.mask.scalef.p{'s' if single else 'd'}.512",
+    )
+    rounding = ir.Constant(_LANE, 4)  # that which is set
+    return builder.call(scale, [value, n, value, ir.Constant(mask, -1), rounding])
+
+
+def _scaled_by_products(builder: Any, kind: ir.VectorType, single: bool, magic: float, value: Any, biased: Any) -> Any:
+    """In the biased number n stands in the low bits of the significand.
+
+    Half of n is applied at a time, so that results beyond the largest and below the smallest normal number come out
+    right.
+    """
+    integer = ir.VectorType(ir.IntType(32 if single else 64), kind.count)
+    significand, bias = (23, 127) if single else (52, 1023)
+    offset = int(np.float32(magic).view(np.int32) if single else np.float64(magic).view(np.int64))
+
+    def constant(number: int) -> Any:
+        return ir.Constant(integer, [number] * kind.count)
+
+    n = builder.sub(builder.bitcast(biased, integer), constant(offset))
+    half = builder.ashr(n, constant(1))
+    for part in (half, builder.sub(n, half)):
+        power = builder.shl(builder.add(part, constant(bias)), constant(significand))
+        value = builder.fmul(value, builder.bitcast(power, kind))
+    return value
 
 
 def _register_operators() -> None:

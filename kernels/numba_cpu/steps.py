@@ -41,13 +41,13 @@ def project(
 
 
 @jit
-def block_end(active: Any, s0: int, reverse: bool, first: int, last: int, limit: int) -> int:
-    """The end of a run of steps, from the s0-th on, that hold at most `limit` rows, or one step."""
-    n_steps = active.size
+def block_end(active: Any, s0: int, end: int, reverse: bool, first: int, last: int, limit: int) -> int:
+    """The end of a run of steps, from the s0-th on, before `end`, that hold at most `limit` rows or one step's."""
     total, s = 0, s0
-    while s < n_steps:
-        total += running(active, n_steps - 1 - s if reverse else s, first, last)
-        if total > limit and s > s0:
+    while s < end:
+        rows = running(active, active.size - 1 - s if reverse else s, first, last)
+        total += rows
+        if total > max(limit, rows):
             break
         s += 1
     return s

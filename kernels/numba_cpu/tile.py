@@ -2,9 +2,10 @@
 
     C[r, v] = start[r, v] + sum_k A[r, k] B[k, v]      r < rows, v < vectors * lanes
 
-B is a packed panel, [K, panel], or some vectors of its rows. Each sum is one chain of fused multiply-adds in
-the order of k, whatever the tile's height and width, so that a row's result does not depend on which rows are computed
-with it. The scheme is that of Goto & van de Geijn (2008), Anatomy of high-performance matrix multiplication.
+B is a packed panel, [K, panel], or a vector of each of its rows. A sum is a chain of fused multiply-adds in the order
+of k, or, in the narrow tiles, whose few sums would wait for each other, several: each has every so many-th term, and
+they are added at the end. A row's result does not depend on the tile's height, nor on which rows are computed with it.
+The scheme is that of Goto & van de Geijn (2008), Anatomy of high-performance matrix multiplication.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ __all__ = ["NARROW_TILES", "TILES"]
 _INDEX = ir.IntType(64)
 
 
-def _tile(rows: int, vectors: int) -> Any:
+def _tile(rows: int, vectors: int, chains: int) -> Any:
     @intrinsic
     def tile(
         typing: Any,
@@ -52,7 +53,7 @@ def _tile(rows: int, vectors: int) -> Any:
             lanes = TRAITS.lanes(c.dtype.bitwidth // 8)
             element = ir.FloatType() if c.dtype == types.float32 else ir.DoubleType()
             return _Generator(
-                context, builder, signature, arguments, rows, vectors, ir.VectorType(element, lanes)
+                context, builder, signature, arguments, rows, vectors, chains, ir.VectorType(element, lanes)
             ).run()
 
         return signature, generate
@@ -69,48 +70,68 @@ class _Generator:
         arguments: Any,
         rows: int,
         vectors: int,
+        chains: int,
         vector: ir.VectorType,
     ) -> None:
         self.context, self.builder, self.rows, self.vectors, self.vector = context, builder, rows, vectors, vector
+        self.chains = chains
         self.alignment = 4 if isinstance(vector.element, ir.FloatType) else 8
+        self.tile = [(r, v) for r in range(rows) for v in range(vectors)]
         pointers = (element_pointer(context, builder, signature.args[k], *arguments[k : k + 2]) for k in (0, 3, 7, 10))
-        self.c, self.a, self.panel, self.start = pointers
-        (self.c_row, self.a_row, self.a_step, self.depth, self.start_row) = (arguments[k] for k in (2, 5, 6, 9, 12))
+        self.c, a, self.panel, self.start = pointers
+        (self.c_row, a_row, self.a_step, self.depth, self.start_row) = (arguments[k] for k in (2, 5, 6, 9, 12))
+        self.a_rows = [builder.gep(a, [self._offset(r, a_row, 0)]) for r in range(rows)]
 
     def run(self) -> Any:
-        builder = self.builder
-        tile = [(r, v) for r in range(self.rows) for v in range(self.vectors)]
-        first = [self._load(self.start, self._offset(r, self.start_row, v)) for r, v in tile]
-        a_rows = [builder.gep(self.a, [self._offset(r, self.a_row, 0)]) for r in range(self.rows)]
-        before = builder.block
+        builder, zero = self.builder, ir.Constant(_INDEX, 0)
+        first = [self._load(self.start, self._offset(r, self.start_row, v)) for r, v in self.tile]
+        sums = [first, *([ir.Constant(self.vector, None)] * len(first) for _ in range(self.chains - 1))]
+        left = builder.srem(self.depth, ir.Constant(_INDEX, self.chains))
+        whole = builder.sub(self.depth, left)
+        sums = self._added(zero, whole, sums)
+        if self.chains > 1:
+            sums[:1] = self._added(whole, self.depth, sums[:1])
+        while len(sums) > 1:
+            pairs = zip(sums[::2], sums[1::2], strict=True)
+            sums = [[builder.fadd(a, b) for a, b in zip(*pair, strict=True)] for pair in pairs]
+        for (r, v), total in zip(self.tile, sums[0], strict=True):
+            pointer = builder.gep(self.c, [self._offset(r, self.c_row, v)])
+            builder.store(total, builder.bitcast(pointer, self.vector.as_pointer())).align = self.alignment
+        return self.context.get_dummy_value()
+
+    def _added(self, begin: Any, end: Any, sums: list[list[Any]]) -> list[list[Any]]:
+        """The sums, each list of them a chain, with the terms from `begin` to `end`; the chains take them in turn."""
+        builder, before = self.builder, self.builder.block
         loop, after = builder.append_basic_block("k.loop"), builder.append_basic_block("k.done")
-        zero, one = ir.Constant(_INDEX, 0), ir.Constant(_INDEX, 1)
-        builder.cbranch(builder.icmp_signed(">", self.depth, zero), loop, after)
+        builder.cbranch(builder.icmp_signed("<", begin, end), loop, after)
 
         builder.position_at_end(loop)
         k = builder.phi(_INDEX)
-        sums = [builder.phi(self.vector) for _ in tile]
+        phis = [[builder.phi(self.vector) for _ in chain] for chain in sums]
+        added = [self._with_term(builder.add(k, ir.Constant(_INDEX, n)), chain) for n, chain in enumerate(phis)]
+        following = builder.add(k, ir.Constant(_INDEX, len(sums)))
+        builder.cbranch(builder.icmp_signed("<", following, end), loop, after)
+        k.add_incoming(begin, before)
+        k.add_incoming(following, loop)
+
+        builder.position_at_end(after)
+        results = [[builder.phi(self.vector) for _ in chain] for chain in sums]
+        for chain, of_loop, initial, total in zip(results, phis, sums, added, strict=True):
+            for result, phi, first, last in zip(chain, of_loop, initial, total, strict=True):
+                phi.add_incoming(first, before)
+                phi.add_incoming(last, loop)
+                result.add_incoming(first, before)
+                result.add_incoming(last, loop)
+        return results
+
+    def _with_term(self, k: Any, sums: list[Any]) -> list[Any]:
+        """The sums with the k-th term added."""
+        builder = self.builder
         panel_row = builder.mul(k, ir.Constant(_INDEX, TRAITS.tile_vectors * self.vector.count))
         b = [self._load(self.panel, self._shifted(panel_row, v)) for v in range(self.vectors)]
         a_offset = builder.mul(k, self.a_step)
-        a = [broadcast(builder, builder.load(builder.gep(row, [a_offset])), self.vector) for row in a_rows]
-        added = [call_llvm(builder, "fmuladd", a[r], b[v], total) for (r, v), total in zip(tile, sums, strict=True)]
-        following = builder.add(k, one)
-        builder.cbranch(builder.icmp_signed("<", following, self.depth), loop, after)
-        for phi, initial, next_value in zip([k, *sums], [zero, *first], [following, *added], strict=True):
-            phi.add_incoming(initial, before)
-            phi.add_incoming(next_value, loop)
-
-        builder.position_at_end(after)
-        for (r, v), initial, total in zip(tile, first, added, strict=True):
-            result = builder.phi(self.vector)
-            result.add_incoming(initial, before)
-            result.add_incoming(total, loop)
-            first[r * self.vectors + v] = result
-        for (r, v), result in zip(tile, first, strict=True):
-            pointer = builder.gep(self.c, [self._offset(r, self.c_row, v)])
-            builder.store(result, builder.bitcast(pointer, self.vector.as_pointer())).align = self.alignment
-        return self.context.get_dummy_value()
+        a = [broadcast(builder, builder.load(builder.gep(row, [a_offset])), self.vector) for row in self.a_rows]
+        return [call_llvm(builder, "fmuladd", a[r], b[v], total) for (r, v), total in zip(self.tile, sums, strict=True)]
 
     def _offset(self, row: int, stride: Any, vector: int) -> Any:
         return self._shifted(self.builder.mul(stride, ir.Constant(_INDEX, row)), vector)
@@ -125,8 +146,8 @@ class _Generator:
         return value
 
 
-TILES = tuple(_tile(rows, TRAITS.tile_vectors) for rows in range(1, TILE_ROWS + 1))
+TILES = tuple(_tile(rows, TRAITS.tile_vectors, 1) for rows in range(1, TILE_ROWS + 1))
 """`TILES[n - 1]` computes a tile of n rows and a panel's columns."""
 
-NARROW_TILES = tuple(_tile(rows, 1) for rows in range(1, TILE_ROWS + 1))
+NARROW_TILES = tuple(_tile(rows, 1, TRAITS.tile_vectors) for rows in range(1, TILE_ROWS + 1))
 """`NARROW_TILES[n - 1]` computes a tile of n rows and one vector of columns."""
