@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib.util
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import Any
 
@@ -43,7 +44,7 @@ class _NumbaBackend:
     def forward(self, problem: Problem, inputs: Inputs) -> Result:
         from rnn_gpu.kernels.numba_cpu import forward  # noqa: PLC0415
 
-        with np.errstate(all="ignore"):  # numbers too large for 16 bits become inf, as IEEE says
+        with _quiet(problem):
             return forward.run(problem, inputs)
 
     def backward(
@@ -51,16 +52,22 @@ class _NumbaBackend:
     ) -> Gradients:
         from rnn_gpu.kernels.numba_cpu import backward  # noqa: PLC0415
 
-        with np.errstate(all="ignore"):
+        with _quiet(problem):
             return backward.run(problem, inputs, saved, dy, dlast)
 
     def step(self, problem: Problem, inputs: Inputs) -> tuple[Array, ...]:
         from rnn_gpu.kernels.numba_cpu import step  # noqa: PLC0415
 
-        if problem.real is problem.dtype:
+        with _quiet(problem):
             return step.run(problem, inputs)
-        with np.errstate(all="ignore"):
-            return step.run(problem, inputs)
+
+
+def _quiet(problem: Problem) -> AbstractContextManager[None]:
+    """Numbers too large for 16 bits become inf, as IEEE says, without a warning."""
+    return _NOTHING if problem.real is problem.dtype else np.errstate(all="ignore")
+
+
+_NOTHING = nullcontext()
 
 
 @cache

@@ -32,15 +32,13 @@ def run(problem: Problem, inputs: Inputs, saved: Saved, dy: Array | None, dlast:
     kept = ring * (1 if layout.n_rows <= ring else 2)
     dr_row = _gate_row(plan.n_recurrent, sizes, real)
     dp_row = dr_row if plan.kernel.shared else _gate_row(plan.n_gates, sizes, real)
-    counts = (
+    made = (
         plan.n_recurrent * H_p * sizes.padded(problem.H),
         0 if problem.projected else plan.n_gates * H_p * sizes.padded(problem.I),
         kept * dr_row,
         0 if plan.kernel.shared else kept * dp_row,
         kept * plan.n_stages * H_p,
     )
-    U_t, W_t, DR, DP, O = memory.split(counts, real)
-    DP = DR if plan.kernel.shared else DP
     d_w = _WeightGradient(plan.n_gates, 0 if problem.projected else problem.I, problem, sizes, in_order=True)
     d_u = _WeightGradient(plan.n_recurrent, problem.H, problem, sizes, blocks.in_order)
     merged = plan.kernel.shared and plan.n_stages == 1
@@ -50,16 +48,18 @@ def run(problem: Problem, inputs: Inputs, saved: Saved, dy: Array | None, dlast:
 
     def prepare(members: int) -> crew.Task:
         share = backward_shares(plan, layout, members)
-        work = (memory.zeros if problem.projected else memory.empty)(share.work, real)
+        U_t, W_t, DR, DP, O, work, rooms = memory.split((*made, share.work, share.rooms), real)
+        DP = DR if plan.kernel.shared else DP
+        if problem.projected:  # the padding of P is read
+            work[:] = 0
         arguments = (
             BUILD, plan.backward_code, weights.raw, weights.packed, blocks.gates, blocks.stages, (U_t, W_t, DR, DP, O),
             blocks.back_gates, blocks.back_stages, x, problem.projected, layout.order, layout.active, layout.start,
             layout.flat_rows, problem.reverse, flat_resets(inputs), saved.initial, saved.after, saved.values,
             problem.recompute, none if dy is None else flat(dy, real), d_states, d_vectors.reshape(-1),
             (dx, d_w.padded, d_u.padded, d_w.copied, d_u.copied), sums_w, sums_u, dr_row, dp_row, d_w.stride,
-            d_u.stride, ring, most, merged, work, share.offsets, memory.empty(share.rooms, real), share.room_offsets,
-            share.cuts, share.by_units, plan.n_states, plan.n_saved, plan.n_gates, plan.n_stages, problem.I, problem.H,
-            H_p, ALONE,
+            d_u.stride, ring, most, merged, work, share.offsets, rooms, share.room_offsets, share.cuts, share.by_units,
+            plan.n_states, plan.n_saved, plan.n_gates, plan.n_stages, problem.I, problem.H, H_p, ALONE,
         )  # fmt: skip
         return backward_kernel.backward, arguments, len(share.offsets)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from rnn_gpu.kernels.numba_cpu.board import CALL, new_board, number_after, serve
 from rnn_gpu.kernels.numba_cpu.jit import BUILD
-from rnn_gpu.kernels.numba_cpu.team import new_team
+from rnn_gpu.kernels.numba_cpu.team import ALONE, new_team
 
 __all__ = ["Task", "run"]
 
@@ -52,6 +52,9 @@ def run(members: int, prepare: Callable[[int], Task], brief: bool = False) -> No
 
 
 def _run_together(function: Callable[..., None], arguments: tuple[Any, ...], members: int) -> None:
+    if members == 1:
+        function(*arguments, ALONE, _board)
+        return
     while len(_helpers) < members - 1:
         _helpers.append(_Helper(len(_helpers) + 1))
     team, call = new_team(members), number_after(int(_board[CALL]), members)
@@ -61,7 +64,7 @@ def _run_together(function: Callable[..., None], arguments: tuple[Any, ...], mem
             helper.expect(call)
         function(*arguments, team, _board)
     finally:
-        if members > 1 and _board[CALL] != call:  # it failed before it began: the others need wait for it no longer
+        if _board[CALL] != call:  # it failed before it began: the others need wait for it no longer
             for helper in mine:
                 helper.expect(int(_board[CALL]))
 

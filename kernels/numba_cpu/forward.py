@@ -12,7 +12,7 @@ from rnn_gpu.kernels.numba_cpu import crew, forward_kernel, memory
 from rnn_gpu.kernels.numba_cpu.forward_kernel import PACK, PACKED
 from rnn_gpu.kernels.numba_cpu.jit import BUILD
 from rnn_gpu.kernels.numba_cpu.layout import Layout, layout_of
-from rnn_gpu.kernels.numba_cpu.packing import flat, prepared_weights
+from rnn_gpu.kernels.numba_cpu.packing import KeptWeights, flat, prepared_weights
 from rnn_gpu.kernels.numba_cpu.plan import plan_of
 from rnn_gpu.kernels.numba_cpu.shares import forward_shares, members_for
 from rnn_gpu.kernels.numba_cpu.team import ALONE
@@ -59,12 +59,12 @@ def run(problem: Problem, inputs: Inputs) -> Result:
         )  # fmt: skip
         return forward_kernel.forward, arguments, len(share.offsets)
 
-    if weights.done:
+    if weights.done or not isinstance(weights, KeptWeights):
         crew.run(members_for(plan, layout), prepare)
     else:
         with weights.lock:
             crew.run(members_for(plan, layout), prepare)
-            weights.done = weights.reused
+            weights.done = True
     y = y.reshape(problem.T, problem.B, problem.H).astype(problem.dtype, copy=False)
     saved = Saved(layout, initial, after, values) if problem.save else None
     return Result(y, caller_states(last, problem, layout, H_p), saved)

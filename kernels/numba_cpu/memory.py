@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import accumulate
 from threading import RLock
 from typing import Any
@@ -55,10 +56,16 @@ def empty(count: int, dtype: np.dtype[Any]) -> Array:
 
 def split(counts: Sequence[int], dtype: np.dtype[Any]) -> list[Array]:
     """Arrays of so many elements in one piece of memory, each at the beginning of a cache line."""
-    line = CACHE_LINE // dtype.itemsize
+    total, places = _places(tuple(counts), CACHE_LINE // dtype.itemsize)
+    block = empty(total, dtype)
+    return [block[place] for place in places]
+
+
+@lru_cache(maxsize=256)
+def _places(counts: tuple[int, ...], line: int) -> tuple[int, list[slice]]:
+    """How much room so many elements each take, in whole lines, and where in it they lie."""
     ends = list(accumulate(-(-count // line) * line for count in counts))
-    block = empty(ends[-1], dtype)
-    return [block[end - -(-count // line) * line :][:count] for count, end in zip(counts, ends, strict=True)]
+    return ends[-1], [slice(end, end + count) for end, count in zip([0, *ends], counts, strict=False)]
 
 
 def zeros(count: int, dtype: np.dtype[Any]) -> Array:

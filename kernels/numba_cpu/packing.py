@@ -17,7 +17,18 @@ from rnn_gpu.kernels.numba_cpu import memory
 from rnn_gpu.problem import Array, Problem
 from rnn_gpu.weights.core import Weights
 
-__all__ = ["Blocks", "PreparedWeights", "Sizes", "blocks_of", "flat", "nothing", "prepared_weights", "raw_weights"]
+__all__ = [
+    "Blocks",
+    "KeptWeights",
+    "PreparedWeights",
+    "Sizes",
+    "blocks_of",
+    "flat",
+    "kept_weights",
+    "nothing",
+    "prepared_weights",
+    "raw_weights",
+]
 
 
 class Sizes(NamedTuple):
@@ -51,15 +62,22 @@ class Blocks(NamedTuple):
 class PreparedWeights:
     """raw: w_ih, w_hh, b_ih, b_hh, vectors, flat, empty where there is none; packed: W, b_ih, U, bias, V.
 
-    done: whether `packed` is filled; reused: whether it is kept for the next call.
-    lock: held by the call that fills `packed`, so that no other reads what is being written.
-    frames: of `step.py`, for the calls that these weights are kept for.
+    done: whether `packed` is filled.
     """
 
     raw: tuple[Array, ...]
     packed: tuple[Array, ...]
-    done: bool
-    reused: bool
+    done: bool = False
+
+
+@dataclass
+class KeptWeights(PreparedWeights):
+    """Those of frozen weights, kept for the calls to come.
+
+    lock: held by the call that fills `packed`, so that no other reads what is being written.
+    frames: of `step.py`.
+    """
+
     lock: threading.Lock = field(default_factory=threading.Lock)
     frames: dict[Any, Any] = field(default_factory=dict)
 
@@ -109,16 +127,19 @@ def flat(array: Array, real: np.dtype[Any]) -> Array:
 
 
 def prepared_weights(problem: Problem, weights: Weights, room: Sequence[int]) -> PreparedWeights:
-    """The weights of a call, `room` elements for each that is packed; of frozen weights, as made the first time."""
-    real = problem.real
+    """The weights of a call, `room` elements for each that is packed; of frozen weights, those that are kept."""
     if weights.prepared is None:
-        return PreparedWeights(raw_weights(problem, weights), tuple(memory.split(room, real)), done=False, reused=False)
-    key = ("numba_cpu", problem.cell, real)
-    found: PreparedWeights | None = weights.prepared.get(key)
+        return PreparedWeights(raw_weights(problem, weights), tuple(memory.split(room, problem.real)))
+    return kept_weights(problem, weights, room, weights.prepared)
+
+
+def kept_weights(problem: Problem, weights: Weights, room: Sequence[int], prepared: dict[Any, Any]) -> KeptWeights:
+    """Frozen weights as made the first time. prepared: where the weights keep what was made of them."""
+    key = ("numba_cpu", problem.cell, problem.real)
+    found: KeptWeights | None = prepared.get(key)
     if found is None:
-        packed = tuple(memory.split(room, real))
-        found = PreparedWeights(raw_weights(problem, weights), packed, done=False, reused=True)
-        weights.prepared[key] = found
+        found = KeptWeights(raw_weights(problem, weights), tuple(memory.split(room, problem.real)))
+        prepared[key] = found
     return found
 
 

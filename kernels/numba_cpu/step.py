@@ -13,7 +13,7 @@ from rnn_gpu.kernels.numba_cpu.forward_kernel import ARGUMENTS, PACK, PACK_PANEL
 from rnn_gpu.kernels.numba_cpu.jit import BUILD
 from rnn_gpu.kernels.numba_cpu.layout import full_layout
 from rnn_gpu.kernels.numba_cpu.marshal import ROOM, places, written
-from rnn_gpu.kernels.numba_cpu.packing import PreparedWeights, flat, nothing, prepared_weights, raw_weights
+from rnn_gpu.kernels.numba_cpu.packing import KeptWeights, flat, kept_weights, nothing, raw_weights
 from rnn_gpu.kernels.numba_cpu.plan import Plan, plan_of
 from rnn_gpu.kernels.numba_cpu.shares import forward_shares, members_for_step
 from rnn_gpu.kernels.numba_cpu.team import ALONE
@@ -45,7 +45,7 @@ def run(problem: Problem, inputs: Inputs) -> tuple[Array, ...]:
     if weights.prepared is None:
         kept, raw, frames = None, raw_weights(problem, weights), plan.frames
     else:
-        kept = prepared_weights(problem, weights, plan.room)
+        kept = kept_weights(problem, weights, plan.room, weights.prepared)
         raw, frames = kept.raw, kept.frames
     x = flat(inputs.x, real)
     states = tuple([flat(state, real) for state in inputs.initial]) if inputs.initial else None
@@ -75,7 +75,7 @@ def run(problem: Problem, inputs: Inputs) -> tuple[Array, ...]:
     return tuple(last if plan.sizes.H_p == problem.H else last[:, :, : problem.H].copy())
 
 
-def _frame(plan: Plan, members: int, raw: tuple[Array, ...], kept: PreparedWeights | None) -> _Frame:
+def _frame(plan: Plan, members: int, raw: tuple[Array, ...], kept: KeptWeights | None) -> _Frame:
     """A frame for at most so many members. Weights that may change are packed in it, panel by panel where they can."""
     problem, real, sizes = plan.problem, plan.problem.real, plan.sizes
     layout, none = full_layout(1, problem.B), nothing(real)
