@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from rnn_gpu import cells, stack
-from rnn_gpu.arrays import library_of
+from rnn_gpu.arrays import DTYPES, dtype_name, library_of
 from rnn_gpu.compiler.cell import Cell
 from rnn_gpu.torch.projection import lstm_projection
 from rnn_gpu.weights import Weights
@@ -179,7 +179,8 @@ _split = cache(str.split)
 def _ways(given: Given) -> tuple[Callable[[Tensor], Any], Callable[[Any], Tensor]]:
     """How the stack takes tensors, and how what it gives becomes tensors. What it may refuse, it is given as it is."""
     tensors = (given.x, *given.weights, *given.initial)
-    if given.x.layout is torch.strided and all(tensor.is_cpu for tensor in tensors):
+    known = given.x.layout is torch.strided and dtype_name(given.x) in DTYPES
+    if known and all(tensor.is_cpu for tensor in tensors):
         return _HOST.view, _HOST.back
     return _itself, _itself
 
