@@ -144,10 +144,10 @@ def select(problem: Problem, backend: str | None) -> Backend:
     problem, or none can.
     """
     asked_for = _asked_for(backend)
-    names = [asked_for] if asked_for else list(BACKENDS)
+    names = (asked_for,) if asked_for else BACKENDS
     for name in names:
         candidate = BACKENDS[name]
-        if _takes(candidate, problem, asked_for) and _reason(candidate, problem, asked_for) is None:
+        if _takes(candidate, problem, asked_for) and _cannot(candidate, problem) is None:
             return candidate
     listed = "; ".join(f"{name}: {_reason(BACKENDS[name], problem, asked_for)}" for name in names)
     raise BackendError(f"cannot run {problem}. {listed}")
@@ -169,6 +169,11 @@ def _asked_for(backend: str | None) -> str | None:
 def _reason(backend: Backend, problem: Problem, asked_for: str | None) -> str | None:
     if not _takes(backend, problem, asked_for):  # first, as it imports nothing
         return f"x is a {problem.library}; this backend takes {_TAKES[backend.device_kind]}"
+    return _cannot(backend, problem)
+
+
+def _cannot(backend: Backend, problem: Problem) -> str | None:
+    """Why a backend cannot run a problem whose arrays it takes, or None."""
     return backend.unavailable() or backend.refuses(problem)
 
 

@@ -124,7 +124,8 @@ def forward(
     if masks is not None and len(masks) != n_layers - 1:
         raise ArgumentError("masks", f"{n_layers - 1} arrays, one between two layers", str(len(masks)))
 
-    variants = (cell, *(with_output(cell, state) for state in cell.states[1:] if all_states))
+    others = cell.states[1:] if all_states else ()
+    variants = (cell, *[with_output(cell, state) for state in others])
     resets_back = None
     tapes, used, last, states = [], [], [], []
     y = x
@@ -148,7 +149,7 @@ def forward(
             if resets is not None and not direction:
                 resets = inputs.resets
                 resets_back = _from_behind(resets, lengths) if bidirectional else None
-        tapes.append(tuple(tuple(run.tape for run in runs) for runs in of_layer))
+        tapes.append(tuple([tuple([run.tape for run in runs]) for runs in of_layer]))
         if all_states:
             states.append(tuple(_joined([run.y for run in both]) for both in zip(*of_layer, strict=True)))
             y = states[-1][0]
@@ -160,7 +161,7 @@ def forward(
                 mask = masks[number]
             elif dropout > 0.0:
                 mask = dropout_mask(y.shape, y.dtype, dropout, rng)
-        y = y if mask is None else y * mask
+        y = y if mask is None else _times(y, mask)
         used.append(mask)
     return StackForward(y, tuple(last), StackTape(tuple(tapes), tuple(used)), tuple(states))
 
@@ -183,20 +184,20 @@ def backward(
     dx = dy
     for number in reversed(range(len(tape.tapes))):
         mask = tape.masks[number]
-        dx = dx if mask is None or dx is None else dx * mask
+        dx = dx if mask is None or dx is None else _times(dx, mask)
         n_states = len(tape.tapes[number][0])
         d_outputs = [dx, *[None] * (n_states - 1)]
         for k, gradient in enumerate(of_states[number] or ()):
             if gradient is not None:
-                d_outputs[k] = gradient if d_outputs[k] is None else d_outputs[k] + gradient
+                d_outputs[k] = gradient if d_outputs[k] is None else _plus(d_outputs[k], gradient)
         of_layer = [
             _backward_of(tapes, [_part(d, direction, n_directions) for d in d_outputs], dlasts[place])
             for direction, tapes in enumerate(tape.tapes[number])
             for place in (number * n_directions + direction,)
         ]
-        dx = of_layer[0].x if n_directions == 1 else of_layer[0].x + of_layer[1].x
+        dx = of_layer[0].x if n_directions == 1 else _plus(of_layer[0].x, of_layer[1].x)
         gradients[:0] = of_layer
-    return StackGradients(dx, tuple(g.weights for g in gradients), tuple(tuple(g.initial) for g in gradients))
+    return StackGradients(dx, tuple([g.weights for g in gradients]), tuple([g.initial for g in gradients]))
 
 
 def step(
@@ -219,14 +220,15 @@ def _backward_of(
 ) -> Gradients:
     """The gradients of one layer and direction: the sum over the runs that gave its states."""
     problem = tapes[0].problem
-    d_states = [dlast, *[None] * (len(tapes) - 1)]
-    if all(d is None for d in d_outputs) and all(state is None for state in dlast or ()):
+    d_states = None if dlast is None else tuple(dlast)
+    of_last = any(state is not None for state in d_states or ())
+    if not of_last and all(d is None for d in d_outputs):
         zeros = problem.library.back(problem.library.zeros((problem.T, problem.B, problem.H), problem.dtype))
         d_outputs = [zeros, *d_outputs[1:]]
     found = [
-        (tape.problem.cell, functional.backward(tape, d_output, None if states is None else tuple(states)))
-        for tape, d_output, states in zip(tapes, d_outputs, d_states, strict=True)
-        if d_output is not None or any(state is not None for state in states or ())
+        (tape.problem.cell, functional.backward(tape, d_output, None if number else d_states))
+        for number, (tape, d_output) in enumerate(zip(tapes, d_outputs, strict=True))
+        if d_output is not None or (of_last and number == 0)
     ]
     return reduce(lambda a, b: _sum(a, b, problem.cell), found)[1]
 
@@ -235,9 +237,21 @@ def _sum(a: tuple[Cell, Gradients], b: tuple[Cell, Gradients], cell: Cell) -> tu
     """The sum of the gradients of two variants of the cell, whose initial states lie in the order of each."""
     ours, theirs = (dict(g.weights.items()) for _, g in (a, b))
     states, others = (dict(zip(variant.states, g.initial, strict=True)) for variant, g in (a, b))
-    weights = Weights.of({name: array + theirs[name] for name, array in ours.items()}, cell.vectors)
-    initial = tuple(states[name] + others[name] for name in cell.states)
-    return cell, Gradients(a[1].x + b[1].x, weights, initial)
+    weights = Weights.of({name: _plus(array, theirs[name]) for name, array in ours.items()}, cell.vectors)
+    initial = tuple(_plus(states[name], others[name]) for name in cell.states)
+    return cell, Gradients(_plus(a[1].x, b[1].x), weights, initial)
+
+
+def _plus(a: Array, b: Array) -> Array:
+    """Their sum, as IEEE says, without a word from NumPy."""
+    with np.errstate(all="ignore"):
+        return a + b
+
+
+def _times(a: Array, b: Array) -> Array:
+    """Their product, likewise."""
+    with np.errstate(all="ignore"):
+        return a * b
 
 
 def _in_order(states: Any, cell: Cell, variant: Cell) -> Any:

@@ -215,3 +215,11 @@ def test_resets_behind_a_rows_end_do_not_reach_the_way_back():
     assert not shifted[:, 0].any()
     assert list(np.flatnonzero(shifted[:, 1])) == [1]
     assert np.array_equal(stack._from_behind(resets, None)[:-1], resets[1:])
+
+
+def test_what_is_infinite_goes_between_layers_without_a_warning():
+    x, layers, mask = np.full((T, B, I), np.inf), make(cells.rnn_relu), np.zeros((T, B, H))
+    layers = [weights.map(np.abs) for weights in layers]
+    y, _, tape, _ = stack.forward(cells.rnn_relu, x, layers, masks=[mask])
+    assert np.isnan(y).all()
+    assert np.isnan(stack.backward(tape, np.full_like(y, np.inf)).x).all()

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -42,32 +43,31 @@ class _NumbaBackend:
         return None
 
     def forward(self, problem: Problem, inputs: Inputs) -> Result:
-        from rnn_gpu.kernels.numba_cpu import forward  # noqa: PLC0415
-
-        with _quiet(problem):
-            return forward.run(problem, inputs)
+        run: Callable[[Problem, Inputs], Result] = _driver("forward").run
+        if problem.real is problem.dtype:
+            return run(problem, inputs)
+        with np.errstate(all="ignore"):  # numbers too large for 16 bits become inf, as IEEE says
+            return run(problem, inputs)
 
     def backward(
         self, problem: Problem, inputs: Inputs, saved: Any, dy: Array | None, dlast: tuple[Array | None, ...]
     ) -> Gradients:
-        from rnn_gpu.kernels.numba_cpu import backward  # noqa: PLC0415
-
-        with _quiet(problem):
-            return backward.run(problem, inputs, saved, dy, dlast)
+        with np.errstate(all="ignore"):  # of sums in 64 bits, too
+            gradients: Gradients = _driver("backward").run(problem, inputs, saved, dy, dlast)
+        return gradients
 
     def step(self, problem: Problem, inputs: Inputs) -> tuple[Array, ...]:
-        from rnn_gpu.kernels.numba_cpu import step  # noqa: PLC0415
-
-        with _quiet(problem):
-            return step.run(problem, inputs)
-
-
-def _quiet(problem: Problem) -> AbstractContextManager[None]:
-    """Numbers too large for 16 bits become inf, as IEEE says, without a warning."""
-    return _NOTHING if problem.real is problem.dtype else np.errstate(all="ignore")
+        run: Callable[[Problem, Inputs], tuple[Array, ...]] = _driver("step").run
+        if problem.real is problem.dtype:
+            return run(problem, inputs)
+        with np.errstate(all="ignore"):
+            return run(problem, inputs)
 
 
-_NOTHING = nullcontext()
+@cache
+def _driver(name: str) -> Any:
+    """The module of that name, imported when it is first wanted, as it imports Numba."""
+    return importlib.import_module(f"{__name__}.{name}")
 
 
 @cache

@@ -3,19 +3,22 @@
 What the forward pass keeps for the backward pass (a `StackTape`) is no tensor. It travels as a tensor of one byte, the
 token: the tape lives as long as that byte's memory does, and is found by its address. Where a token was copied, not
 handed on, as by hooks that move saved tensors elsewhere, there is no tape, and the forward pass is run again.
+
+On the CPU the stack is given NumPy arrays: each tensor becomes one once, however many layers there are.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
-from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from rnn_gpu import cells, stack
+from rnn_gpu.arrays import DTYPES, dtype_name, library_of
 from rnn_gpu.compiler.cell import Cell
 from rnn_gpu.torch.projection import lstm_projection
 from rnn_gpu.weights import Weights
@@ -86,28 +89,32 @@ def cell_of(key: str) -> Cell:
     return _cells[key]
 
 
+_tokens: dict[int, stack.StackTape] = {}
+"""The tapes of the tokens there are, by the addresses of their bytes."""
+
+
 class _Token(np.ndarray[Any, Any]):
-    """A byte, whose memory keeps a tape alive."""
+    """A byte, with whose end its tape is let go."""
 
-    tape: stack.StackTape
+    address = 0
 
-
-_tokens: WeakValueDictionary[int, _Token] = WeakValueDictionary()
+    def __del__(self) -> None:
+        _tokens.pop(self.address, None)
 
 
 def token_of(tape: stack.StackTape) -> Tensor:
     """A new token of the tape."""
     byte = np.zeros(1, np.uint8).view(_Token)
-    byte.tape = tape
     token = torch.from_numpy(byte)
-    _tokens[token.data_ptr()] = byte
+    byte.address = token.data_ptr()
+    _tokens[byte.address] = tape
     return token
 
 
 def tape_of(token: Tensor, given: Given) -> stack.StackTape:
     """The tape of the token, or of another forward pass."""
     kept = _tokens.get(token.data_ptr()) if token.is_cpu else None
-    return forward(given, save=True).tape if kept is None else kept.tape
+    return forward(given, save=True).tape if kept is None else kept
 
 
 def forward(given: Given, save: bool) -> Result:
@@ -115,27 +122,29 @@ def forward(given: Given, save: bool) -> Result:
     x, weights, initial, lengths, resets, masks, call = given
     cell = cell_of(call.cell)
     names = _split(call.names)
+    view, back = _ways(given)
+    arrays = [view(tensor) for tensor in weights]
     layers = [
-        Weights.of(dict(zip(names, weights[k : k + len(names)], strict=True)), cell.vectors)
-        for k in range(0, len(weights), len(names))
+        Weights.of(dict(zip(names, arrays[k : k + len(names)], strict=True)), cell.vectors)
+        for k in range(0, len(arrays), len(names))
     ]
     result = stack.forward(
         cell,
-        x,
+        view(x),
         layers,
-        list(zip(*initial, strict=True)) if initial else None,
+        list(zip(*[view(states) for states in initial], strict=True)) if initial else None,
         lengths,
         resets,
         call.reverse,
         bidirectional=call.bidirectional,
-        masks=None if masks is None else list(masks),
+        masks=None if masks is None else list(view(masks)),
         all_states=call.all_states,
         recompute=call.recompute,
         backend=call.backend or None,
         save=save,
     )
-    last = [_stacked(states, x.dtype) for states in zip(*result.last, strict=True)]
-    return Result(result.y, last, [state for layer in result.states for state in layer], result.tape)
+    last = [_stacked(states, back, x.dtype) for states in zip(*result.last, strict=True)]
+    return Result(back(result.y), last, [back(state) for layer in result.states for state in layer], result.tape)
 
 
 def backward(
@@ -150,20 +159,45 @@ def backward(
     dy, dlast, dstates: those of `Result.y`, `last` and `states`; None stands for zeros.
     """
     n_places = len(given.weights) // len(_split(given.call.names))
-    places = [None if d is None else d.unbind(0) for d in dlast]
     n_states = len(dlast)
-    of_places = [[None if place is None else place[k] for place in places] for k in range(n_places)]
-    of_layers = [dstates[k : k + n_states] for k in range(0, len(dstates), n_states)]
-    gradients = stack.backward(tape, dy, of_places, of_layers or None)
-    d_weights = [gradient for layer in gradients.layers for _, gradient in layer.items()]
+    view, back = _ways(given)
+    of_places = None
+    if any(d is not None for d in dlast):
+        places = [[None] * n_places if d is None else view(d) for d in dlast]
+        of_places = list(zip(*places, strict=True))
+    d_arrays = [None if d is None else view(d) for d in dstates]
+    of_layers = [d_arrays[k : k + n_states] for k in range(0, len(d_arrays), n_states)]
+    gradients = stack.backward(tape, None if dy is None else view(dy), of_places, of_layers or None)
+    d_weights = [back(gradient) for layer in gradients.layers for _, gradient in layer.items()]
     initial = zip(*gradients.initial, strict=True) if given.initial else ()
-    return gradients.x, d_weights, [_stacked(states, given.x.dtype) for states in initial]
+    return back(gradients.x), d_weights, [_stacked(states, back, given.x.dtype) for states in initial]
 
 
 _split = cache(str.split)
 
 
-def _stacked(tensors: tuple[Tensor, ...], dtype: torch.dtype) -> Tensor:
-    """Tensors (B, H) of our own, one after the other, of that type; a single one that has it is not copied."""
-    stacked = torch.stack(tensors) if len(tensors) > 1 else tensors[0].unsqueeze_(0)
+def _ways(given: Given) -> tuple[Callable[[Tensor], Any], Callable[[Any], Tensor]]:
+    """How the stack takes tensors, and how what it gives becomes tensors. What it may refuse, it is given as it is."""
+    tensors = (given.x, *given.weights, *given.initial)
+    known = given.x.layout is torch.strided and dtype_name(given.x) in DTYPES
+    if known and all(tensor.is_cpu for tensor in tensors):
+        return _HOST.view, _HOST.back
+    return _itself, _itself
+
+
+_HOST = library_of("tensor", torch.empty(0, device="cpu"))
+
+
+def _itself(array: Any) -> Any:
+    return array
+
+
+def _stacked(states: tuple[Any, ...], back: Callable[[Any], Tensor], dtype: torch.dtype) -> Tensor:
+    """States (B, H) of our own, one after the other, as a tensor of that type; one alone that has it is not copied."""
+    if len(states) > 1:
+        stacked = torch.stack([back(state) for state in states])
+    elif isinstance(states[0], Tensor):
+        stacked = states[0].unsqueeze_(0)  # in place: autograd allows no writing to views
+    else:
+        stacked = back(states[0][None])
     return stacked if stacked.dtype is dtype else stacked.to(dtype)

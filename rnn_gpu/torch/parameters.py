@@ -30,6 +30,8 @@ def parameter_names(names: Iterable[str], suffix: str) -> list[str]:
 
 def autocast(x: Tensor, weights: list[Tensor], initial: list[Tensor]) -> tuple[Tensor, list[Tensor], list[Tensor]]:
     """All of them in the type of an enclosing torch.autocast; float64, as everywhere, is left alone."""
+    if not torch._C._is_any_autocast_enabled():
+        return x, weights, initial
     kind = x.device.type
     if kind == "meta" or not torch.is_autocast_enabled(kind):
         return x, weights, initial

@@ -49,11 +49,9 @@ class Weights:
     def map(self, function: Callable[[Array], Array]) -> Weights:
         """Return Weights of `function(array)` for each array there is."""
 
-        def of(array: Array | None) -> Array | None:
-            return None if array is None else function(array)
-
-        vectors = {name: function(array) for name, array in self.vectors.items()}
-        return Weights(of(self.w_ih), of(self.w_hh), of(self.b_ih), of(self.b_hh), vectors)
+        given = (self.w_ih, self.w_hh, self.b_ih, self.b_hh)
+        w_ih, w_hh, b_ih, b_hh = [None if array is None else function(array) for array in given]
+        return Weights(w_ih, w_hh, b_ih, b_hh, {name: function(array) for name, array in self.vectors.items()})
 
     def frozen(self) -> Weights:
         """Return a copy that cannot change, for streaming: what a backend makes of it is made once and kept with it.
@@ -73,5 +71,5 @@ class Weights:
     @staticmethod
     def of(arrays: Mapping[str, Array], vectors: Iterable[str] = ()) -> Weights:
         """The reverse of `items`: Weights from arrays by name, of which `vectors` are the names of per-unit vectors."""
-        fields = {name: arrays.get(name) for name in ("w_ih", "w_hh", "b_ih", "b_hh")}
-        return Weights(**fields, vectors={name: arrays[name] for name in vectors})
+        w_ih, w_hh, b_ih, b_hh = [arrays.get(name) for name in ("w_ih", "w_hh", "b_ih", "b_hh")]
+        return Weights(w_ih, w_hh, b_ih, b_hh, {name: arrays[name] for name in vectors})

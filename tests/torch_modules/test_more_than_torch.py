@@ -210,6 +210,17 @@ def test_bad_calls_name_the_argument():
         ours.LSTM(I, H)(x[:, 0], lengths=[1])
 
 
+def test_tensors_that_no_backend_takes_are_refused_as_anywhere():
+    module, x = ours.LSTM(2, 3), torch.zeros(4, 2, 2)
+    with pytest.raises(errors.ArgumentTypeError, match="x: expected a dense tensor"):
+        module(x.to_sparse())
+    with pytest.raises(errors.ArgumentError, match=r"x: expected dtype float64, .*, got float8_e4m3fn"):
+        ours.LSTM(2, 3).to(torch.float8_e4m3fn)(x.to(torch.float8_e4m3fn))
+    module.weight_hh_l0 = nn.Parameter(module.weight_hh_l0.to("meta"))
+    with pytest.raises(errors.ArgumentTypeError, match=r"w_hh: expected a torch array on cpu as x is, got .* on meta"):
+        module(x)
+
+
 @pytest.mark.parametrize("package", [nn, ours], ids=["torch", "ours"])
 def test_errors_that_are_torchs(package):
     with pytest.raises(RuntimeError, match=r"input\.size"):
