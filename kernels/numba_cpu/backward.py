@@ -8,10 +8,10 @@ import numpy as np
 
 from rnn_gpu.kernels.numba_cpu import backward_kernel, crew, memory
 from rnn_gpu.kernels.numba_cpu.forward import Saved, caller_states, flat_resets, our_states
-from rnn_gpu.kernels.numba_cpu.jit import BUILD
+from rnn_gpu.kernels.numba_cpu.jit import BUILD, entry_of
 from rnn_gpu.kernels.numba_cpu.packing import Blocks, Sizes, flat, nothing, prepared_weights
 from rnn_gpu.kernels.numba_cpu.plan import plan_of
-from rnn_gpu.kernels.numba_cpu.shares import backward_shares, members_for, most_rows
+from rnn_gpu.kernels.numba_cpu.shares import backward_shares, members_for
 from rnn_gpu.kernels.numba_cpu.team import ALONE
 from rnn_gpu.problem import Array, Gradients, Inputs, Problem
 from rnn_gpu.weights.core import Weights
@@ -27,17 +27,11 @@ def run(problem: Problem, inputs: Inputs, saved: Saved, dy: Array | None, dlast:
     none, x = nothing(real), flat(inputs.x, real)
     d_states = our_states(dlast, problem, layout, H_p)
     d_vectors = np.zeros((len(cell.vectors), problem.B, H_p))
-    most = most_rows(plan, layout)
-    ring = min(layout.n_rows, max(most, int(layout.active.max(initial=0))))
-    kept = ring * (1 if layout.n_rows <= ring else 2)
     dr_row = _gate_row(plan.n_recurrent, sizes, real)
     dp_row = dr_row if plan.kernel.shared else _gate_row(plan.n_gates, sizes, real)
-    made = (
+    transposed = (
         plan.n_recurrent * H_p * sizes.padded(problem.H),
         0 if problem.projected else plan.n_gates * H_p * sizes.padded(problem.I),
-        kept * dr_row,
-        0 if plan.kernel.shared else kept * dp_row,
-        kept * plan.n_stages * H_p,
     )
     d_w = _WeightGradient(plan.n_gates, 0 if problem.projected else problem.I, problem, sizes, in_order=True)
     d_u = _WeightGradient(plan.n_recurrent, problem.H, problem, sizes, blocks.in_order)
@@ -48,7 +42,9 @@ def run(problem: Problem, inputs: Inputs, saved: Saved, dy: Array | None, dlast:
 
     def prepare(members: int) -> crew.Task:
         share = backward_shares(plan, layout, members)
-        U_t, W_t, DR, DP, O, work, rooms = memory.split((*made, share.work, share.rooms), real)
+        rows = share.ring * share.rings
+        of_rows = (rows * dr_row, 0 if plan.kernel.shared else rows * dp_row, rows * plan.n_stages * H_p)
+        U_t, W_t, DR, DP, O, work, rooms = memory.split((*transposed, *of_rows, share.work, share.rooms), real)
         DP = DR if plan.kernel.shared else DP
         if problem.projected:  # the padding of P is read
             work[:] = 0
@@ -58,10 +54,10 @@ def run(problem: Problem, inputs: Inputs, saved: Saved, dy: Array | None, dlast:
             layout.flat_rows, problem.reverse, flat_resets(inputs), saved.initial, saved.after, saved.values,
             problem.recompute, none if dy is None else flat(dy, real), d_states, d_vectors.reshape(-1),
             (dx, d_w.padded, d_u.padded, d_w.copied, d_u.copied), sums_w, sums_u, dr_row, dp_row, d_w.stride,
-            d_u.stride, ring, most, merged, work, share.offsets, rooms, share.room_offsets, share.cuts, share.by_units,
-            plan.n_states, plan.n_saved, plan.n_gates, plan.n_stages, problem.I, problem.H, H_p, ALONE,
+            d_u.stride, share.ring, share.most, merged, work, share.offsets, rooms, share.room_offsets, share.cuts,
+            share.by_units, plan.n_states, plan.n_saved, plan.n_gates, plan.n_stages, problem.I, problem.H, H_p, ALONE,
         )  # fmt: skip
-        return backward_kernel.backward, arguments, len(share.offsets)
+        return entry_of(backward_kernel.backward, real, (*arguments, ALONE, ALONE)), arguments, len(share.offsets)
 
     crew.run(members_for(plan, layout, backward=True), prepare)
 

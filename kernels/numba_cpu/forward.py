@@ -10,7 +10,7 @@ import numpy as np
 from rnn_gpu.dispatch import Result
 from rnn_gpu.kernels.numba_cpu import crew, forward_kernel, memory
 from rnn_gpu.kernels.numba_cpu.forward_kernel import PACK, PACKED
-from rnn_gpu.kernels.numba_cpu.jit import BUILD
+from rnn_gpu.kernels.numba_cpu.jit import BUILD, entry_of
 from rnn_gpu.kernels.numba_cpu.layout import Layout, layout_of
 from rnn_gpu.kernels.numba_cpu.packing import KeptWeights, flat, prepared_weights
 from rnn_gpu.kernels.numba_cpu.plan import plan_of
@@ -57,7 +57,7 @@ def run(problem: Problem, inputs: Inputs) -> Result:
             share.cuts, share.by_units, problem.save, keep_saved, plan.n_states, plan.n_saved, plan.n_gates, problem.I,
             problem.H, H_p, ALONE,
         )  # fmt: skip
-        return forward_kernel.forward, arguments, len(share.offsets)
+        return entry_of(forward_kernel.forward, real, (*arguments, ALONE, ALONE)), arguments, len(share.offsets)
 
     if weights.done or not isinstance(weights, KeptWeights):
         crew.run(members_for(plan, layout), prepare)

@@ -8,7 +8,7 @@ file of this backend, or other tuning numbers, would go unseen. So every functio
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -19,7 +19,7 @@ from numba.extending import NativeValue, models, register_model, typeof_impl, un
 
 from rnn_gpu.kernels.numba_cpu.host import TRAITS
 
-__all__ = ["BUILD", "EmptyType", "cached_jit", "digest_of", "jit", "kept_where_possible"]
+__all__ = ["BUILD", "EmptyType", "cached_jit", "digest_of", "entry_of", "jit", "kept_where_possible"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -51,6 +51,20 @@ def kept_where_possible(decorator: Callable[..., Any], *arguments: Any, **option
 
     return decorate
 
+
+def entry_of(function: Any, kind: Hashable, arguments: tuple[Any, ...]) -> Callable[..., None]:
+    """What a cached function is for arguments of these types, compiled if need be; it takes only such.
+
+    Numba's dispatcher asks at every call for the type of each argument, which for many arguments takes longer than a
+    short kernel. kind: what tells arguments of other types apart, among those the function is called with.
+    """
+    key = function.__name__, kind
+    if key not in _entries:
+        _entries[key] = function.compile(tuple(map(numba.typeof, arguments)))
+    return _entries[key]
+
+
+_entries: dict[Any, Callable[..., None]] = {}
 
 _SOURCES = "".join(path.read_text("utf-8") for path in sorted(Path(__file__).parent.glob("*.py")))
 

@@ -108,16 +108,16 @@ def nothing(real: np.dtype[Any]) -> Array:
 
 
 def flat(array: Array, real: np.dtype[Any]) -> Array:
-    """A contiguous view of the array, one-dimensional, or a copy where it has another type or layout.
+    """A contiguous view of the array, one-dimensional, or a copy where it has another type, layout or alignment.
 
     Compiled code has one form for arrays that may be written and another for those that may not. It writes to none of
     its inputs; a read-only array is handed to it as a writable view, so that one form serves for both.
     """
     flags = array.flags
-    if array.dtype == real and flags.c_contiguous and flags.writeable:
+    if array.dtype == real and flags.c_contiguous and flags.writeable and flags.aligned:
         plain: Array = array.reshape(-1)
         return plain
-    contiguous = np.ascontiguousarray(array, dtype=real).reshape(-1)
+    contiguous = np.require(array, real, ("C", "A")).reshape(-1)
     if contiguous.flags.writeable or contiguous.size == 0:
         return contiguous if contiguous.flags.writeable else np.empty(0, real)
     memory = (ctypes.c_char * contiguous.nbytes).from_address(contiguous.ctypes.data)

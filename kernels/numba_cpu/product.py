@@ -94,61 +94,61 @@ def clear(to: Any, to_start: int, count: int) -> None:
         to[to_start + k] = 0
 
 
-@external("iiaiiaiiiaiiaii")
+@external("iiaiiaiiiaiiiaii")
 def _any_tile(
     narrow: int, rows: int, c: Any, c_start: int, c_row: int, a: Any, a_start: int, a_row: int, a_step: int,
-    panel: Any, panel_start: int, depth: int, start: Any, start_start: int, start_row: int,
+    b: Any, b_start: int, b_step: int, depth: int, start: Any, start_start: int, start_row: int,
 ) -> None:  # fmt: skip
     """A tile of 1 to 6 rows, of one vector if `narrow`, else of a panel's columns."""
     if narrow:
         if rows == 6:
             _narrow6(
-                c, c_start, c_row, a, a_start, a_row, a_step, panel, panel_start, depth, start, start_start, start_row
+                c, c_start, c_row, a, a_start, a_row, a_step, b, b_start, b_step, depth, start, start_start, start_row
             )
         elif rows == 5:
             _narrow5(
-                c, c_start, c_row, a, a_start, a_row, a_step, panel, panel_start, depth, start, start_start, start_row
+                c, c_start, c_row, a, a_start, a_row, a_step, b, b_start, b_step, depth, start, start_start, start_row
             )
         elif rows == 4:
             _narrow4(
-                c, c_start, c_row, a, a_start, a_row, a_step, panel, panel_start, depth, start, start_start, start_row
+                c, c_start, c_row, a, a_start, a_row, a_step, b, b_start, b_step, depth, start, start_start, start_row
             )
         elif rows == 3:
             _narrow3(
-                c, c_start, c_row, a, a_start, a_row, a_step, panel, panel_start, depth, start, start_start, start_row
+                c, c_start, c_row, a, a_start, a_row, a_step, b, b_start, b_step, depth, start, start_start, start_row
             )
         elif rows == 2:
             _narrow2(
-                c, c_start, c_row, a, a_start, a_row, a_step, panel, panel_start, depth, start, start_start, start_row
+                c, c_start, c_row, a, a_start, a_row, a_step, b, b_start, b_step, depth, start, start_start, start_row
             )
         else:
             _narrow1(
-                c, c_start, c_row, a, a_start, a_row, a_step, panel, panel_start, depth, start, start_start, start_row
+                c, c_start, c_row, a, a_start, a_row, a_step, b, b_start, b_step, depth, start, start_start, start_row
             )
     else:  # noqa: PLR5501
         if rows == 6:
             _tile6(
-                c, c_start, c_row, a, a_start, a_row, a_step, panel, panel_start, depth, start, start_start, start_row
+                c, c_start, c_row, a, a_start, a_row, a_step, b, b_start, b_step, depth, start, start_start, start_row
             )
         elif rows == 5:
             _tile5(
-                c, c_start, c_row, a, a_start, a_row, a_step, panel, panel_start, depth, start, start_start, start_row
+                c, c_start, c_row, a, a_start, a_row, a_step, b, b_start, b_step, depth, start, start_start, start_row
             )
         elif rows == 4:
             _tile4(
-                c, c_start, c_row, a, a_start, a_row, a_step, panel, panel_start, depth, start, start_start, start_row
+                c, c_start, c_row, a, a_start, a_row, a_step, b, b_start, b_step, depth, start, start_start, start_row
             )
         elif rows == 3:
             _tile3(
-                c, c_start, c_row, a, a_start, a_row, a_step, panel, panel_start, depth, start, start_start, start_row
+                c, c_start, c_row, a, a_start, a_row, a_step, b, b_start, b_step, depth, start, start_start, start_row
             )
         elif rows == 2:
             _tile2(
-                c, c_start, c_row, a, a_start, a_row, a_step, panel, panel_start, depth, start, start_start, start_row
+                c, c_start, c_row, a, a_start, a_row, a_step, b, b_start, b_step, depth, start, start_start, start_row
             )
         else:
             _tile1(
-                c, c_start, c_row, a, a_start, a_row, a_step, panel, panel_start, depth, start, start_start, start_row
+                c, c_start, c_row, a, a_start, a_row, a_step, b, b_start, b_step, depth, start, start_start, start_row
             )
 
 
@@ -189,12 +189,12 @@ def product(
                     at, from_ = c_start + row * c_row + p * panel + shift, a_start + row * a_row + k0
                     if k0 == 0:
                         _any_tile(
-                            strips > 0, height, c, at, c_row, a, from_, a_row, one, packed, base, steps,
+                            strips > 0, height, c, at, c_row, a, from_, a_row, one, packed, base, panel, steps,
                             start, start_start + p * panel + shift, zero,
                         )  # fmt: skip
                     else:
                         _any_tile(
-                            strips > 0, height, part, zero, panel, a, from_, a_row, one, packed, base, steps,
+                            strips > 0, height, part, zero, panel, a, from_, a_row, one, packed, base, panel, steps,
                             zeros, zero, zero,
                         )  # fmt: skip
                         _add_tile(height, lanes if strips > 0 else panel, c, at, c_row, part)
@@ -271,36 +271,50 @@ def product_over_rows(
     """C[m, n] = [C[m, n] if more] + sum_k A[k, m] B[k, n] for k < steps, first <= m < last, n < columns.
 
     a_packed: A's columns first..last, packed. Row k of B begins at b_start + b_rows[rows0 + k] * b_row, or, if rows0 is
-    negative, at b_start + k * b_row. b_packed [panel * DEPTH_OVER_ROWS]: work; zeros [panel]. c [., c_row].
+    negative, at b_start + k * b_row: such rows are read as they are, but for the last columns that fill no panel.
+    b_packed [panel * DEPTH_OVER_ROWS]: work; zeros [panel]. c [., c_row].
     """
+    panel, lanes = panel_of(c), lanes_of(c)
+    for p in range(padded(columns, panel) // panel):
+        used, start = min(panel, columns - p * panel), b_start + p * panel
+        strips = _strips(used, panel, lanes)
+        if used == panel and rows0 < 0:
+            _rows_of_panel(c, c_row, first, last, p, a_packed, b, start, b_row, more, steps, strips, zeros)
+        else:
+            width = strips * lanes if strips > 0 else panel
+            for k in range(steps):
+                r = b_rows[rows0 + k] if rows0 >= 0 else k
+                copy(b_packed, k * panel, b, start + r * b_row, used)
+                clear(b_packed, k * panel + used, width - used)
+            _rows_of_panel(c, c_row, first, last, p, a_packed, b_packed, integer(0), panel, more, steps, strips, zeros)
+
+
+@jit
+def _rows_of_panel(
+    c: Any, c_row: int, first: int, last: int, p: int, a_packed: Any, b: Any, b_start: int, b_step: int, more: int,
+    steps: int, strips: int, zeros: Any,
+) -> None:  # fmt: skip
+    """`product_over_rows` for the p-th panel, whole or in narrow strips: all rows of C, a tile at a time."""
     panel, lanes = panel_of(c), lanes_of(c)
     zero, one, tall = integer(0), integer(1), integer(TILE_ROWS)
     part = room_for(c, _TILE)
-    for p in range(padded(columns, panel) // panel):
-        used = min(panel, columns - p * panel)
-        strips = _strips(used, panel, lanes)
-        width = strips * lanes if strips > 0 else panel
-        for k in range(steps):
-            r = b_rows[rows0 + k] if rows0 >= 0 else k
-            copy(b_packed, k * panel, b, b_start + r * b_row + p * panel, used)
-            clear(b_packed, k * panel + used, width - used)
-        for m0 in range(first, last, TILE_ROWS):
-            from_, height = (m0 - first) * steps, min(TILE_ROWS, last - m0)
-            for strip in range(max(strips, 1)):
-                shift = strip * lanes
-                at = m0 * c_row + p * panel + shift
-                if not more:
-                    _any_tile(
-                        strips > 0, height, c, at, c_row, a_packed, from_, one, tall, b_packed, shift, steps,
-                        zeros, zero, zero,
-                    )  # fmt: skip
-                else:
-                    _fetch_tile(height, lanes if strips > 0 else panel, c, at, c_row)
-                    _any_tile(
-                        strips > 0, height, part, zero, panel, a_packed, from_, one, tall, b_packed, shift, steps,
-                        zeros, zero, zero,
-                    )  # fmt: skip
-                    _add_tile(height, lanes if strips > 0 else panel, c, at, c_row, part)
+    for m0 in range(first, last, TILE_ROWS):
+        from_, height = (m0 - first) * steps, min(TILE_ROWS, last - m0)
+        for strip in range(max(strips, 1)):
+            shift = strip * lanes
+            at = m0 * c_row + p * panel + shift
+            if not more:
+                _any_tile(
+                    strips > 0, height, c, at, c_row, a_packed, from_, one, tall, b, b_start + shift, b_step, steps,
+                    zeros, zero, zero,
+                )  # fmt: skip
+            else:
+                _fetch_tile(height, lanes if strips > 0 else panel, c, at, c_row)
+                _any_tile(
+                    strips > 0, height, part, zero, panel, a_packed, from_, one, tall, b, b_start + shift, b_step,
+                    steps, zeros, zero, zero,
+                )  # fmt: skip
+                _add_tile(height, lanes if strips > 0 else panel, c, at, c_row, part)
 
 
 @jit

@@ -13,7 +13,7 @@ from rnn_gpu.kernels.numba_cpu.plan import Plan
 from rnn_gpu.problem import Array
 from rnn_gpu.threads import get_threads
 
-__all__ = ["Share", "backward_shares", "forward_shares", "members_for", "members_for_step", "most_rows"]
+__all__ = ["Share", "backward_shares", "forward_shares", "members_for", "members_for_step"]
 
 WORTH_A_THREAD = 4e6
 """Floating-point operations that are done faster by several threads than by one."""
@@ -40,7 +40,10 @@ class Share(NamedTuple):
 
     cuts [members + 1]: member m's rows are cuts[m]..cuts[m + 1]; or, if by_units, all rows, and some units of each.
     offsets [members, n_buffers + 1]: where each member's buffers begin, in `work` elements in all.
-    room_offsets, rooms: the same for the gradients' products; empty and 0 forward.
+    Backward has besides:
+    room_offsets, rooms: the same for the gradients' products.
+    most: rows that are run back at a time, at most, or those of one step; ring: rows that this may be; rings: how many
+    times as many are kept.
     """
 
     cuts: Array
@@ -49,15 +52,17 @@ class Share(NamedTuple):
     work: int
     room_offsets: Array = np.zeros((0, 0), np.int64)
     rooms: int = 0
+    most: int = 0
+    ring: int = 0
+    rings: int = 0
 
 
 def members_for(plan: Plan, layout: Layout, backward: bool = False) -> int:
     """Threads that the call is worth. Backward has twice as many products as forward."""
-    work = layout.n_rows * plan.work_of_a_row * (2 if backward else 1)
-    return max(1, min(get_threads(), int(work / WORTH_A_THREAD)))
+    return _threads_for(layout.n_rows * plan.work_of_a_row * (2 if backward else 1) / WORTH_A_THREAD)
 
 
-def most_rows(plan: Plan, layout: Layout) -> int:
+def _most_rows(plan: Plan, layout: Layout) -> int:
     """Rows that are run back at a time at most, or those of a step; what they leave is multiplied meanwhile.
 
     Where a step has few rows, and each all units, only some threads run them back, and the blocks are such that the
@@ -72,8 +77,12 @@ def most_rows(plan: Plan, layout: Layout) -> int:
 
 def members_for_step(plan: Plan) -> int:
     """Threads that a single step is worth."""
-    work = max(plan.problem.B, ROWS_FOR_NOTHING) * plan.work_of_a_row
-    return max(1, min(get_threads(), int(work / WORTH_A_THREAD_OF_A_STEP)))
+    return _threads_for(max(plan.problem.B, ROWS_FOR_NOTHING) * plan.work_of_a_row / WORTH_A_THREAD_OF_A_STEP)
+
+
+def _threads_for(worth: float) -> int:
+    """Threads for work that so many are worth."""
+    return 1 if worth < 2 else min(get_threads(), int(worth))  # to ask how many there are takes a while
 
 
 def forward_shares(plan: Plan, layout: Layout, members: int) -> Share:
@@ -116,7 +125,10 @@ def _backward(plan: Plan, layout: Layout, members: int) -> Share:
         scratch = plan.kernel.scratch * rows * plan.sizes.H_p
         counts.append((states, scratch, transposed, states, states, Q, X, P, R, C, S, N))
     rooms = [_product_counts(plan)] * members
-    return Share(cuts, by_units, *_offsets(counts, by_units), *_offsets(rooms, together=False))
+    most = _most_rows(plan, layout)
+    ring = min(layout.n_rows, max(most, int(layout.active.max(initial=0))))
+    rings = 1 if layout.n_rows <= ring else 2
+    return Share(cuts, by_units, *_offsets(counts, by_units), *_offsets(rooms, together=False), most, ring, rings)
 
 
 def _product_counts(plan: Plan) -> tuple[int, ...]:

@@ -6,11 +6,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import typeof
 
 from rnn_gpu.kernels.numba_cpu import crew, memory, step_kernel
 from rnn_gpu.kernels.numba_cpu.forward_kernel import ARGUMENTS, PACK, PACK_PANELS, PACKED
-from rnn_gpu.kernels.numba_cpu.jit import BUILD
+from rnn_gpu.kernels.numba_cpu.jit import BUILD, entry_of
 from rnn_gpu.kernels.numba_cpu.layout import full_layout
 from rnn_gpu.kernels.numba_cpu.marshal import ROOM, places, written
 from rnn_gpu.kernels.numba_cpu.packing import KeptWeights, flat, kept_weights, nothing, raw_weights
@@ -107,6 +106,5 @@ def _frame(plan: Plan, members: int, raw: tuple[Array, ...], kept: KeptWeights |
     zeros = (np.zeros(problem.B * problem.H, real),) * plan.n_states
     last = np.empty((plan.n_states, problem.B, sizes.H_p), real)
     arguments = (BUILD, plan.forward_code, numbers, raw, x, zeros, initial, last, ALONE, ALONE)
-    dispatcher: Any = step_kernel.step
-    entry = dispatcher.compile(tuple(map(typeof, arguments)))
+    entry = entry_of(step_kernel.step, (real, plan.n_states), arguments)
     return _Frame(numbers, initial, zeros, owners, entry, tuple(values.values()))

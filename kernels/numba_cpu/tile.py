@@ -35,8 +35,9 @@ def _tile(rows: int, vectors: int, chains: int) -> Any:
         a_start: Any,
         a_row: Any,
         a_step: Any,
-        panel: Any,
-        panel_start: Any,
+        b: Any,
+        b_start: Any,
+        b_step: Any,
         depth: Any,
         start: Any,
         start_start: Any,
@@ -44,10 +45,11 @@ def _tile(rows: int, vectors: int, chains: int) -> Any:
     ) -> Any:
         """Compute one tile of `rows` rows. Each array comes with the offset of its first element and its strides.
 
-        a_row, a_step: strides of A along rows and along k; start_row = 0 starts every row from the same numbers.
+        a_row, a_step: strides of A along rows and along k; b_step: that of B along k, if packed a panel's columns;
+        start_row = 0 starts every row from the same numbers.
         """
         index = types.intp
-        signature = types.void(c, index, index, a, index, index, index, panel, index, index, start, index, index)
+        signature = types.void(c, index, index, a, index, index, index, b, index, index, index, start, index, index)
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             lanes = TRAITS.lanes(c.dtype.bitwidth // 8)
@@ -77,9 +79,10 @@ class _Generator:
         self.chains = chains
         self.alignment = 4 if isinstance(vector.element, ir.FloatType) else 8
         self.tile = [(r, v) for r in range(rows) for v in range(vectors)]
-        pointers = (element_pointer(context, builder, signature.args[k], *arguments[k : k + 2]) for k in (0, 3, 7, 10))
-        self.c, a, self.panel, self.start = pointers
-        (self.c_row, a_row, self.a_step, self.depth, self.start_row) = (arguments[k] for k in (2, 5, 6, 9, 12))
+        pointers = (element_pointer(context, builder, signature.args[k], *arguments[k : k + 2]) for k in (0, 3, 7, 11))
+        self.c, a, self.b, self.start = pointers
+        self.c_row, a_row, self.a_step, self.b_step = (arguments[k] for k in (2, 5, 6, 9))
+        self.depth, self.start_row = arguments[10], arguments[13]
         self.a_rows = [builder.gep(a, [self._offset(r, a_row, 0)]) for r in range(rows)]
 
     def run(self) -> Any:
@@ -127,8 +130,8 @@ class _Generator:
     def _with_term(self, k: Any, sums: list[Any]) -> list[Any]:
         """The sums with the k-th term added."""
         builder = self.builder
-        panel_row = builder.mul(k, ir.Constant(_INDEX, TRAITS.tile_vectors * self.vector.count))
-        b = [self._load(self.panel, self._shifted(panel_row, v)) for v in range(self.vectors)]
+        b_row = builder.mul(k, self.b_step)
+        b = [self._load(self.b, self._shifted(b_row, v)) for v in range(self.vectors)]
         a_offset = builder.mul(k, self.a_step)
         a = [broadcast(builder, builder.load(builder.gep(row, [a_offset])), self.vector) for row in self.a_rows]
         return [call_llvm(builder, "fmuladd", a[r], b[v], total) for (r, v), total in zip(self.tile, sums, strict=True)]

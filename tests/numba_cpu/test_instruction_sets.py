@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -42,6 +43,29 @@ def test_kernels_of_every_kind_of_processor(kind):
         check=False,
     )
     assert ran.returncode == 0, ran.stderr
+
+
+def test_the_functions_without_an_instruction_that_scales():
+    kind = {"x86_64": "avx2", "AMD64": "avx2"}.get(platform.machine(), "plain")
+    assert KINDS["avx512"].scales
+    assert not KINDS[kind].scales
+    ran = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            Path(__file__).with_name("test_mathematics.py"),
+        ],
+        env=os.environ | {"RNN_GPU_SIMD": kind},
+        timeout=300,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout
 
 
 def test_an_unknown_kind_is_refused():
