@@ -49,10 +49,10 @@ def run(problem: Problem, inputs: Inputs, saved: Saved, dy: Array | None, dlast:
         if problem.projected:  # the padding of P is read
             work[:] = 0
         arguments = (
-            BUILD, plan.backward_code, weights.raw, weights.packed, blocks.gates, blocks.stages, (U_t, W_t, DR, DP, O),
-            blocks.back_gates, blocks.back_stages, x, problem.projected, layout.order, layout.active, layout.start,
-            layout.flat_rows, problem.reverse, flat_resets(inputs), saved.initial, saved.after, saved.values,
-            problem.recompute, none if dy is None else flat(dy, real), d_states, d_vectors.reshape(-1),
+            BUILD, plan.backward_code, weights.raw, weights.packed, not weights.done, blocks.gates, blocks.stages,
+            (U_t, W_t, DR, DP, O), blocks.back_gates, blocks.back_stages, x, problem.projected, layout.order,
+            layout.active, layout.start, layout.flat_rows, problem.reverse, flat_resets(inputs), saved.initial,
+            saved.after, saved.values, problem.recompute, none if dy is None else flat(dy, real), d_states, d_vectors.reshape(-1),
             (dx, d_w.padded, d_u.padded, d_w.copied, d_u.copied), sums_w, sums_u, dr_row, dp_row, d_w.stride,
             d_u.stride, share.ring, share.most, merged, work, share.offsets, rooms, share.room_offsets, share.cuts,
             share.by_units, plan.n_states, plan.n_saved, plan.n_gates, plan.n_stages, problem.I, problem.H, H_p, ALONE,
@@ -69,7 +69,7 @@ def run(problem: Problem, inputs: Inputs, saved: Saved, dy: Array | None, dlast:
         like(given.w_ih, d_w.matrix),
         like(given.w_hh, d_u.matrix),
         like(given.b_ih, sums_w.reshape(plan.n_gates, H_p)[:, :H].reshape(-1)),
-        like(given.b_hh, _declared(sums_u.reshape(plan.n_recurrent, H_p)[:, :H], blocks).reshape(-1)),
+        like(given.b_hh, _declared(sums_u.reshape(plan.n_recurrent, H_p)[:, :H], blocks, copied=merged).reshape(-1)),
         {name: d_vectors[k, :, :H].sum(axis=0).astype(problem.dtype) for k, name in enumerate(cell.vectors)},
     )
     d_initial = caller_states(d_states, problem, layout, H_p)
@@ -77,7 +77,7 @@ def run(problem: Problem, inputs: Inputs, saved: Saved, dy: Array | None, dlast:
 
 
 def _gate_row(n_gates: int, sizes: Sizes, real: np.dtype[Any]) -> int:
-    """Columns of the gradients of the gates' products, [n_rows, columns], of which n_gates * H_p are used.
+    """Columns of the gradients of the gates' products, [rows, columns], of which n_gates * H_p are used.
 
     A stride of whole memory pages would put all rows into the same few cache lines.
     """
@@ -101,10 +101,10 @@ class _WeightGradient:
         self.matrix = (self.padded if as_wanted else self.copied).reshape(n_gates * H, columns)
 
 
-def _declared(sums: Array, blocks: Blocks) -> Array:
-    """Rows in the order of the stages, put into that in which their gates are declared."""
+def _declared(sums: Array, blocks: Blocks, copied: bool) -> Array:
+    """Rows in the order of the stages, put into that in which their gates are declared. copied: as a new array."""
     if blocks.in_order:
-        return sums
+        return sums.copy() if copied else sums
     declared = np.empty_like(sums)
     declared[blocks.gates[: len(sums)]] = sums
     return declared

@@ -12,7 +12,7 @@ from typing import Any
 
 from rnn_gpu.kernels.numba_cpu.board import together
 from rnn_gpu.kernels.numba_cpu.cells import backward_step, forward_step
-from rnn_gpu.kernels.numba_cpu.gradient_kernel import PARTS, gradients_of_rows, part_of
+from rnn_gpu.kernels.numba_cpu.gradient_kernel import PARTS, equal_part, gradients_of_rows, part_of
 from rnn_gpu.kernels.numba_cpu.host import BLOCK_ROWS
 from rnn_gpu.kernels.numba_cpu.jit import cached_jit, jit
 from rnn_gpu.kernels.numba_cpu.marshal import ROOM, address_of, reader, write
@@ -46,14 +46,14 @@ def _states_before(
                 copy(S, to, initial, (k * n_batch + first + row) * H_p + u0, units)
 
 
-_KINDS = "ttnntnna?nnnn?baaa?aawtwwiiiiii?aNaNn?iiiiiiinn"
+_KINDS = "tt?nntnna?nnnn?baaa?aawtwwiiiiii?aNaNn?iiiiiiinn"
 
 
 @jit
 def _share(cell: Any, like: Any, numbers: Any, member: int) -> None:
     """What a member does."""
     (
-        raw, packed, gates, stages, made, gates_back, stages_back, x, projected, order, active, start, flat_rows,
+        raw, packed, pack, gates, stages, made, gates_back, stages_back, x, projected, order, active, start, flat_rows,
         reverse, resets, initial, after, values, recompute, dy, d_states, DV, gradients, input_sums, recurrent_sums,
         dr_row, dp_row, dw_row, du_row, ring, most, merged, work, offsets, rooms, room_offsets, cuts, by_units,
         n_states, n_saved, n_gates, n_stages, I, H, H_p, alone, team,
@@ -61,11 +61,12 @@ def _share(cell: Any, like: Any, numbers: Any, member: int) -> None:
     W, b_ih, U, bias, V = packed
     U_t, W_t, DR, DP, O = made
     dx, dw, du, d_w_ih, d_w_hh = gradients
-    everyone, in_order = offsets.shape[0], stages[n_stages]
+    everyone, n_recurrent = offsets.shape[0], stages[n_stages]
     pack_backward(raw[1], U_t, gates_back, stages_back, H, H_p, member, everyone)
     if not projected:
-        pack_columns(raw[0], I, gates, in_order, n_gates, H, H_p, W_t, 0, member, everyone)
-    pack_forward(raw, packed, gates, stages, n_gates, I, H, H_p, member, everyone, recompute, recompute)
+        pack_columns(raw[0], I, gates, n_recurrent, n_gates, H, H_p, W_t, 0, member, everyone)
+    if pack:
+        pack_forward(raw, packed, gates, stages, n_gates, I, H, H_p, member, everyone, recompute, recompute)
     meet(team)
     first, last, u0, u1 = own(cuts, by_units, member, everyone, H_p)
     partners, mine = (team, member) if by_units else (alone, 0)
@@ -156,7 +157,7 @@ def _share(cell: Any, like: Any, numbers: Any, member: int) -> None:
             s0 = s1
         if blocks > 0:
             begin, end = part_of(
-                active, b0, b1, reverse, cuts, by_units, done_rows, in_order * H, 0 if projected else n_gates * I,
+                active, b0, b1, reverse, cuts, by_units, done_rows, n_recurrent * H, 0 if projected else n_gates * I,
                 member, everyone,
             )  # fmt: skip
             gradients_of_rows(
@@ -167,7 +168,7 @@ def _share(cell: Any, like: Any, numbers: Any, member: int) -> None:
             )  # fmt: skip
         meet(team)
         done_rows, done_from, done_in, blocks = block_rows, block_from, block_in, blocks + 1
-    begin, end = PARTS * member // everyone, PARTS * (member + 1) // everyone
+    begin, end = equal_part(member, everyone)
     gradients_of_rows(
         DP, done_in * dp_row, dp_row, DR, done_in * dr_row, dr_row, O, done_in * o_row, o_row, x, dx, W_t,
         dw, dw_row, du, du_row, dx_block, a_packed, b_packed, zeros, input_sums, recurrent_sums, flat_rows,
@@ -176,9 +177,9 @@ def _share(cell: Any, like: Any, numbers: Any, member: int) -> None:
     )  # fmt: skip
     meet(team)
     if d_w_ih.size > 0:
-        without_padding(d_w_ih, dw, gates, in_order, n_gates, I, dw_row, H, H_p, member, everyone)
+        without_padding(d_w_ih, dw, gates, n_recurrent, n_gates, I, dw_row, H, H_p, member, everyone)
     if d_w_hh.size > 0:
-        without_padding(d_w_hh, du, gates, zero, in_order, H, du_row, H, H_p, member, everyone)
+        without_padding(d_w_hh, du, gates, zero, n_recurrent, H, du_row, H, H_p, member, everyone)
 
 
 _read, _address = reader(_KINDS), address_of(_share)
@@ -193,7 +194,7 @@ def address_of_backward(cell: Any, like: Any) -> int:
 
 @cached_jit
 def backward(
-    build: Any, code: int, raw: Any, packed: Any, gates: Any, stages: Any, made: Any, gates_back: Any,
+    build: Any, code: int, raw: Any, packed: Any, pack: bool, gates: Any, stages: Any, made: Any, gates_back: Any,
     stages_back: Any, x: Any, projected: bool, order: Any, active: Any, start: Any, flat_rows: Any, reverse: bool,
     resets: Any, initial: Any, after: Any, values: Any, recompute: bool, dy: Any, d_states: Any, DV: Any,
     gradients: Any, input_sums: Any, recurrent_sums: Any, dr_row: int, dp_row: int, dw_row: int, du_row: int,
@@ -203,11 +204,12 @@ def backward(
 ) -> None:  # fmt: skip
     """Run the batch back through all steps, each member of the team a share; code: `address_of_backward`.
 
-    Arguments as `forward` has them; what is rebuilt if `recompute` needs its weights too.
+    Arguments as `forward` has them; what is rebuilt if `recompute` needs its weights too. pack: whether what is read of
+    them is to be packed: that of frozen ones has been, and others may be reading it.
     gates: blocks of w_hh, stage after stage, which end at stages[1:]; then 0..G-1.
     made: U_t and W_t, room for the transposed weights, packed, for which gates_back and stages_back are as
-    `pack_backward` has them; and DR, DP, O as `backward_step` has them, for two blocks of steps, `ring` rows each, of
-    which `most` are run at a time or those of one step; for a block, if there is but one.
+    `pack_backward` has them; and DR, DP, O as `backward_step` has them, with room for 2 * ring rows, or
+    ring if one block holds all steps. A block is so many steps as have at most `most` rows, or one step.
     flat_rows [n_rows]: rows of x and dx of the valid steps, empty if they are all rows in order.
     dy [T, B, H] or empty. d_states [n_states, B, H_p]: in, gradients of the last states; out, of the initial ones.
     gradients: dx [T, B, I]; dw [G*H_p, dw_row], du [S*H_p, du_row], padded sums, du's in the order of the stages; and
@@ -216,10 +218,11 @@ def backward(
     one stage, and so are the sums.
     work, offsets: of each member S, C, T, D, E as `backward_step` has them; Q; and, if recompute, forward's
     X, P, R, C, S, N for as many rows as are rebuilt at a time; the same for the whole team if by_units.
-    rooms, room_offsets: of each member a block of dx, packed A, packed B, zeros, as `gradients_of_rows` has them.
+    rooms, room_offsets: of each member a block of dx, packed A, packed B, zeros, as `gradients_of_rows` and
+    `backward_step` have them.
     """
     arguments = (
-        raw, packed, gates, stages, made, gates_back, stages_back, x, projected, order, active, start, flat_rows,
+        raw, packed, pack, gates, stages, made, gates_back, stages_back, x, projected, order, active, start, flat_rows,
         reverse, resets, initial, after, values, recompute, dy, d_states, DV, gradients, input_sums, recurrent_sums,
         dr_row, dp_row, dw_row, du_row, ring, most, merged, work, offsets, rooms, room_offsets, cuts, by_units,
         n_states, n_saved, n_gates, n_stages, I, H, H_p, alone, team,

@@ -56,7 +56,7 @@ def backward_step(
 
     in   D [n_states, row, H_p]: gradients of the states after the step    S, V: as forward's
          A [row, n_states, H_p] at a0: states after the step    Q [row, n_saved, H_p] at q0: what forward saved
-         U: packed transposed weights, a stage after another, the last first    zeros [panel]
+         U: packed transposed weights, a stage after another, the last first    zeros [H_p padded]
     out  E [n_states, row, H_p]: gradients of the states before the step
          DR [row, S, H_p] at dr0: gradients of U operand + b_hh, in the order of the stages
          DP [row, G, H_p] at dp0: gradients of W x_t + b_ih; not written where `CompiledCell.shared`

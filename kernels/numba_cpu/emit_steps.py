@@ -167,6 +167,7 @@ class _Writer:
                 value = f"real({0.0 if node is None else node.value!r})"
             else:
                 value = f"v_{names[node]}" if node in function.outputs else self.places[node].load
+            assert place.wanted in ("", "keep")
             if place.wanted:
                 wanted += [f"if {place.wanted}:"] if not wanted else []
                 wanted.append(f"    {place.store(value)}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from rnn_gpu.kernels.numba_cpu.external import external
-from rnn_gpu.kernels.numba_cpu.host import BLOCK_ROWS, DEPTH_OVER_ROWS, ROWS_FOR_NOTHING
+from rnn_gpu.kernels.numba_cpu.host import BLOCK_ROWS, DEPTH_OVER_ROWS, ROWS_FOR_NOTHING, TILE_ROWS
 from rnn_gpu.kernels.numba_cpu.jit import jit
 from rnn_gpu.kernels.numba_cpu.product import (
     column_sums,
@@ -24,13 +24,22 @@ from rnn_gpu.kernels.numba_cpu.product import (
 )
 from rnn_gpu.kernels.numba_cpu.steps import running
 
-__all__ = ["PARTS", "gradients_of_rows", "part_of"]
+__all__ = ["PARTS", "equal_part", "gradients_of_rows", "part_of"]
 
 PARTS = 1 << 10
 """In how many parts the work on a block is cut, of which a member takes some."""
 
 ARITHMETIC = 200
-"""What a step's arithmetic costs a unit of a row, in multiply-adds."""
+"""What a step back costs a unit of a row besides its products, most of it memory, in multiply-adds."""
+
+SLAB = 1008
+"""Columns of A that are packed at a time at most: a multiple of a tile's rows and of the lanes of every vector."""
+
+
+@jit
+def equal_part(member: int, members: int) -> tuple[int, int]:
+    """A member's parts, from the first to before the last, where all take as many."""
+    return PARTS * member // members, PARTS * (member + 1) // members
 
 
 @jit
@@ -38,13 +47,13 @@ def part_of(
     active: Any, s0: int, s1: int, reverse: bool, cuts: Any, by_units: bool, rows: int, recurrent: int, inputs: int,
     member: int, members: int,
 ) -> tuple[int, int]:  # fmt: skip
-    """The first and the last of the parts that a member takes of the work on `rows` rows, those of an earlier block.
+    """The parts, from the first to before the last, that a member takes of the work on the `rows` rows of a block.
 
-    All members are to end at about the same time, and run back through the steps s0..s1 before, each its own rows.
+    All members are to end at about the same time, and run back through the steps s0..s1 besides, each its own rows.
     recurrent, inputs: multiply-adds of the products with the recurrent weights and with those of x, for a unit.
     """
-    if by_units or s0 == s1:
-        return PARTS * member // members, PARTS * (member + 1) // members
+    if by_units:
+        return equal_part(member, members)
     step, row = float(recurrent + ARITHMETIC), float(recurrent + 2 * inputs)
     every = row * rows
     for other in range(members):
@@ -56,7 +65,7 @@ def part_of(
         mine += left if other == member else 0.0
         free += left
     if free == 0:
-        return PARTS * member // members, PARTS * (member + 1) // members
+        return equal_part(member, members)
     return int(PARTS * before / free), int(PARTS * (before + mine) / free)
 
 
@@ -64,6 +73,8 @@ def part_of(
 def _rows_of_steps(active: Any, s0: int, s1: int, reverse: bool, cuts: Any, member: int) -> int:
     """How many rows a member runs through from the s0-th step to the s1-th, fewer than some counted as some."""
     total = 0
+    if cuts[member] == cuts[member + 1]:
+        return total
     for s in range(s0, s1):
         rows = running(active, s if reverse else active.size - 1 - s, cuts[member], cuts[member + 1])
         total += max(rows, ROWS_FOR_NOTHING) if rows > 0 else 0
@@ -84,7 +95,8 @@ def gradients_of_rows(
     DP, DR, O: those rows, from dp0, dr0 and o0 on, as `backward_step` has them; merged: DP is DR, and of one stage.
     x, dx [T, B, I], whose row is flat_rows[r], or r if in_order; projected: x is W x_t, dx is dP, without d_w_ih.
     W_t: packed; dw [G*H_p, dw_row], du [S*H_p, du_row], the sums [G*H_p], [S*H_p]: written, or added to if more.
-    block [BLOCK_ROWS, I padded], a_packed, b_packed: work; zeros. part: the first part and the last, as one number.
+    block [BLOCK_ROWS, I padded], a_packed [SLAB + TILE_ROWS, DEPTH_OVER_ROWS], b_packed [DEPTH_OVER_ROWS, panel]: work.
+    zeros [I padded, a panel at least]. part: the first part and that before which to end, as one number.
     """
     width, zero, lanes = n_gates * H_p, integer(0), lanes_of(dx)
     begin, end = part // (2 * PARTS), part % (2 * PARTS)
@@ -103,20 +115,38 @@ def gradients_of_rows(
         x_rows, x_start = (zero - 1, (rows0 + k0) * I) if in_order else (rows0 + k0, zero)
         added, steps = integer(more or chunk > 0), k1 - k0
         first, last = _columns(zero, width, begin, end, lanes)
-        pack_operand(a_packed, DP, dp0 + k0 * dp_row + first, dp_row, steps, last - first)
-        product_over_rows(
-            dw, dw_row, first, last, a_packed, flat_rows, x, x_rows, x_start, I, added, steps, columns, b_packed, zeros
-        )
-        column_sums(input_sums, DP, dp0 + k0 * dp_row, dp_row, steps, first, last)
-        for stage in range(n_stages):
-            if not merged:
-                first, last = _columns(stages[stage] * H_p, stages[stage + 1] * H_p, begin, end, lanes)
-                pack_operand(a_packed, DR, dr0 + k0 * dr_row + first, dr_row, steps, last - first)
-                column_sums(recurrent_sums, DR, dr0 + k0 * dr_row, dr_row, steps, first, last)
+        slab = _slab(last - first)
+        for m0 in range(first, last, slab):
+            m1 = min(m0 + slab, last)
+            pack_operand(a_packed, DP, dp0 + k0 * dp_row + m0, dp_row, steps, m1 - m0)
             product_over_rows(
-                du, du_row, first, last, a_packed, flat_rows, O, zero - 1, o0 + k0 * o_row + stage * H_p, o_row, added,
-                steps, H, b_packed, zeros,
-            )  # fmt: skip
+                dw, dw_row, m0, m1, a_packed, flat_rows, x, x_rows, x_start, I, added, steps, columns, b_packed, zeros
+            )
+            column_sums(input_sums, DP, dp0 + k0 * dp_row, dp_row, steps, m0, m1)
+            if merged:
+                product_over_rows(
+                    du, du_row, m0, m1, a_packed, flat_rows, O, zero - 1, o0 + k0 * o_row, o_row, added, steps, H,
+                    b_packed, zeros,
+                )  # fmt: skip
+        for stage in range(zero if merged else n_stages):
+            first, last = _columns(stages[stage] * H_p, stages[stage + 1] * H_p, begin, end, lanes)
+            slab = _slab(last - first)
+            for m0 in range(first, last, slab):
+                m1 = min(m0 + slab, last)
+                pack_operand(a_packed, DR, dr0 + k0 * dr_row + m0, dr_row, steps, m1 - m0)
+                column_sums(recurrent_sums, DR, dr0 + k0 * dr_row, dr_row, steps, m0, m1)
+                product_over_rows(
+                    du, du_row, m0, m1, a_packed, flat_rows, O, zero - 1, o0 + k0 * o_row + stage * H_p, o_row, added,
+                    steps, H, b_packed, zeros,
+                )  # fmt: skip
+
+
+@jit
+def _slab(columns: int) -> int:
+    """How many columns to pack at a time: about as many each time."""
+    times = max(1, (columns + SLAB - 1) // SLAB)
+    whole = TILE_ROWS * 8
+    return max(whole, padded((columns + times - 1) // times, whole))
 
 
 @jit

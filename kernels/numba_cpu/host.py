@@ -1,4 +1,5 @@
-"""What the host's processor offers: vector width and register tile. All tuning numbers of this backend live here.
+"""What the host's processor offers: vector width and register tile. The tuning numbers of products live here; how
+work is shared out, and when, `shares.py` and `gradient_kernel.py` say.
 
 The tile is R rows x V vectors of accumulators, held in registers while a product runs down its K axis; V vectors make
 a panel, the unit in which weights are packed.
@@ -34,7 +35,7 @@ DEPTH = 384
 """Terms of one chain of multiply-adds; longer sums are sums of such. A panel of that depth stays in the cache."""
 
 DEPTH_OVER_ROWS = 512
-"""The same for products whose K axis is time and batch, where both operands are packed as they come."""
+"""The same for products whose K axis is time and batch, and the rows that are run back at a time, about."""
 
 BLOCK_ROWS = 96
 """Rows of x projected at a time: enough to hide the traffic of the weights, few enough to stay in the cache."""

@@ -58,7 +58,7 @@ def entry_of(function: Any, kind: Hashable, arguments: tuple[Any, ...]) -> Calla
     Numba's dispatcher asks at every call for the type of each argument, which for many arguments takes longer than a
     short kernel. kind: what tells arguments of other types apart, among those the function is called with.
     """
-    key = function.__name__, kind
+    key = function, kind
     if key not in _entries:
         _entries[key] = function.compile(tuple(map(numba.typeof, arguments)))
     return _entries[key]

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rnn_gpu.kernels.numba_cpu.gradient_kernel import SLAB
 from rnn_gpu.kernels.numba_cpu.host import BLOCK_ROWS, DEPTH_OVER_ROWS, ROWS_FOR_NOTHING, TILE_ROWS
 from rnn_gpu.kernels.numba_cpu.layout import Layout
 from rnn_gpu.kernels.numba_cpu.plan import Plan
@@ -32,7 +33,7 @@ ROWS_TO_SHARE = 8
 """Rows of a batch from which on all threads have about as many of them."""
 
 PIECES, FEWEST_ROWS = 8, 48
-"""Blocks that a smaller batch is cut into at most, and rows of each at least."""
+"""Blocks that a smaller batch is cut into, and rows of each at least: about, as blocks are of whole steps."""
 
 
 class Share(NamedTuple):
@@ -65,8 +66,8 @@ def members_for(plan: Plan, layout: Layout, backward: bool = False) -> int:
 def _most_rows(plan: Plan, layout: Layout) -> int:
     """Rows that are run back at a time at most, or those of a step; what they leave is multiplied meanwhile.
 
-    Where a step has few rows, and each all units, only some threads run them back, and the blocks are such that the
-    others soon have work. It never depends on the number of threads: the weights' gradients are sums over blocks.
+    Where a batch has few rows, and threads own rows, not units, only some threads run back, and the blocks are such
+    that the others soon have work. It never depends on the number of threads, as gradients are sums over blocks.
     """
     n_rows = layout.n_rows
     most = -(-n_rows // max(1, -(-n_rows // DEPTH_OVER_ROWS)))
@@ -132,10 +133,10 @@ def _backward(plan: Plan, layout: Layout, members: int) -> Share:
 
 
 def _product_counts(plan: Plan) -> tuple[int, ...]:
-    """Elements of a block of dx, packed A, packed B, zeros. A member may come to have all the products of a block."""
+    """Elements of a block of dx, packed A, packed B, zeros, as `gradients_of_rows` and `backward_step` have them."""
     sizes = plan.sizes
     inputs = sizes.padded(0 if plan.problem.projected else plan.problem.I)
-    columns = max(plan.n_gates, plan.n_recurrent) * sizes.H_p + TILE_ROWS
+    columns = min(SLAB, max(plan.n_gates, plan.n_recurrent) * sizes.H_p) + TILE_ROWS
     zeros = max(sizes.padded(sizes.H_p), inputs)
     return BLOCK_ROWS * inputs, columns * DEPTH_OVER_ROWS, sizes.panel * DEPTH_OVER_ROWS, zeros
 

@@ -3,8 +3,9 @@
     C[r, v] = start[r, v] + sum_k A[r, k] B[k, v]      r < rows, v < vectors * lanes
 
 B is a packed panel, [K, panel], or a vector of each of its rows. A sum is a chain of fused multiply-adds in the order
-of k, or, in the narrow tiles, whose few sums would wait for each other, several: each has every so many-th term, and
-they are added at the end. A row's result does not depend on the tile's height, nor on which rows are computed with it.
+of k, or, in the narrow tiles, whose few sums would wait for each other, several that take terms in turn, the first
+also those that are left; they are added at the end. A row's result does not depend on the tile's height, nor on which
+rows are computed with it.
 The scheme is that of Goto & van de Geijn (2008), Anatomy of high-performance matrix multiplication.
 """
 

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from rnn_gpu import cells, stack
-from rnn_gpu.arrays import DTYPES, dtype_name, library_of
+from rnn_gpu.arrays import DTYPES, library_of
 from rnn_gpu.compiler.cell import Cell
+from rnn_gpu.errors import BackendError
 from rnn_gpu.torch.projection import lstm_projection
 from rnn_gpu.weights import Weights
 
@@ -98,8 +99,8 @@ class _Token(np.ndarray[Any, Any]):
 
     address = 0
 
-    def __del__(self) -> None:
-        _tokens.pop(self.address, None)
+    def __del__(self, forget: Callable[..., object] = _tokens.pop) -> None:
+        forget(self.address, None)
 
 
 def token_of(tape: stack.StackTape) -> Tensor:
@@ -119,10 +120,19 @@ def tape_of(token: Tensor, given: Given) -> stack.StackTape:
 
 def forward(given: Given, save: bool) -> Result:
     """Run all layers. save: keep what `backward` needs."""
+    view, back = _ways(given)
+    try:
+        return _forward(given, save, view, back)
+    except BackendError:
+        if view is _itself:
+            raise
+        return _forward(given, save, _itself, _itself)  # refused again, as the tensors that they were
+
+
+def _forward(given: Given, save: bool, view: Callable[[Tensor], Any], back: Callable[[Any], Tensor]) -> Result:
     x, weights, initial, lengths, resets, masks, call = given
     cell = cell_of(call.cell)
     names = _split(call.names)
-    view, back = _ways(given)
     arrays = [view(tensor) for tensor in weights]
     layers = [
         Weights.of(dict(zip(names, arrays[k : k + len(names)], strict=True)), cell.vectors)
@@ -144,7 +154,8 @@ def forward(given: Given, save: bool) -> Result:
         save=save,
     )
     last = [_stacked(states, back, x.dtype) for states in zip(*result.last, strict=True)]
-    return Result(back(result.y), last, [back(state) for layer in result.states for state in layer], result.tape)
+    y = back(result.y)
+    return Result(y, last, _states(result, y, back), result.tape)
 
 
 def backward(
@@ -176,16 +187,24 @@ def backward(
 _split = cache(str.split)
 
 
+def _states(result: stack.StackForward, y: Tensor, back: Callable[[Any], Tensor]) -> list[Tensor]:
+    """All states as tensors that may be written to: y is the last layer's output, those of the others are kept as x."""
+    states = [[back(state) if k else back(state).clone() for k, state in enumerate(layer)] for layer in result.states]
+    if states:
+        states[-1][0] = y
+    return [state for layer in states for state in layer]
+
+
 def _ways(given: Given) -> tuple[Callable[[Tensor], Any], Callable[[Any], Tensor]]:
     """How the stack takes tensors, and how what it gives becomes tensors. What it may refuse, it is given as it is."""
-    tensors = (given.x, *given.weights, *given.initial)
-    known = given.x.layout is torch.strided and dtype_name(given.x) in DTYPES
-    if known and all(tensor.is_cpu for tensor in tensors):
-        return _HOST.view, _HOST.back
-    return _itself, _itself
+    for tensor in (given.x, *given.weights, *given.initial):
+        if not tensor.is_cpu or tensor.layout is not torch.strided or tensor.dtype not in _KNOWN:
+            return _itself, _itself
+    return _HOST.view, _HOST.back
 
 
 _HOST = library_of("tensor", torch.empty(0, device="cpu"))
+_KNOWN = frozenset(getattr(torch, name) for name in DTYPES)
 
 
 def _itself(array: Any) -> Any:

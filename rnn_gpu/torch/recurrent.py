@@ -201,7 +201,7 @@ class Recurrent(nn.RNNBase):
     def _run(
         self, x: Tensor, initial: list[Tensor], lengths: Tensor | None, resets: Tensor | None, all_states: bool
     ) -> tuple[Tensor, list[Tensor], list[list[Tensor]]]:
-        found: dict[str, Any] = self._parameters  # where `getattr` would look last, and torch's is slow
+        found: dict[str, Any] = self._parameters  # torch's `getattr` is slow
         weights = [found[name] if name in found else getattr(self, name) for name in self._flat_weights_names]
         n_directions = 2 if self.bidirectional else 1
         if self.proj_size:

@@ -8,7 +8,9 @@ import pytest
 import rnn_gpu
 from rnn_gpu import cells, problem
 from rnn_gpu.kernels.numba_cpu import shares
+from rnn_gpu.kernels.numba_cpu.host import TRAITS
 from rnn_gpu.kernels.numba_cpu.layout import full_layout
+from rnn_gpu.kernels.numba_cpu.packing import KeptWeights
 from rnn_gpu.kernels.numba_cpu.plan import plan_of
 from rnn_gpu.problem import describe
 from rnn_gpu.threads import set_threads
@@ -37,7 +39,9 @@ def drawn(cell, T, B, I, H, projected=False):
     return x, weights, dy, {"lengths": rng.integers(0, T + 1, B), "resets": rng.random((T, B)) < 0.01}
 
 
-@pytest.mark.parametrize("shape", [(1300, 1, 3, 18), (400, 3, 5, 7), (30, 40, 4, 16), (3, 700, 2, 5)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(1300, 1, 3, 18), (400, 3, 5, 7), (30, 40, 4, 16), (3, 700, 2, 5), (300, 3, 70, 70)], ids=str
+)
 @pytest.mark.parametrize("cell", [cells.lstm, cells.gru, cells.gru_2014, cells.lstm_peephole], ids=lambda c: c.name)
 def test_blocks_give_the_gradients_whoever_makes_them(cell, shape):
     for projected in (False, True):
@@ -53,6 +57,35 @@ def test_blocks_give_the_gradients_whoever_makes_them(cell, shape):
                 set_threads(threads)
                 for one, shared in zip(alone, gradients_of(cell, x, weights, dy, **chosen), strict=True):
                     np.testing.assert_array_equal(one, shared)
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("cell", [cells.lstm, cells.gru_2014], ids=lambda c: c.name)
+def test_blocks_of_a_team_over_the_hidden_units(cell, recompute, monkeypatch):
+    monkeypatch.setattr(shares, "WORTH_A_TEAM", 1)
+    x, weights, dy, options = drawn(cell, 700, 2, 3, 2 * TRAITS.panel(8) - 3)
+    for chosen in ({}, options):
+        set_threads(1)
+        alone = gradients_of(cell, x, weights, dy, recompute=recompute, **chosen)
+        for reference, got in zip(gradients_of(cell, x, weights, dy, "numpy_cpu", **chosen), alone, strict=True):
+            np.testing.assert_allclose(got, reference, rtol=0, atol=1e-12 * max(1.0, np.abs(reference).max()))
+        for threads in (2, 3):
+            set_threads(threads)
+            shared = gradients_of(cell, x, weights, dy, recompute=recompute, **chosen)
+            for one, other in zip(alone, shared, strict=True):
+                np.testing.assert_array_equal(one, other)
+
+
+def test_backward_leaves_frozen_weights_as_they_were_packed():
+    x, weights, dy, _ = drawn(cells.lstm_peephole, 6, 3, 4, 8)
+    frozen = weights.frozen()
+    _, _, tape = rnn_gpu.forward(cells.lstm_peephole, x, frozen, recompute=True, backend="numba_cpu")
+    (kept,) = [found for found in frozen.prepared.values() if isinstance(found, KeptWeights)]
+    for array in kept.packed:
+        array[:] = 7.0  # what is packed once more would be other numbers
+    rnn_gpu.backward(tape, dy)
+    for array in kept.packed:
+        assert (array == 7.0).all()
 
 
 def test_what_backward_keeps_does_not_grow_with_the_steps():

@@ -219,6 +219,34 @@ def test_tensors_that_no_backend_takes_are_refused_as_anywhere():
     module.weight_hh_l0 = nn.Parameter(module.weight_hh_l0.to("meta"))
     with pytest.raises(errors.ArgumentTypeError, match=r"w_hh: expected a torch array on cpu as x is, got .* on meta"):
         module(x)
+    module.weight_hh_l0 = nn.Parameter(torch.zeros(12, 3).to_sparse())
+    with pytest.raises(errors.ArgumentTypeError, match="w_hh: expected a dense tensor"):
+        module(x)
+    with pytest.raises(errors.BackendError, match="x is a torch array on cpu; this backend takes"):
+        ours.LSTM(2, 3, backend="cupy_raw")(x)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_no_two_gradients_share_memory(dtype):
+    module = ours.LSTM(4, 16, dtype=dtype)
+    module(torch.ones(3, 2, 4, dtype=dtype))[0].sum().backward()
+    places = [parameter.grad.untyped_storage().data_ptr() for parameter in module.parameters()]
+    assert len(set(places)) == len(places)
+
+
+def test_states_may_be_written_to_as_autograd_allows():
+    module, x = ours.LSTM(3, 5, num_layers=2), torch.randn(6, 2, 3)
+    y, _, states = module(x, return_states=True)
+    expected = torch.autograd.grad(y.sum(), module.weight_ih_l1)
+    y, _, states = module(x, return_states=True)
+    states[0][0].mul_(2)  # what layer 1 was given
+    found = torch.autograd.grad(y.sum(), module.weight_ih_l1)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    y, _, states = module(x, return_states=True)
+    loss = (states[-1][0] ** 2).sum()
+    y.zero_()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
 
 
 @pytest.mark.parametrize("package", [nn, ours], ids=["torch", "ours"])
