@@ -52,10 +52,11 @@ def run(problem: Problem, inputs: Inputs, saved: Saved, dy: Array | None, dlast:
             BUILD, plan.backward_code, weights.raw, weights.packed, not weights.done, blocks.gates, blocks.stages,
             (U_t, W_t, DR, DP, O), blocks.back_gates, blocks.back_stages, x, problem.projected, layout.order,
             layout.active, layout.start, layout.flat_rows, problem.reverse, flat_resets(inputs), saved.initial,
-            saved.after, saved.values, problem.recompute, none if dy is None else flat(dy, real), d_states, d_vectors.reshape(-1),
-            (dx, d_w.padded, d_u.padded, d_w.copied, d_u.copied), sums_w, sums_u, dr_row, dp_row, d_w.stride,
-            d_u.stride, share.ring, share.most, merged, work, share.offsets, rooms, share.room_offsets, share.cuts,
-            share.by_units, plan.n_states, plan.n_saved, plan.n_gates, plan.n_stages, problem.I, problem.H, H_p, ALONE,
+            saved.after, saved.values, problem.recompute, none if dy is None else flat(dy, real), d_states,
+            d_vectors.reshape(-1), (dx, d_w.padded, d_u.padded, d_w.copied, d_u.copied), sums_w, sums_u, dr_row,
+            dp_row, d_w.stride, d_u.stride, share.ring, share.most, merged, work, share.offsets, rooms,
+            share.room_offsets, share.cuts, share.by_units, plan.n_states, plan.n_saved, plan.n_gates,
+            plan.n_stages, problem.I, problem.H, H_p, ALONE,
         )  # fmt: skip
         return entry_of(backward_kernel.backward, real, (*arguments, ALONE, ALONE)), arguments, len(share.offsets)
 

@@ -6,7 +6,7 @@ and dropped at every call, that costs as much as the arithmetic done in them.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import OrderedDict
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import accumulate
@@ -23,13 +23,13 @@ SMALLEST = 1 << 16
 """Bytes below which the C library's own free lists do."""
 
 MOST_KEPT = 1 << 29
-"""Bytes kept for later at most."""
+"""Bytes kept for later at most; those of sizes that nobody has asked for the longest go first."""
 
 CACHE_LINE = 64
 """Bytes; vectors that straddle two lines are read twice."""
 
 _lock = RLock()
-_free: dict[int, list[np.ndarray[Any, Any]]] = defaultdict(list)
+_free: OrderedDict[int, list[np.ndarray[Any, Any]]] = OrderedDict()
 _kept = 0
 
 
@@ -41,9 +41,11 @@ def empty(count: int, dtype: np.dtype[Any]) -> Array:
     global _kept  # noqa: PLW0603
     size = _rounded(n_bytes)
     with _lock:
-        blocks = _free[size]
+        blocks = _free.get(size)
         block = blocks.pop() if blocks else None
-        _kept -= size if block is not None else 0
+        if block is not None:
+            _free.move_to_end(size)
+            _kept -= size
     if block is None:
         room = np.empty(size + CACHE_LINE, np.uint8)
         start = -room.ctypes.data % CACHE_LINE
@@ -93,13 +95,24 @@ class _Lent(np.ndarray[Any, Any]):
     block: np.ndarray[Any, Any] | None = None
 
     def __del__(self) -> None:
-        global _kept  # noqa: PLW0603
         block = self.block
-        if block is not None:
-            with _lock:
-                if _kept + block.size <= MOST_KEPT:
-                    _free[block.size].append(block)
-                    _kept += block.size
+        if block is not None and block.size <= MOST_KEPT:
+            _keep(block)
+
+
+def _keep(block: np.ndarray[Any, Any]) -> None:
+    global _kept  # noqa: PLW0603
+    with _lock:
+        _free.setdefault(block.size, []).append(block)
+        _free.move_to_end(block.size)
+        _kept += block.size
+        while _kept > MOST_KEPT:
+            oldest, blocks = next(iter(_free.items()))
+            if blocks:
+                blocks.pop()
+                _kept -= oldest
+            else:
+                del _free[oldest]
 
 
 def _rounded(n_bytes: int) -> int:

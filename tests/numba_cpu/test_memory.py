@@ -54,6 +54,21 @@ def test_no_more_is_kept_than_agreed(monkeypatch):
     assert sum(block.size for blocks in memory._free.values() for block in blocks) == memory._kept == 3 * 4 * COUNT
 
 
+def test_what_is_no_longer_asked_for_goes_first(monkeypatch):
+    monkeypatch.setattr(memory, "MOST_KEPT", 3 * 4 * COUNT)
+    arrays = [memory.empty(COUNT, F32) for _ in range(3)]
+    del arrays
+    for _ in range(2):  # of another size: kept at the expense of the others, and had again
+        array = memory.empty(2 * COUNT, F32)
+        where = address(array)
+        del array
+        assert address(memory.empty(2 * COUNT, F32)) == where
+    assert memory._kept <= 3 * 4 * COUNT
+    huge = memory.empty(4 * COUNT, F32)  # more than may be kept at all: nothing is given up for it
+    del huge
+    assert address(memory.empty(2 * COUNT, F32)) == where
+
+
 def test_zeros_are_zero_where_memory_was_used_before():
     memory.empty(COUNT, F32)[:] = 1
     assert not memory.zeros(COUNT, F32).any()
