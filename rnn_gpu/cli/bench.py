@@ -49,7 +49,7 @@ _WIDE = 200
 """Columns for the tables where there is no terminal."""
 
 _EXAMPLES = """examples:
-  rnn-gpu bench --quick                                     a first impression
+  rnn-gpu bench --quick                                     a first impression, a minute or two
   rnn-gpu bench --json cpu.json --plots pictures            the whole suite, ten minutes and more
   rnn-gpu bench --cells lstm gru --modes train --threads 1  a part of it
   rnn-gpu bench --suite torch --modes train                 rnn_gpu.torch's modules beside torch.nn's
