@@ -12,7 +12,7 @@ from typing import Any
 
 from rnn_gpu.kernels.numba_cpu.board import together
 from rnn_gpu.kernels.numba_cpu.cells import backward_step, forward_step
-from rnn_gpu.kernels.numba_cpu.gradient_kernel import PARTS, equal_part, gradients_of_rows, part_of
+from rnn_gpu.kernels.numba_cpu.gradient_kernel import PARTS, gradients_of_rows, part_of
 from rnn_gpu.kernels.numba_cpu.host import BLOCK_ROWS
 from rnn_gpu.kernels.numba_cpu.jit import cached_jit, jit
 from rnn_gpu.kernels.numba_cpu.marshal import ROOM, address_of, reader, write
@@ -92,7 +92,8 @@ def _share(cell: Any, like: Any, numbers: Any, member: int) -> None:
     # The steps are walked from the end: "reverse" is the other way round, in time, of the forward loop's.
     s0, zero, blocks = integer(0), integer(0), integer(0)
     done_rows, done_from, done_in = integer(0), integer(0), integer(0)  # the block before: rows, and where they lie
-    while s0 < n_steps:
+    ended = False
+    while not ended:  # the last time round there is no block to be run back, only the one before to be multiplied
         b0, b1 = s0, block_end(active, s0, n_steps, not reverse, zero, n_batch, most)
         low = b0 if reverse else n_steps - b1
         block_from, block_in = start[low], blocks % 2 * ring
@@ -155,7 +156,8 @@ def _share(cell: Any, like: Any, numbers: Any, member: int) -> None:
                         to, source = (k * n_batch + first + row) * H_p, k * s_slot + row * H_p
                         copy(d_states, to + u0, D, source + u0, units)
             s0 = s1
-        if blocks > 0:
+        ended = b0 == n_steps
+        if blocks > 0 or ended:
             begin, end = part_of(
                 active, b0, b1, reverse, cuts, by_units, done_rows, n_recurrent * H, 0 if projected else n_gates * I,
                 member, everyone,
@@ -168,14 +170,6 @@ def _share(cell: Any, like: Any, numbers: Any, member: int) -> None:
             )  # fmt: skip
         meet(team)
         done_rows, done_from, done_in, blocks = block_rows, block_from, block_in, blocks + 1
-    begin, end = equal_part(member, everyone)
-    gradients_of_rows(
-        DP, done_in * dp_row, dp_row, DR, done_in * dr_row, dr_row, O, done_in * o_row, o_row, x, dx, W_t,
-        dw, dw_row, du, du_row, dx_block, a_packed, b_packed, zeros, input_sums, recurrent_sums, flat_rows,
-        stages, n_stages, done_from, flat_rows.size == 0, done_rows, blocks > 1, merged, projected, n_gates, I,
-        H, H_p, begin * 2 * PARTS + end,
-    )  # fmt: skip
-    meet(team)
     if d_w_ih.size > 0:
         without_padding(d_w_ih, dw, gates, n_recurrent, n_gates, I, dw_row, H, H_p, member, everyone)
     if d_w_hh.size > 0:

@@ -24,7 +24,7 @@ from rnn_gpu.kernels.numba_cpu.product import (
 )
 from rnn_gpu.kernels.numba_cpu.steps import running
 
-__all__ = ["PARTS", "equal_part", "gradients_of_rows", "part_of"]
+__all__ = ["PARTS", "gradients_of_rows", "part_of"]
 
 PARTS = 1 << 10
 """In how many parts the work on a block is cut, of which a member takes some."""
@@ -37,7 +37,7 @@ SLAB = 1008
 
 
 @jit
-def equal_part(member: int, members: int) -> tuple[int, int]:
+def _equal_part(member: int, members: int) -> tuple[int, int]:
     """A member's parts, from the first to before the last, where all take as many."""
     return PARTS * member // members, PARTS * (member + 1) // members
 
@@ -53,7 +53,7 @@ def part_of(
     recurrent, inputs: multiply-adds of the products with the recurrent weights and with those of x, for a unit.
     """
     if by_units:
-        return equal_part(member, members)
+        return _equal_part(member, members)
     step, row = float(recurrent + ARITHMETIC), float(recurrent + 2 * inputs)
     every = row * rows
     for other in range(members):
@@ -65,7 +65,7 @@ def part_of(
         mine += left if other == member else 0.0
         free += left
     if free == 0:
-        return equal_part(member, members)
+        return _equal_part(member, members)
     return int(PARTS * before / free), int(PARTS * (before + mine) / free)
 
 

@@ -30,42 +30,32 @@ for cell, dtype, bound in ((cells.lstm, "float32", 1e-5), (cells.gru_2014, "floa
 """
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != TRAITS.kind])
-def test_kernels_of_every_kind_of_processor(kind):
-    if kind == "avx512" and platform.machine() in ("x86_64", "AMD64"):
-        pytest.skip("this processor has no AVX-512 to run it with")
+def assert_runs(kind, *arguments):
+    """Python runs with these arguments, the kernels written for this kind of processor."""
     ran = subprocess.run(
-        [sys.executable, "-c", AGAINST_NUMPY],
+        [sys.executable, *arguments],
         env=os.environ | {"RNN_GPU_SIMD": kind},
         timeout=300,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert ran.returncode == 0, ran.stderr
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != TRAITS.kind])
+def test_kernels_of_every_kind_of_processor(kind):
+    if kind == "avx512" and platform.machine() in ("x86_64", "AMD64"):
+        pytest.skip("this processor has no AVX-512 to run it with")
+    assert_runs(kind, "-c", AGAINST_NUMPY)
 
 
 def test_the_functions_without_an_instruction_that_scales():
     kind = {"x86_64": "avx2", "AMD64": "avx2"}.get(platform.machine(), "plain")
     assert KINDS["avx512"].scales
     assert not KINDS[kind].scales
-    ran = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            Path(__file__).with_name("test_mathematics.py"),
-        ],
-        env=os.environ | {"RNN_GPU_SIMD": kind},
-        timeout=300,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stdout
+    mathematics = Path(__file__).with_name("test_mathematics.py")
+    assert_runs(kind, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(mathematics))
 
 
 def test_an_unknown_kind_is_refused():
