@@ -90,29 +90,38 @@ def looks(arrays: Iterable[Any]) -> list[Any] | None:
     None if there is more to see: arrays that are not of NumPy's own class and in native byte order, of CuPy's own, or
     dense tensors of torch's own that it does not follow.
     """
-    torch, cupy = sys.modules.get("torch"), sys.modules.get("cupy")
-    tensors = () if torch is None else (torch.Tensor, torch.nn.Parameter)
-    cupys = getattr(cupy, "ndarray", np.ndarray)
     found: list[Any] = []
     for array in arrays:
-        kind = type(array)
-        if kind is np.ndarray:
-            if not array.dtype.isnative:
+        if type(array) is np.ndarray:
+            dtype = array.dtype
+            if not dtype.isnative:
                 return None
-            found += array.shape, array.dtype
-        elif kind is cupys:
-            found += array.shape, array.dtype, array.device.id
+            found.append(array.shape)
+            found.append(dtype)
         elif array is None:
             found.append(None)
-        elif (
-            kind in tensors
-            and array.layout is torch.strided  # type: ignore[union-attr]
-            and not (array.requires_grad and torch.is_grad_enabled())  # type: ignore[union-attr]
-        ):
-            found += array.shape, array.dtype, array.device
         else:
-            return None
+            seen = _look_at(array)
+            if seen is None:
+                return None
+            found += seen
     return found
+
+
+def _look_at(array: Any) -> tuple[Any, ...] | None:
+    """The same of an array that is not of NumPy's own class."""
+    torch, cupy = sys.modules.get("torch"), sys.modules.get("cupy")
+    kind = type(array)
+    if kind is getattr(cupy, "ndarray", None):
+        return array.shape, array.dtype, array.device.id
+    if (
+        torch is not None
+        and kind in (torch.Tensor, torch.nn.Parameter)
+        and array.layout is torch.strided
+        and not (array.requires_grad and torch.is_grad_enabled())
+    ):
+        return array.shape, array.dtype, array.device
+    return None
 
 
 def dtype_name(array: Any) -> str:

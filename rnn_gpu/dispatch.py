@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import itertools
 import os
 import textwrap
 from collections.abc import Iterator, Mapping
@@ -76,9 +77,10 @@ class _Backends(Mapping[str, Backend]):
         self._loaded: dict[str, Backend] = {}
 
     def __getitem__(self, name: str) -> Backend:
-        if name not in self._loaded:
-            self._loaded[name] = importlib.import_module(self._modules[name]).BACKEND
-        return self._loaded[name]
+        loaded = self._loaded.get(name)
+        if loaded is None:
+            loaded = self._loaded[name] = importlib.import_module(self._modules[name]).BACKEND
+        return loaded
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._modules)
@@ -144,13 +146,22 @@ def select(problem: Problem, backend: str | None) -> Backend:
     problem, or none can.
     """
     asked_for = _asked_for(backend)
-    names = (asked_for,) if asked_for else BACKENDS
-    for name in names:
+    for name in (asked_for,) if asked_for else _names_for(problem):
         candidate = BACKENDS[name]
         if _takes(candidate, problem, asked_for) and _cannot(candidate, problem) is None:
             return candidate
+    names = (asked_for,) if asked_for else BACKENDS
     listed = "; ".join(f"{name}: {_reason(BACKENDS[name], problem, asked_for)}" for name in names)
     raise BackendError(f"cannot run {problem}. {listed}")
+
+
+def _names_for(problem: Problem) -> tuple[str, ...]:
+    """The backends from the first on that takes the problem's arrays, found once."""
+    found: tuple[str, ...] | None = problem.memo.get("backends")
+    if found is None:
+        found = tuple(itertools.dropwhile(lambda name: not _takes(BACKENDS[name], problem, None), BACKENDS))
+        problem.memo["backends"] = found
+    return found
 
 
 def _asked_for(backend: str | None) -> str | None:

@@ -145,7 +145,9 @@ def step(
     problem, inputs = describe(
         cell, x_t[None], weights, initial=state, save=False, tf32=tf32, x_name="x_t", initial_name="state"
     )
-    return tuple(map(problem.library.back, dispatch.select(problem, backend).step(problem, inputs)))
+    new = dispatch.select(problem, backend).step(problem, inputs)
+    library = problem.library
+    return new if library.name == "numpy" else tuple(map(library.back, new))
 
 
 def explain(

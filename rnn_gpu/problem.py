@@ -194,10 +194,16 @@ def _key(cell: object, x: object, weights: object, initial: object, flags: tuple
     for flag in flags:
         if type(flag) is not bool:
             return None
-    if initial is not None and (type(initial) is not tuple or any(state is None for state in initial)):
-        return None
+    arrays = [x]
+    if initial is not None:
+        if type(initial) is not tuple:
+            return None
+        for state in initial:
+            if state is None:
+                return None
+            arrays.append(state)
     of_weights = _weights_key(weights) if weights.prepared is None else _kept_weights_key(weights, weights.prepared)
-    others = looks((x,) if initial is None else (x, *initial))
+    others = looks(arrays)
     if of_weights is None or others is None:
         return None
     return (cell, flags, of_weights, initial is None, *others)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator
 import os
-from functools import cache
 
 from rnn_gpu.errors import ArgumentError, ArgumentTypeError
 
@@ -12,7 +11,8 @@ __all__ = ["get_threads", "set_threads"]
 
 ENVIRONMENT_VARIABLE = "NUMBA_NUM_THREADS"
 
-_set: list[int] = []
+_threads: list[int] = []
+"""The number, once it has been set or asked for."""
 
 
 def set_threads(threads: int | None) -> None:
@@ -20,20 +20,19 @@ def set_threads(threads: int | None) -> None:
 
     Results do not depend on it. Raises ArgumentTypeError or ArgumentError if it is no whole number of at least 1.
     """
-    if threads is None:
-        _set.clear()
-        return
-    _set[:] = [_at_least_one("threads", threads)]
+    _threads[:] = [] if threads is None else [_at_least_one("threads", threads)]
 
 
 def get_threads() -> int:
-    """The number of threads: as set, else NUMBA_NUM_THREADS, else the processors this process may run on."""
-    if _set:
-        return _set[0]
-    return _default(os.environ.get(ENVIRONMENT_VARIABLE))
+    """The number of threads: as set, else NUMBA_NUM_THREADS, else the processors this process may run on.
+
+    The default is found when it is first wanted, and kept.
+    """
+    if not _threads:
+        _threads.append(_default(os.environ.get(ENVIRONMENT_VARIABLE)))
+    return _threads[0]
 
 
-@cache
 def _default(named: str | None) -> int:
     if named:
         return _at_least_one(ENVIRONMENT_VARIABLE, int(named) if named.isdecimal() else named)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import rnn_gpu
-from rnn_gpu import cells, dispatch
+from rnn_gpu import cells, dispatch, problem
 from rnn_gpu.errors import ArgumentError, ArgumentTypeError, BackendError
 
 X = np.zeros((5, 3, 4), np.float32)
@@ -48,7 +48,11 @@ class Fake:
 
 @pytest.fixture(autouse=True)
 def _no_environment(monkeypatch):
+    """No backend is asked for, and problems remember none of another test."""
     monkeypatch.delenv(dispatch.ENVIRONMENT_VARIABLE, raising=False)
+    problem.forget()
+    yield
+    problem.forget()
 
 
 @pytest.fixture

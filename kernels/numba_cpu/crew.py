@@ -41,14 +41,21 @@ def run(members: int, prepare: Callable[[int], Task], brief: bool = False) -> No
         _run_together(*prepare(1))
         return
     try:
-        if brief:
-            sleeping = [helper for helper in _helpers[: members - 1] if helper.asleep]
-            for helper in sleeping:
-                helper.wake()
-            members = 1 if sleeping else members
+        if brief and _woken(members):
+            members = 1
         _run_together(*prepare(members))
     finally:
         _busy.release()
+
+
+def _woken(members: int) -> bool:
+    """Wake the helpers of a team; whether one slept."""
+    slept = False
+    for helper in _helpers[: members - 1]:
+        if helper.asleep:
+            helper.wake()
+            slept = True
+    return slept
 
 
 def _run_together(function: Callable[..., None], arguments: tuple[Any, ...], members: int) -> None:
@@ -57,16 +64,17 @@ def _run_together(function: Callable[..., None], arguments: tuple[Any, ...], mem
         return
     while len(_helpers) < members - 1:
         _helpers.append(_Helper(len(_helpers) + 1))
-    team, call = new_team(members), number_after(int(_board[CALL]), members)
+    team, call = new_team(members), number_after(_board.item(CALL), members)
     mine = _helpers[: members - 1]
     try:
         for helper in mine:
             helper.expect(call)
         function(*arguments, team, _board)
-    finally:
-        if _board[CALL] != call:  # it failed before it began: the others need wait for it no longer
+    except BaseException:
+        if _board.item(CALL) != call:  # it failed before it began: the others need wait for it no longer
             for helper in mine:
-                helper.expect(int(_board[CALL]))
+                helper.expect(_board.item(CALL))
+        raise
 
 
 class _Helper:
@@ -74,14 +82,15 @@ class _Helper:
 
     def __init__(self, member: int) -> None:
         self._member = member
-        self._expected = self._seen = int(_board[CALL])
+        self._expected = self._seen = _board.item(CALL)
         self.asleep, self._wake = False, threading.Semaphore(0)
         threading.Thread(target=self._live, args=(_board,), name=f"rnn_gpu-{member}", daemon=True).start()
 
     def expect(self, call: int) -> None:
         """Do not sleep before this call has come."""
         self._expected = call
-        self.wake()
+        if self.asleep:
+            self.wake()
 
     def wake(self) -> None:
         """Watch the board again for a while."""

@@ -26,6 +26,7 @@ __all__ = [
     "flat",
     "kept_weights",
     "nothing",
+    "plain",
     "prepared_weights",
     "raw_weights",
 ]
@@ -113,8 +114,7 @@ def flat(array: Array, real: np.dtype[Any]) -> Array:
     Compiled code has one form for arrays that may be written and another for those that may not. It writes to none of
     its inputs; a read-only array is handed to it as a writable view, so that one form serves for both.
     """
-    flags = array.flags
-    if array.dtype == real and flags.c_contiguous and flags.writeable and flags.aligned:
+    if array.dtype == real and array.flags.carray:
         plain: Array = array.reshape(-1)
         return plain
     contiguous = np.require(array, real, ("C", "A")).reshape(-1)
@@ -124,6 +124,11 @@ def flat(array: Array, real: np.dtype[Any]) -> Array:
     view: Array = np.frombuffer(memoryview(memory), dtype=real)
     memory.owner = contiguous  # type: ignore[attr-defined]  # lives as long as the view does
     return view
+
+
+def plain(array: Array, real: np.dtype[Any]) -> Array:
+    """The same as `flat` gives, in the array's own shape; mostly the array itself."""
+    return array if array.dtype == real and array.flags.carray else flat(array, real).reshape(array.shape)
 
 
 def prepared_weights(problem: Problem, weights: Weights, room: Sequence[int]) -> PreparedWeights:

@@ -8,7 +8,7 @@ from typing import Any
 from rnn_gpu.kernels.numba_cpu import backward_kernel, forward_kernel
 from rnn_gpu.kernels.numba_cpu.cells import compiled
 from rnn_gpu.kernels.numba_cpu.external import provide
-from rnn_gpu.kernels.numba_cpu.host import TRAITS
+from rnn_gpu.kernels.numba_cpu.host import ROWS_FOR_NOTHING, TRAITS
 from rnn_gpu.kernels.numba_cpu.packing import Sizes, blocks_of, nothing
 from rnn_gpu.problem import Problem
 
@@ -20,7 +20,8 @@ class Plan:
 
     kernel: the compiled cell; sizes, blocks: see `packing.py`; room: elements of W, b_ih, U, bias and V, packed.
     n_gates, n_recurrent, n_stages, n_states, n_saved: what the cell has of each.
-    work_of_a_row: about the floating-point operations of a row's step, forward.
+    shape_of_state: (B, H), as callers have it.
+    work_of_a_row: about the floating-point operations of a row's step, forward; work_of_a_step: as long as all rows'.
     shares: what `shares.py` has found out for calls without lengths.
     frames: of `step.py`, for calls with weights that may change.
     """
@@ -41,6 +42,8 @@ class Plan:
         self.room = (self.p_row * inputs, self.p_row, self.r_row * problem.H, self.r_row, vectors)
         multiplied = problem.I * self.n_gates + problem.H * self.n_recurrent
         self.work_of_a_row = 2.0 * problem.H * (multiplied + 50)  # 50: about what a cell's arithmetic costs a unit
+        self.shape_of_state = (problem.B, problem.H)
+        self.work_of_a_step = max(problem.B, ROWS_FOR_NOTHING) * self.work_of_a_row
         self._like = nothing(problem.real)
         self.shares: dict[Any, Any] = {}
         self.frames: dict[Any, Any] = {}

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rnn_gpu.kernels.numba_cpu.gradient_kernel import SLAB
-from rnn_gpu.kernels.numba_cpu.host import BLOCK_ROWS, DEPTH_OVER_ROWS, ROWS_FOR_NOTHING, TILE_ROWS
+from rnn_gpu.kernels.numba_cpu.host import BLOCK_ROWS, DEPTH_OVER_ROWS, TILE_ROWS
 from rnn_gpu.kernels.numba_cpu.layout import Layout
 from rnn_gpu.kernels.numba_cpu.plan import Plan
 from rnn_gpu.problem import Array
@@ -78,7 +78,7 @@ def _most_rows(plan: Plan, layout: Layout) -> int:
 
 def members_for_step(plan: Plan) -> int:
     """Threads that a single step is worth."""
-    return _threads_for(max(plan.problem.B, ROWS_FOR_NOTHING) * plan.work_of_a_row / WORTH_A_THREAD_OF_A_STEP)
+    return _threads_for(plan.work_of_a_step / WORTH_A_THREAD_OF_A_STEP)
 
 
 def _threads_for(worth: float) -> int:

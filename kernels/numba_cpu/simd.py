@@ -30,6 +30,7 @@ __all__ = [
     "clear_vector",
     "element_pointer",
     "fetch",
+    "flattened",
     "load",
     "move_tile_row",
     "room_for",
@@ -98,6 +99,18 @@ def array_at(context: Any, builder: Any, array_type: Any, data: Any, *shape: Any
         strides.insert(0, builder.mul(strides[0], size))
     populate_array(array, data=data, shape=shape, strides=strides, itemsize=item, meminfo=None)
     return array._getvalue()
+
+
+@intrinsic
+def flattened(typing: Any, array: Any) -> Any:
+    """A contiguous array as one of one axis, over the same elements."""
+    flat = types.Array(array.dtype, 1, "C")
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        given = cgutils.create_struct_proxy(array)(context, builder, arguments[0])
+        return array_at(context, builder, flat, given.data, given.nitems)
+
+    return flat(array), generate
 
 
 def call_llvm(builder: Any, name: str, *arguments: Any) -> Any:

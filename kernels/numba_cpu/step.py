@@ -12,7 +12,7 @@ from rnn_gpu.kernels.numba_cpu.forward_kernel import ARGUMENTS, PACK, PACK_PANEL
 from rnn_gpu.kernels.numba_cpu.jit import BUILD, entry_of
 from rnn_gpu.kernels.numba_cpu.layout import full_layout
 from rnn_gpu.kernels.numba_cpu.marshal import ROOM, places, written
-from rnn_gpu.kernels.numba_cpu.packing import KeptWeights, flat, kept_weights, nothing, raw_weights
+from rnn_gpu.kernels.numba_cpu.packing import KeptWeights, kept_weights, nothing, plain, raw_weights
 from rnn_gpu.kernels.numba_cpu.plan import Plan, plan_of
 from rnn_gpu.kernels.numba_cpu.shares import forward_shares, members_for_step
 from rnn_gpu.kernels.numba_cpu.team import ALONE
@@ -26,12 +26,13 @@ _PACK = places(ARGUMENTS)["pack"]
 class _Frame(NamedTuple):
     """The memory of a call under way: the kernel's arguments, written down, and what they point to.
 
-    initial [n_states, B, H_p]; zeros: a [B, H] for each state, flat.
+    initial, last [n_states, B, H_p], flat; zeros: a [B, H] for each state.
     entry: `step_kernel.step`, compiled for arrays such as these: it is not asked each time which it takes.
     """
 
     numbers: Array
     initial: Array
+    last: Array
     zeros: tuple[Array, ...]
     members: int
     entry: Callable[..., None]
@@ -46,22 +47,24 @@ def run(problem: Problem, inputs: Inputs) -> tuple[Array, ...]:
     else:
         kept = kept_weights(problem, weights, plan.room, weights.prepared)
         raw, frames = kept.raw, kept.frames
-    x = flat(inputs.x, real)
-    states = tuple([flat(state, real) for state in inputs.initial]) if inputs.initial else None
-    last = np.empty((plan.n_states, problem.B, plan.sizes.H_p), real)
-    lent: list[tuple[list[_Frame], _Frame]] = []
+    x = plain(inputs.x, real)
+    states = tuple([plain(state, real) for state in inputs.initial]) if inputs.initial else None
+    new = tuple([np.empty(plan.shape_of_state, real) for _ in range(plan.n_states)])
+    free: list[_Frame] = []
+    frame: _Frame | None = None
 
     def prepare(members: int) -> crew.Task:
-        free = frames.setdefault((plan, members), [])
+        nonlocal free, frame
+        free = frames.get((plan, members)) or frames.setdefault((plan, members), [])
         try:
             frame = free.pop()
         except IndexError:
             frame = _frame(plan, members, raw, kept)
-        lent.append((free, frame))
         if kept is not None:
             frame.numbers[_PACK] = PACKED if kept.done else PACK
         given = frame.zeros if states is None else states
-        return frame.entry, (BUILD, plan.forward_code, frame.numbers, raw, x, given, frame.initial, last), frame.members
+        arguments = (BUILD, plan.forward_code, frame.numbers, raw, x, given, new, frame.initial, frame.last)
+        return frame.entry, arguments, frame.members
 
     if kept is None or kept.done:
         crew.run(members_for_step(plan), prepare, brief=True)
@@ -69,9 +72,9 @@ def run(problem: Problem, inputs: Inputs) -> tuple[Array, ...]:
         with kept.lock:
             crew.run(members_for_step(plan), prepare, brief=True)
             kept.done = True
-    for free, frame in lent:
+    if frame is not None:
         free.append(frame)
-    return tuple(last if plan.sizes.H_p == problem.H else last[:, :, : problem.H].copy())
+    return new
 
 
 def _frame(plan: Plan, members: int, raw: tuple[Array, ...], kept: KeptWeights | None) -> _Frame:
@@ -90,11 +93,11 @@ def _frame(plan: Plan, members: int, raw: tuple[Array, ...], kept: KeptWeights |
     else:
         packed, pack = tuple(memory.split(plan.room, real)), PACK
     n_inputs, n_states = problem.B * problem.I, plan.n_states * problem.B * sizes.H_p
-    x, y, initial = memory.split((n_inputs, problem.B * problem.H, n_states), real)
+    x, y, initial, last = memory.split((n_inputs, problem.B * problem.H, n_states, n_states), real)
     values = {
         "raw": raw, "packed": packed, "gates": plan.blocks.gates, "stages": plan.blocks.stages, "pack": pack,
         "x": x, "projected": problem.projected, "order": layout.order, "active": layout.active, "start": layout.start,
-        "reverse": False, "resets": np.zeros(0, np.bool_), "initial": initial, "y": y, "last_states": initial,
+        "reverse": False, "resets": np.zeros(0, np.bool_), "initial": initial, "y": y, "last_states": last,
         "after": none, "values": none, "work": memory.zeros(share.work, real), "offsets": share.offsets,
         "cuts": share.cuts, "by_units": share.by_units, "keep_states": False, "keep_saved": False,
         "n_states": plan.n_states, "n_saved": plan.n_saved, "n_gates": plan.n_gates, "I": problem.I, "H": problem.H,
@@ -103,8 +106,8 @@ def _frame(plan: Plan, members: int, raw: tuple[Array, ...], kept: KeptWeights |
     numbers = np.zeros(ROOM, np.int64)
     given = written(values[name] for name in ARGUMENTS)
     numbers[: len(given)] = given
-    zeros = (np.zeros(problem.B * problem.H, real),) * plan.n_states
-    last = np.empty((plan.n_states, problem.B, sizes.H_p), real)
-    arguments = (BUILD, plan.forward_code, numbers, raw, x, zeros, initial, last, ALONE, ALONE)
+    zeros = (np.zeros(plan.shape_of_state, real),) * plan.n_states
+    x = x.reshape(1, problem.B, problem.I)
+    arguments = (BUILD, plan.forward_code, numbers, raw, x, zeros, zeros, initial, last, ALONE, ALONE)
     entry = entry_of(step_kernel.step, (real, plan.n_states), arguments)
-    return _Frame(numbers, initial, zeros, owners, entry, tuple(values.values()))
+    return _Frame(numbers, initial, last, zeros, owners, entry, tuple(values.values()))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import platform
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,11 @@ WATCH = 4000
 
 def new_team(members: int) -> np.ndarray[Any, np.dtype[np.int64]]:
     """Memory for a team of `members` threads."""
+    return _unused_team(members).copy()
+
+
+@cache
+def _unused_team(members: int) -> np.ndarray[Any, np.dtype[np.int64]]:
     team = np.zeros(MEMBERS + 1, np.int64)
     team[MEMBERS] = members
     return team
