@@ -19,10 +19,10 @@ from numba.extending import intrinsic, typeof_impl
 
 from rnn_gpu.kernels.numba_cpu.failure import raise_failure
 from rnn_gpu.kernels.numba_cpu.jit import EmptyType, cached_jit, digest_of, jit
-from rnn_gpu.kernels.numba_cpu.marshal import c_function
+from rnn_gpu.kernels.numba_cpu.marshal import c_function, written_function
 from rnn_gpu.kernels.numba_cpu.simd import array_at
 
-__all__ = ["Kind", "external", "provide"]
+__all__ = ["Kind", "emitted", "external", "provide"]
 
 Kind = str
 """A function's parameters, a letter each: a, an array of the working type; n, one of int64; w, one of float64; i, an
@@ -35,11 +35,13 @@ class _External:
     """A function to be compiled, as a value that compiled code takes: its type says it all.
 
     backward: whether only kernels that run back call it.
+    function: what it does, jitted; or None, and `write` writes its code.
     """
 
-    def __init__(self, function: Callable[..., None], kind: Kind, backward: bool) -> None:
-        self.name, self.kind, self.backward = function.__name__, kind, backward
-        self.function = jit(function)
+    def __init__(self, named: Callable[..., None], kind: Kind, backward: bool, is_written: bool) -> None:
+        self.name, self.kind, self.backward = named.__name__, kind, backward
+        self.function: Callable[..., None] | None = None if is_written else jit(named)
+        self.write: Callable[..., None] | None = named if is_written else None
         self.numba_type = EmptyType(f"External({self.name}, {digest_of()})")
         self.numba_type.contents = self
 
@@ -58,35 +60,42 @@ def external(kind: Kind, backward: bool = False) -> Callable[[Callable[..., None
 
     backward: whether only kernels that run back call it.
     """
+    return lambda function: _called(_External(function, kind, backward, is_written=False))
 
-    def decorate(function: Callable[..., None]) -> Any:
-        made = _External(function, kind, backward)
-        _made.append(made)
 
-        def call(typing: Any, *arguments: Any) -> Any:
-            scalar = next(a.dtype for a, letter in zip(arguments, kind, strict=True) if letter == "a")
-            taken = [types.int64 if letter == "i" else a for a, letter in zip(arguments, kind, strict=True)]
+def emitted(kind: Kind, backward: bool = False) -> Callable[[Callable[..., None]], Any]:
+    """Decorate a function that writes the code of such a one: of an LLVM builder and the arguments, arrays as pointers.
 
-            def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-                passed = [
-                    value if letter == "i" else cgutils.create_struct_proxy(a)(context, builder, value).data
-                    for value, letter, a in zip(values, kind, signature.args, strict=True)
-                ]
-                called = ir.FunctionType(ir.IntType(64), [value.type for value in passed])
-                symbol = cgutils.get_or_insert_function(builder.module, called, made.symbol(scalar))
-                raise_failure(context, builder, builder.call(symbol, passed))
-                return context.get_dummy_value()
+    What is called often is worth it: an array of Numba's has seven fields, which are handed on at every call.
+    """
+    return lambda write: _called(_External(write, kind, backward, is_written=True))
 
-            return types.void(*taken), generate
 
-        names = ", ".join(f"argument_{k}" for k in range(len(kind)))
-        namespace: dict[str, Any] = {"call": call}
-        exec(
-            f"def {made.name}(typing, {names}): return call(typing, {names})", namespace
-        )  # Numba wants each by its name
-        return intrinsic(namespace[made.name])
+def _called(made: _External) -> Any:
+    """The function for compiled code to call."""
+    kind = made.kind
+    _made.append(made)
 
-    return decorate
+    def call(typing: Any, *arguments: Any) -> Any:
+        scalar = next(a.dtype for a, letter in zip(arguments, kind, strict=True) if letter == "a")
+        taken = [types.int64 if letter == "i" else a for a, letter in zip(arguments, kind, strict=True)]
+
+        def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            passed = [
+                value if letter == "i" else cgutils.create_struct_proxy(a)(context, builder, value).data
+                for value, letter, a in zip(values, kind, signature.args, strict=True)
+            ]
+            called = ir.FunctionType(ir.IntType(64), [value.type for value in passed])
+            symbol = cgutils.get_or_insert_function(builder.module, called, made.symbol(scalar))
+            raise_failure(context, builder, builder.call(symbol, passed))
+            return context.get_dummy_value()
+
+        return types.void(*taken), generate
+
+    names = ", ".join(f"argument_{k}" for k in range(len(kind)))
+    namespace: dict[str, Any] = {"call": call}
+    exec(f"def {made.name}(typing, {names}): return call(typing, {names})", namespace)  # Numba wants each by its name
+    return intrinsic(namespace[made.name])
 
 
 @cache
@@ -121,9 +130,12 @@ def _address(typing: Any, external: Any, like: Any) -> Any:
             context.get_data_type(kind.dtype).as_pointer() if kind is not types.int64 else ir.IntType(64)
             for kind in parameters
         ]
+        if made.write is not None:
+            return written_function(builder, made.name, plain, made.write)
         return c_function(context, builder, made.function, parameters, plain, arguments)
 
-    numba.typeof(made.function).get_call_type(typing, tuple(parameters), {})
+    if made.function is not None:
+        numba.typeof(made.function).get_call_type(typing, tuple(parameters), {})
     return types.int64(external, like), generate
 
 

@@ -16,10 +16,10 @@ from numba import typeof, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from rnn_gpu.kernels.numba_cpu.failure import failure_of
+from rnn_gpu.kernels.numba_cpu.failure import OK, failure_of
 from rnn_gpu.kernels.numba_cpu.simd import array_at
 
-__all__ = ["ROOM", "address", "address_of", "c_function", "places", "reader", "write", "written"]
+__all__ = ["ROOM", "address", "address_of", "c_function", "places", "reader", "write", "written", "written_function"]
 
 ROOM = 128
 """Integers that a kernel's arguments take at most."""
@@ -155,16 +155,28 @@ def c_function(
     compiled = function.get_compile_result(typeof(function).get_call_type(context.typing_context, parameters, {}))
     context.active_code_library.add_linking_library(compiled.library)
     description = compiled.fndesc
-    kind = ir.FunctionType(_INTEGER, plain)
-    made = ir.Function(builder.module, kind, name=f"c_{description.mangled_name}")
-    made.linkage = "internal"
-    inside = ir.IRBuilder(made.append_basic_block("entry"))
+    made, inside = _new_function(builder, description.mangled_name, plain)
     callee = context.declare_function(builder.module, description)
     status, _ = context.call_conv.call_function(
-        inside, callee, description.restype, description.argtypes, arguments(inside, made.args)
+        inside, callee, description.restype, description.argtypes, arguments(inside, made.args), attrs=("alwaysinline",)
     )
     inside.ret(failure_of(inside, status))
     return builder.ptrtoint(made, _INTEGER)
+
+
+def written_function(builder: Any, name: str, plain: Any, write: Callable[..., None]) -> Any:
+    """The address of a new C function whose code `write(builder, *arguments)` writes. It never fails."""
+    made, inside = _new_function(builder, name, plain)
+    write(inside, *made.args)
+    inside.ret(ir.Constant(_INTEGER, OK))
+    return builder.ptrtoint(made, _INTEGER)
+
+
+def _new_function(builder: Any, name: str, plain: Any) -> tuple[Any, Any]:
+    """A C function that is yet to be written, and what writes it."""
+    made = ir.Function(builder.module, ir.FunctionType(_INTEGER, plain), name=f"c_{name}")
+    made.linkage = "internal"
+    return made, ir.IRBuilder(made.append_basic_block("entry"))
 
 
 def _array(dtype: Any) -> Any:

@@ -11,8 +11,8 @@ from typing import Any
 from rnn_gpu.kernels.numba_cpu.external import external
 from rnn_gpu.kernels.numba_cpu.host import DEPTH, TILE_ROWS, TRAITS
 from rnn_gpu.kernels.numba_cpu.jit import jit
-from rnn_gpu.kernels.numba_cpu.simd import add_wide, clear_vector, fetch, load, move_tile_row, room_for, store
-from rnn_gpu.kernels.numba_cpu.tile import NARROW_TILES, TILES
+from rnn_gpu.kernels.numba_cpu.simd import add_wide, clear_vector, fetch, load, move_tile_row, store
+from rnn_gpu.kernels.numba_cpu.tile import compute_tile
 
 __all__ = [
     "add",
@@ -30,11 +30,8 @@ __all__ = [
     "product_over_rows",
 ]
 
-_tile1, _tile2, _tile3, _tile4, _tile5, _tile6 = TILES
-_narrow1, _narrow2, _narrow3, _narrow4, _narrow5, _narrow6 = NARROW_TILES
 _LANES4, _LANES8 = TRAITS.lanes(4), TRAITS.lanes(8)
 _PANEL4, _PANEL8 = TRAITS.panel(4), TRAITS.panel(8)
-_TILE = TILE_ROWS * _PANEL4
 
 
 @jit
@@ -94,64 +91,6 @@ def clear(to: Any, to_start: int, count: int) -> None:
         to[to_start + k] = 0
 
 
-@external("iiaiiaiiiaiiiaii")
-def _any_tile(
-    narrow: int, rows: int, c: Any, c_start: int, c_row: int, a: Any, a_start: int, a_row: int, a_step: int,
-    b: Any, b_start: int, b_step: int, depth: int, start: Any, start_start: int, start_row: int,
-) -> None:  # fmt: skip
-    """A tile of 1 to 6 rows, of one vector if `narrow`, else of a panel's columns."""
-    if narrow:
-        if rows == 6:
-            _narrow6(
-                c, c_start, c_row, a, a_start, a_row, a_step, b, b_start, b_step, depth, start, start_start, start_row
-            )
-        elif rows == 5:
-            _narrow5(
-                c, c_start, c_row, a, a_start, a_row, a_step, b, b_start, b_step, depth, start, start_start, start_row
-            )
-        elif rows == 4:
-            _narrow4(
-                c, c_start, c_row, a, a_start, a_row, a_step, b, b_start, b_step, depth, start, start_start, start_row
-            )
-        elif rows == 3:
-            _narrow3(
-                c, c_start, c_row, a, a_start, a_row, a_step, b, b_start, b_step, depth, start, start_start, start_row
-            )
-        elif rows == 2:
-            _narrow2(
-                c, c_start, c_row, a, a_start, a_row, a_step, b, b_start, b_step, depth, start, start_start, start_row
-            )
-        else:
-            _narrow1(
-                c, c_start, c_row, a, a_start, a_row, a_step, b, b_start, b_step, depth, start, start_start, start_row
-            )
-    else:  # noqa: PLR5501
-        if rows == 6:
-            _tile6(
-                c, c_start, c_row, a, a_start, a_row, a_step, b, b_start, b_step, depth, start, start_start, start_row
-            )
-        elif rows == 5:
-            _tile5(
-                c, c_start, c_row, a, a_start, a_row, a_step, b, b_start, b_step, depth, start, start_start, start_row
-            )
-        elif rows == 4:
-            _tile4(
-                c, c_start, c_row, a, a_start, a_row, a_step, b, b_start, b_step, depth, start, start_start, start_row
-            )
-        elif rows == 3:
-            _tile3(
-                c, c_start, c_row, a, a_start, a_row, a_step, b, b_start, b_step, depth, start, start_start, start_row
-            )
-        elif rows == 2:
-            _tile2(
-                c, c_start, c_row, a, a_start, a_row, a_step, b, b_start, b_step, depth, start, start_start, start_row
-            )
-        else:
-            _tile1(
-                c, c_start, c_row, a, a_start, a_row, a_step, b, b_start, b_step, depth, start, start_start, start_row
-            )
-
-
 @jit
 def _strips(columns: int, panel: int, lanes: int) -> int:
     """Into how many narrow tiles the columns left, at most a panel's, are best cut; 0 for one wide tile."""
@@ -170,9 +109,6 @@ def product(
     """
     panel, lanes = panel_of(packed), lanes_of(packed)
     zero, one = integer(0), integer(1)
-    part, zeros = room_for(c, _TILE), room_for(c, _TILE)
-    if depth > DEPTH:
-        clear(zeros, 0, panel)
     chains = max(1, (depth + DEPTH - 1) // DEPTH)
     chain = max(1, (depth + chains - 1) // chains)  # all of like length
     for p in range(padded(columns, panel) // panel):
@@ -188,27 +124,16 @@ def product(
                     height = (rows - row + tiles - 1) // tiles  # tiles of like height: none is left with a row or two
                     at, from_ = c_start + row * c_row + p * panel + shift, a_start + row * a_row + k0
                     if k0 == 0:
-                        _any_tile(
+                        compute_tile(
                             strips > 0, height, c, at, c_row, a, from_, a_row, one, packed, base, panel, steps,
                             start, start_start + p * panel + shift, zero,
                         )  # fmt: skip
                     else:
-                        _any_tile(
-                            strips > 0, height, part, zero, panel, a, from_, a_row, one, packed, base, panel, steps,
-                            zeros, zero, zero,
+                        compute_tile(
+                            strips > 0, height, c, at, c_row, a, from_, a_row, one, packed, base, panel, steps,
+                            c, at, c_row,
                         )  # fmt: skip
-                        _add_tile(height, lanes if strips > 0 else panel, c, at, c_row, part)
                     row += height
-
-
-@jit
-def _add_tile(rows: int, columns: int, c: Any, c_start: int, c_row: int, part: Any) -> None:
-    """Add a tile to C: sums of more than DEPTH terms are sums of partial sums, which lose fewer digits."""
-    panel, lanes = panel_of(c), lanes_of(c)
-    for row in range(rows):
-        for column in range(0, columns, lanes):
-            at = c_start + row * c_row + column
-            store(c, at, load(c, at) + load(part, row * panel + column))
 
 
 @jit
@@ -297,24 +222,22 @@ def _rows_of_panel(
     """`product_over_rows` for the p-th panel, whole or in narrow strips: all rows of C, a tile at a time."""
     panel, lanes = panel_of(c), lanes_of(c)
     zero, one, tall = integer(0), integer(1), integer(TILE_ROWS)
-    part = room_for(c, _TILE)
     for m0 in range(first, last, TILE_ROWS):
         from_, height = (m0 - first) * steps, min(TILE_ROWS, last - m0)
         for strip in range(max(strips, 1)):
             shift = strip * lanes
             at = m0 * c_row + p * panel + shift
             if not more:
-                _any_tile(
+                compute_tile(
                     strips > 0, height, c, at, c_row, a_packed, from_, one, tall, b, b_start + shift, b_step, steps,
                     zeros, zero, zero,
                 )  # fmt: skip
             else:
                 _fetch_tile(height, lanes if strips > 0 else panel, c, at, c_row)
-                _any_tile(
-                    strips > 0, height, part, zero, panel, a_packed, from_, one, tall, b, b_start + shift, b_step,
-                    steps, zeros, zero, zero,
+                compute_tile(
+                    strips > 0, height, c, at, c_row, a_packed, from_, one, tall, b, b_start + shift, b_step, steps,
+                    c, at, c_row,
                 )  # fmt: skip
-                _add_tile(height, lanes if strips > 0 else panel, c, at, c_row, part)
 
 
 @jit

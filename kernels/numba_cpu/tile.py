@@ -14,94 +14,89 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
+from rnn_gpu.kernels.numba_cpu.external import emitted
 from rnn_gpu.kernels.numba_cpu.host import TILE_ROWS, TRAITS
-from rnn_gpu.kernels.numba_cpu.simd import broadcast, call_llvm, element_pointer
+from rnn_gpu.kernels.numba_cpu.simd import broadcast, call_llvm
 
-__all__ = ["NARROW_TILES", "TILES"]
+__all__ = ["compute_tile"]
 
 _INDEX = ir.IntType(64)
 
 
-def _tile(rows: int, vectors: int, chains: int) -> Any:
-    @intrinsic
-    def tile(
-        typing: Any,
-        c: Any,
-        c_start: Any,
-        c_row: Any,
-        a: Any,
-        a_start: Any,
-        a_row: Any,
-        a_step: Any,
-        b: Any,
-        b_start: Any,
-        b_step: Any,
-        depth: Any,
-        start: Any,
-        start_start: Any,
-        start_row: Any,
-    ) -> Any:
-        """Compute one tile of `rows` rows. Each array comes with the offset of its first element and its strides.
+@emitted("iiaiiaiiiaiiiaii")
+def compute_tile(
+    builder: Any, narrow: Any, rows: Any, c: Any, c_start: Any, c_row: Any, a: Any, a_start: Any, a_row: Any,
+    a_step: Any, b: Any, b_start: Any, b_step: Any, depth: Any, start: Any, start_start: Any, start_row: Any,
+) -> None:  # fmt: skip
+    """Compute a tile of 1 to TILE_ROWS rows, of one vector's columns if `narrow`, else of a panel's.
 
-        a_row, a_step: strides of A along rows and along k; b_step: that of B along k, if packed a panel's columns;
-        start_row = 0 starts every row from the same numbers.
-        """
-        index = types.intp
-        signature = types.void(c, index, index, a, index, index, index, b, index, index, index, start, index, index)
-
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            lanes = TRAITS.lanes(c.dtype.bitwidth // 8)
-            element = ir.FloatType() if c.dtype == types.float32 else ir.DoubleType()
-            return _Generator(
-                context, builder, signature, arguments, rows, vectors, chains, ir.VectorType(element, lanes)
-            ).run()
-
-        return signature, generate
-
-    return tile
+    Each array comes with the offset of its first element and its strides: a_row, a_step: those of A along rows and
+    along k; b_step: that of B along k, if packed a panel's columns. start_row = 0 starts every row from the same
+    numbers; start may be C itself.
+    """
+    kind = c.type.pointee
+    vector = ir.VectorType(kind, TRAITS.lanes(4 if isinstance(kind, ir.FloatType) else 8))
+    done = builder.append_basic_block("done")
+    unknown = builder.append_basic_block("unknown")
+    which = builder.select(builder.icmp_signed("!=", narrow, ir.Constant(_INDEX, 0)), _index(TILE_ROWS), _index(0))
+    choice = builder.switch(builder.add(which, rows), unknown)
+    for is_narrow in (False, True):
+        for n_rows in range(1, TILE_ROWS + 1):
+            block = builder.append_basic_block(f"tile{n_rows}")
+            choice.add_case(_index(n_rows + TILE_ROWS * is_narrow), block)
+            builder.position_at_end(block)
+            vectors, chains = (1, TRAITS.tile_vectors) if is_narrow else (TRAITS.tile_vectors, 1)
+            written = _Tile(builder, vector, n_rows, vectors, chains)
+            written.place(
+                builder.gep(c, [c_start]), c_row, builder.gep(a, [a_start]), a_row, a_step,
+                builder.gep(b, [b_start]), b_step, depth, builder.gep(start, [start_start]), start_row,
+            )  # fmt: skip
+            written.write()
+            builder.branch(done)
+    builder.position_at_end(unknown)
+    builder.unreachable()
+    builder.position_at_end(done)
 
 
-class _Generator:
-    def __init__(
-        self,
-        context: Any,
-        builder: Any,
-        signature: Any,
-        arguments: Any,
-        rows: int,
-        vectors: int,
-        chains: int,
-        vector: ir.VectorType,
-    ) -> None:
-        self.context, self.builder, self.rows, self.vectors, self.vector = context, builder, rows, vectors, vector
-        self.chains = chains
+def _index(value: int) -> ir.Constant:
+    return ir.Constant(_INDEX, value)
+
+
+class _Tile:
+    """Code of a tile of so many rows and vectors; `chains` as the head of this file says."""
+
+    def __init__(self, builder: Any, vector: ir.VectorType, rows: int, vectors: int, chains: int) -> None:
+        self.builder, self.vector, self.chains, self.vectors = builder, vector, chains, vectors
         self.alignment = 4 if isinstance(vector.element, ir.FloatType) else 8
         self.tile = [(r, v) for r in range(rows) for v in range(vectors)]
-        pointers = (element_pointer(context, builder, signature.args[k], *arguments[k : k + 2]) for k in (0, 3, 7, 11))
-        self.c, a, self.b, self.start = pointers
-        self.c_row, a_row, self.a_step, self.b_step = (arguments[k] for k in (2, 5, 6, 9))
-        self.depth, self.start_row = arguments[10], arguments[13]
-        self.a_rows = [builder.gep(a, [self._offset(r, a_row, 0)]) for r in range(rows)]
+        self.rows = rows
 
-    def run(self) -> Any:
-        builder, zero = self.builder, ir.Constant(_INDEX, 0)
-        first = [self._load(self.start, self._offset(r, self.start_row, v)) for r, v in self.tile]
-        sums = [first, *([ir.Constant(self.vector, None)] * len(first) for _ in range(self.chains - 1))]
-        left = builder.srem(self.depth, ir.Constant(_INDEX, self.chains))
+    def place(
+        self, c: Any, c_row: Any, a: Any, a_row: Any, a_step: Any, b: Any, b_step: Any, depth: Any, start: Any,
+        start_row: Any,
+    ) -> None:  # fmt: skip
+        """Say where the operands lie: pointers to their first elements, and strides."""
+        self.c, self.c_row, self.a_step, self.b, self.b_step = c, c_row, a_step, b, b_step
+        self.depth, self.start, self.start_row = depth, start, start_row
+        self.a_rows = [self.builder.gep(a, [self._offset(r, a_row, 0)]) for r in range(self.rows)]
+
+    def write(self) -> None:
+        """Write the code at the builder's place."""
+        builder = self.builder
+        sums = [[ir.Constant(self.vector, None)] * len(self.tile) for _ in range(self.chains)]
+        left = builder.srem(self.depth, _index(self.chains))
         whole = builder.sub(self.depth, left)
-        sums = self._added(zero, whole, sums)
+        sums = self._added(_index(0), whole, sums)
         if self.chains > 1:
             sums[:1] = self._added(whole, self.depth, sums[:1])
         while len(sums) > 1:
             pairs = zip(sums[::2], sums[1::2], strict=True)
             sums = [[builder.fadd(a, b) for a, b in zip(*pair, strict=True)] for pair in pairs]
         for (r, v), total in zip(self.tile, sums[0], strict=True):
+            result = builder.fadd(self._load(self.start, self._offset(r, self.start_row, v)), total)
             pointer = builder.gep(self.c, [self._offset(r, self.c_row, v)])
-            builder.store(total, builder.bitcast(pointer, self.vector.as_pointer())).align = self.alignment
-        return self.context.get_dummy_value()
+            builder.store(result, builder.bitcast(pointer, self.vector.as_pointer())).align = self.alignment
 
     def _added(self, begin: Any, end: Any, sums: list[list[Any]]) -> list[list[Any]]:
         """The sums, each list of them a chain, with the terms from `begin` to `end`; the chains take them in turn."""
@@ -112,8 +107,8 @@ class _Generator:
         builder.position_at_end(loop)
         k = builder.phi(_INDEX)
         phis = [[builder.phi(self.vector) for _ in chain] for chain in sums]
-        added = [self._with_term(builder.add(k, ir.Constant(_INDEX, n)), chain) for n, chain in enumerate(phis)]
-        following = builder.add(k, ir.Constant(_INDEX, len(sums)))
+        added = [self._with_term(builder.add(k, _index(n)), chain) for n, chain in enumerate(phis)]
+        following = builder.add(k, _index(len(sums)))
         builder.cbranch(builder.icmp_signed("<", following, end), loop, after)
         k.add_incoming(begin, before)
         k.add_incoming(following, loop)
@@ -138,20 +133,13 @@ class _Generator:
         return [call_llvm(builder, "fmuladd", a[r], b[v], total) for (r, v), total in zip(self.tile, sums, strict=True)]
 
     def _offset(self, row: int, stride: Any, vector: int) -> Any:
-        return self._shifted(self.builder.mul(stride, ir.Constant(_INDEX, row)), vector)
+        return self._shifted(self.builder.mul(stride, _index(row)), vector)
 
     def _shifted(self, offset: Any, vector: int) -> Any:
-        return self.builder.add(offset, ir.Constant(_INDEX, vector * self.vector.count))
+        return self.builder.add(offset, _index(vector * self.vector.count))
 
     def _load(self, pointer: Any, offset: Any) -> Any:
         address = self.builder.bitcast(self.builder.gep(pointer, [offset]), self.vector.as_pointer())
         value = self.builder.load(address)
         value.align = self.alignment
         return value
-
-
-TILES = tuple(_tile(rows, TRAITS.tile_vectors, 1) for rows in range(1, TILE_ROWS + 1))
-"""`TILES[n - 1]` computes a tile of n rows and a panel's columns."""
-
-NARROW_TILES = tuple(_tile(rows, 1, TRAITS.tile_vectors) for rows in range(1, TILE_ROWS + 1))
-"""`NARROW_TILES[n - 1]` computes a tile of n rows and one vector of columns."""
