@@ -69,8 +69,7 @@ def _share(cell: Any, like: Any, numbers: Any, member: int) -> None:
         pack_forward(raw, packed, gates, stages, n_gates, I, H, H_p, member, everyone, recompute, recompute)
     meet(team)
     first, last, u0, u1 = own(cuts, by_units, member, everyone, H_p)
-    partners, mine = (team, member) if by_units else (alone, 0)
-    members, limit = everyone if by_units else 1, max(BLOCK_ROWS, last - first)
+    partners, limit = team if by_units else alone, max(BLOCK_ROWS, last - first)
     S, C, T = buffer(work, offsets, member, 0), buffer(work, offsets, member, 1), buffer(work, offsets, member, 2)
     D, E = buffer(work, offsets, member, 3), buffer(work, offsets, member, 4)
     Q = buffer(work, offsets, member, 5) if recompute else values
@@ -106,17 +105,15 @@ def _share(cell: Any, like: Any, numbers: Any, member: int) -> None:
                 for s in range(s0, s1):
                     t = s if reverse else n_steps - 1 - s
                     n = running(active, t, first, last)
-                    if s % members == mine:
-                        project(
-                            P, block * p_row, p_row, X, x, t, order, n_batch, b_ih, projected, n, first, n_gates, I, H,
-                            H_p,
-                        )  # fmt: skip
+                    project(
+                        P, block * p_row, p_row, X, x, t, order, n_batch, b_ih, projected, n, first, n_gates, I, H,
+                        H_p, u0, own_y,
+                    )  # fmt: skip
                     _states_before(
                         S_block, limit * H_p, block, t, order, active, start, reverse, resets, initial, after, n, first,
                         n_states, H_p, u0, u1,
                     )  # fmt: skip
                     block += n
-                meet(partners)
                 if not projected:
                     product_of_units(P, zero, p_row, X, zero, I, W, zero, b_ih, zero, block, n_gates, H_p, u0, u1, I)
                 forward_step(
@@ -211,7 +208,7 @@ def backward(
     DV, and input_sums [G*H_p], recurrent_sums [S*H_p], the sums of dP and of dR: zero before. merged: DP is DR, and of
     one stage, and so are the sums.
     work, offsets: of each member S, C, T, D, E as `backward_step` has them; Q; and, if recompute, forward's
-    X, P, R, C, S, N for as many rows as are rebuilt at a time; the same for the whole team if by_units.
+    X, P, R, C, S, N for as many rows as are rebuilt at a time, these C, S, N the same for the whole team if by_units.
     rooms, room_offsets: of each member a block of dx, packed A, packed B, zeros, as `gradients_of_rows` and
     `backward_step` have them.
     """

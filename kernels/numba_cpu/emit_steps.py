@@ -71,13 +71,14 @@ def forward_step(program: Program, arguments: str) -> Step:
     writer = _Writer(program, scratch | kept | places)
     first_gate = [sum(len(stage.gates) for stage in stages[:k]) for k in range(len(stages))]
 
-    body = ["lanes, panel = lanes_of(S), panel_of(S)", "r_0, u_0 = integer(0), integer(0)"]
+    body = ["lanes, panel = lanes_of(S), panel_of(S)", "r_0, u_0, one = integer(0), integer(0), integer(1)"]
     for index, stage in enumerate(stages):
         function = program.forward[index]
         body += writer.loop(function, _from(function, results) + _leaves_among([stage.operand], results, computed))
         operand = scratch.get(stage.operand) or places[stage.operand]
         body += [
             "meet(team)",
+            f"fetch_others({operand.array}, {operand.offset}, H_p, rows, one, H_p, first, last)",
             f"width = padded({len(stage.gates)} * H_p, panel)",
             f"product_of_weights(R, r_{index}, r_row, {operand.array}, {operand.offset}, H_p, U, u_{index}, "
             f"bias, r_{index}, rows, integer({first_gate[index]}), integer({len(stage.gates)}), H, H_p, first, "
@@ -135,6 +136,7 @@ def backward_step(program: Program, arguments: str) -> Step:
             f"depth = {len(stage.gates)} * H_p",
             f"clear_padding(DR, {start}, dr_row, rows, integer({len(stage.gates)}), H, H_p)",
             "meet(team)",
+            f"fetch_others(DR, {start}, dr_row, rows, integer({len(stage.gates)}), H_p, first, last)",
             f"product_of_units(T, {product.offset}, t_row, DR, {start}, dr_row, U, u_{index}, zeros, zero, rows, "
             "one, H_p, first, last, depth)",
             f"u_{index + 1} = u_{index} + padded(H_p, panel) * depth",

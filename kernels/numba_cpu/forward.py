@@ -52,10 +52,10 @@ def run(problem: Problem, inputs: Inputs) -> Result:
         work = (memory.zeros if problem.projected else memory.empty)(share.work, real)
         arguments = (
             BUILD, plan.forward_code, weights.raw, weights.packed, blocks.gates, blocks.stages,
-            PACKED if weights.done else PACK, flat(inputs.x, real), problem.projected, layout.order, layout.active,
-            layout.start, problem.reverse, flat_resets(inputs), initial, y, last, after, values, work, share.offsets,
-            share.cuts, share.by_units, problem.save, keep_saved, plan.n_states, plan.n_saved, plan.n_gates, problem.I,
-            problem.H, H_p, ALONE,
+            PACKED if weights.done else PACK, flat(inputs.x, real), problem.projected,
+            layout.full and not problem.reverse, layout.order, layout.active, layout.start, problem.reverse,
+            flat_resets(inputs), initial, y, last, after, values, work, share.offsets, share.cuts, share.by_units,
+            problem.save, keep_saved, plan.n_states, plan.n_saved, plan.n_gates, problem.I, problem.H, H_p, ALONE,
         )  # fmt: skip
         return entry_of(forward_kernel.forward, real, (*arguments, ALONE, ALONE)), arguments, len(share.offsets)
 

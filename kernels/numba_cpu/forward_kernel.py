@@ -25,11 +25,11 @@ __all__ = ["ARGUMENTS", "PACK", "PACKED", "PACK_PANELS", "address_of_forward", "
 
 
 ARGUMENTS = {
-    "raw": "t", "packed": "t", "gates": "n", "stages": "n", "pack": "i", "x": "a", "projected": "?", "order": "n",
-    "active": "n", "start": "n", "reverse": "?", "resets": "b", "initial": "a", "y": "a", "last_states": "a",
-    "after": "a", "values": "a", "work": "a", "offsets": "N", "cuts": "n", "by_units": "?", "keep_states": "?",
-    "keep_saved": "?", "n_states": "i", "n_saved": "i", "n_gates": "i", "I": "i", "H": "i", "H_p": "i", "alone": "n",
-    "team": "n",
+    "raw": "t", "packed": "t", "gates": "n", "stages": "n", "pack": "i", "x": "a", "projected": "?", "in_order": "?",
+    "order": "n", "active": "n", "start": "n", "reverse": "?", "resets": "b", "initial": "a", "y": "a",
+    "last_states": "a", "after": "a", "values": "a", "work": "a", "offsets": "N", "cuts": "n", "by_units": "?",
+    "keep_states": "?", "keep_saved": "?", "n_states": "i", "n_saved": "i", "n_gates": "i", "I": "i", "H": "i",
+    "H_p": "i", "alone": "n", "team": "n",
 }  # fmt: skip
 """What a share takes, in order, each with its kind as `reader` has them."""
 
@@ -41,7 +41,7 @@ PACKED, PACK, PACK_PANELS = 0, 1, 2
 def _share(cell: Any, like: Any, numbers: Any, member: int) -> None:
     """What a member does."""
     (
-        raw, packed, gates, stages, pack, x, projected, order, active, start, reverse, resets, initial, y,
+        raw, packed, gates, stages, pack, x, projected, in_order, order, active, start, reverse, resets, initial, y,
         last_states, after, values, work, offsets, cuts, by_units, keep_states, keep_saved, n_states, n_saved,
         n_gates, I, H, H_p, alone, team,
     ) = _read(numbers, like)  # fmt: skip
@@ -53,8 +53,7 @@ def _share(cell: Any, like: Any, numbers: Any, member: int) -> None:
     room = W.size // members * member if pack == PACK_PANELS else integer(-1)
     input_weights, recurrent_weights = (W, raw[0], gates, room), (U, raw[1], gates, room)
     first, last, u0, u1 = own(cuts, by_units, member, members, H_p)
-    partners, mine = (team, member) if by_units else (alone, 0)
-    members, limit = members if by_units else 1, max(BLOCK_ROWS, last - first)
+    partners, limit = team if by_units else alone, max(BLOCK_ROWS, last - first)
     X, P, R = buffer(work, offsets, member, 0), buffer(work, offsets, member, 1), buffer(work, offsets, member, 2)
     C, S, N = buffer(work, offsets, member, 3), buffer(work, offsets, member, 5), buffer(work, offsets, member, 6)
     Q = values if keep_saved else buffer(work, offsets, member, 4)
@@ -67,23 +66,28 @@ def _share(cell: Any, like: Any, numbers: Any, member: int) -> None:
             source = (k * n_batch + first + row) * H_p + u0
             copy(S, k * s_slot + row * H_p + u0, initial, source, units)
             copy(N, k * s_slot + row * H_p + u0, initial, source, units)
-    s0, zero = integer(0), integer(0)
+    s0, zero, x_start = integer(0), integer(0), integer(0)
+    as_it_lies = in_order and rows == n_batch and not projected
+    x_rows = x if as_it_lies else X
     while s0 < n_steps:
         s1 = block_end(active, s0, n_steps, reverse, first, last, limit)
-        meet(partners)
         block = integer(0)
         for s in range(s0, s1):
             t = n_steps - 1 - s if reverse else s
             n = running(active, t, first, last)
-            if s % members == mine:
-                project(P, block * p_row, p_row, X, x, t, order, n_batch, b_ih, projected, n, first, n_gates, I, H, H_p)
+            if not as_it_lies:
+                project(
+                    P, block * p_row, p_row, X, x, t, order, n_batch, b_ih, projected, n, first, n_gates, I, H, H_p, u0,
+                    own_y,
+                )  # fmt: skip
             block += n
-        meet(partners)
         if not projected:
             product_of_weights(
-                P, zero, p_row, X, zero, I, input_weights, zero, b_ih, zero, block, stages[stages.size - 1], n_gates,
-                H, H_p, u0, u1, I,
+                P, zero, p_row, x_rows, x_start, I, input_weights, zero, b_ih, zero, block, stages[stages.size - 1],
+                n_gates, H, H_p, u0, u1, I,
             )  # fmt: skip
+            if as_it_lies:
+                x_start += block * I
         p0 = 0
         for s in range(s0, s1):
             t = n_steps - 1 - s if reverse else s
@@ -129,7 +133,7 @@ def address_of_forward(cell: Any, like: Any) -> int:
 @cached_jit
 def forward(
     build: Any, code: int, raw: Any, packed: Any, gates: Any, stages: Any, pack: int, x: Any, projected: bool,
-    order: Any, active: Any, start: Any, reverse: bool, resets: Any, initial: Any,
+    in_order: bool, order: Any, active: Any, start: Any, reverse: bool, resets: Any, initial: Any,
     y: Any, last_states: Any, after: Any, values: Any, work: Any, offsets: Any, cuts: Any, by_units: bool,
     keep_states: bool, keep_saved: bool, n_states: int, n_saved: int, n_gates: int, I: int, H: int, H_p: int,
     alone: Any, team: Any, board: Any,
@@ -138,15 +142,16 @@ def forward(
 
     raw, packed, gates, stages: as `pack_forward` has them. pack: PACKED, PACK, or PACK_PANELS, where W and U are one
     array with room for a panel of each member.
-    x [T, B, I]; order, active, start: the layout; resets [T, B] or empty.
+    x [T, B, I]; in_order: whether its steps and all their rows are taken as they lie; order, active, start: the layout.
+    resets [T, B] or empty.
     initial, last_states [n_states, B, H_p] in our order; y [T, B, H] in the caller's order.
     after [n_rows, n_states, H_p] if keep_states; values [n_rows, n_saved, H_p] if keep_saved.
     work, offsets: of each member X [limit, I], P [limit, p_row], limit the larger of BLOCK_ROWS and its rows, and R, C,
-    Q, S, N as `forward_step` has them, the same for the whole team if by_units.
+    Q, S, N as `forward_step` has them; C, S, N the same for the whole team if by_units.
     cuts, by_units: as `own` has them. alone: the team of one.
     """
     arguments = (
-        raw, packed, gates, stages, pack, x, projected, order, active, start, reverse, resets, initial, y,
+        raw, packed, gates, stages, pack, x, projected, in_order, order, active, start, reverse, resets, initial, y,
         last_states, after, values, work, offsets, cuts, by_units, keep_states, keep_saved, n_states, n_saved,
         n_gates, I, H, H_p, alone, team,
     )  # fmt: skip

@@ -18,6 +18,7 @@ from rnn_gpu.errors import ArgumentError
 
 __all__ = [
     "BLOCK_ROWS",
+    "CACHE_LINE",
     "DEPTH",
     "DEPTH_OVER_ROWS",
     "ENVIRONMENT_VARIABLE",
@@ -27,6 +28,9 @@ __all__ = [
     "Traits",
     "detect",
 ]
+
+CACHE_LINE = 64
+"""Bytes that come into a cache together; vectors that straddle two such lines are read twice."""
 
 TILE_ROWS = 6
 """Rows in a tile of sums."""

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from rnn_gpu.kernels.numba_cpu.host import CACHE_LINE
 from rnn_gpu.problem import Array
 
 __all__ = ["empty", "release", "split", "zeros"]
@@ -24,9 +25,6 @@ SMALLEST = 1 << 16
 
 MOST_KEPT = 1 << 29
 """Bytes kept for later at most; those of sizes that nobody has asked for the longest go first."""
-
-CACHE_LINE = 64
-"""Bytes; vectors that straddle two lines are read twice."""
 
 _lock = RLock()
 _free: OrderedDict[int, list[np.ndarray[Any, Any]]] = OrderedDict()

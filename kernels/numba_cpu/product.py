@@ -9,9 +9,17 @@ from __future__ import annotations
 from typing import Any
 
 from rnn_gpu.kernels.numba_cpu.external import external
-from rnn_gpu.kernels.numba_cpu.host import DEPTH, TILE_ROWS, TRAITS
+from rnn_gpu.kernels.numba_cpu.host import CACHE_LINE, DEPTH, TILE_ROWS, TRAITS
 from rnn_gpu.kernels.numba_cpu.jit import jit
-from rnn_gpu.kernels.numba_cpu.simd import add_wide, clear_vector, fetch, load, move_tile_row, store
+from rnn_gpu.kernels.numba_cpu.simd import (
+    add_wide,
+    clear_vector,
+    fetch_to_read,
+    fetch_to_write,
+    load,
+    move_tile_row,
+    store,
+)
 from rnn_gpu.kernels.numba_cpu.tile import compute_tile
 
 __all__ = [
@@ -20,6 +28,7 @@ __all__ = [
     "clear_padding",
     "column_sums",
     "copy",
+    "fetch_others",
     "integer",
     "lanes_of",
     "pack_operand",
@@ -171,6 +180,26 @@ def product_of_units(
 
 
 @jit
+def fetch_others(
+    a: Any, a_start: int, a_row: int, rows: int, blocks: int, hidden_p: int, first: int, last: int
+) -> None:  # fmt: skip
+    """Ask for what other members have just written of A's rows: of each block of H_p columns all but first..last.
+
+    It comes from another processor's cache, which may be far. A product that asked for each line when it needs it would
+    wait for them one after the other.
+    """
+    line = CACHE_LINE // a.itemsize
+    if first > 0 or last < hidden_p:
+        for row in range(rows):
+            for block in range(blocks):
+                base = a_start + row * a_row + block * hidden_p
+                for unit in range(0, first, line):
+                    fetch_to_read(a, base + unit)
+                for unit in range(last, hidden_p, line):
+                    fetch_to_read(a, base + unit)
+
+
+@jit
 def pack_operand(packed: Any, a: Any, a_start: int, a_row: int, steps: int, columns: int) -> None:
     """Pack A[k, m], k < steps, m < columns, into tiles [tile, steps, TILE_ROWS]."""
     tiles = (columns + TILE_ROWS - 1) // TILE_ROWS
@@ -245,7 +274,7 @@ def _fetch_tile(rows: int, columns: int, c: Any, c_start: int, c_row: int) -> No
     """Ask for a tile of C that is to be added to when another has been computed."""
     for row in range(rows):
         for column in range(0, columns, lanes_of(c)):
-            fetch(c, c_start + row * c_row + column)
+            fetch_to_write(c, c_start + row * c_row + column)
 
 
 @jit

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -36,11 +36,19 @@ PIECES, FEWEST_ROWS = 8, 48
 """Blocks that a smaller batch is cut into, and rows of each at least: about, as blocks are of whole steps."""
 
 
+FORWARD_SHARED = (3, 5, 6)
+"""Of forward's buffers those that members who share units read of one another: C, S, N. Each has the others for
+itself, though it fills only its units': neighbouring lines that one writes are soon fetched for the other."""
+
+BACKWARD_SHARED = (9, 10, 11)
+"""The same of backward's: C, S, N of what is rebuilt."""
+
+
 class Share(NamedTuple):
     """What each member of a team owns.
 
     cuts [members + 1]: member m's rows are cuts[m]..cuts[m + 1]; or, if by_units, all rows, and some units of each.
-    offsets [members, n_buffers + 1]: where each member's buffers begin, in `work` elements in all.
+    offsets [members, 2 * n_buffers]: where each of a member's buffers begins and ends, in `work` elements in all.
     Backward has besides:
     room_offsets, rooms: the same for the gradients' products.
     most: rows that are run back at a time, at most, or those of one step; ring: rows that this may be; rings: how many
@@ -108,7 +116,7 @@ def _kept(plan: Plan, layout: Layout, members: int, make: Callable[[Plan, Layout
 def _forward(plan: Plan, layout: Layout, members: int) -> Share:
     cuts, by_units, units = _owners(plan, layout, members)
     counts = [_forward_counts(plan, rows, max(BLOCK_ROWS, rows)) for rows in _rows(cuts, by_units, units)]
-    return Share(cuts, by_units, *_offsets(counts, by_units))
+    return Share(cuts, by_units, *_offsets(counts, FORWARD_SHARED if by_units else ()))
 
 
 def _backward(plan: Plan, layout: Layout, members: int) -> Share:
@@ -129,7 +137,8 @@ def _backward(plan: Plan, layout: Layout, members: int) -> Share:
     most = _most_rows(plan, layout)
     ring = min(layout.n_rows, max(most, int(layout.active.max(initial=0))))
     rings = 1 if layout.n_rows <= ring else 2
-    return Share(cuts, by_units, *_offsets(counts, by_units), *_offsets(rooms, together=False), most, ring, rings)
+    shared = BACKWARD_SHARED if by_units else ()
+    return Share(cuts, by_units, *_offsets(counts, shared), *_offsets(rooms, ()), most, ring, rings)
 
 
 def _product_counts(plan: Plan) -> tuple[int, ...]:
@@ -176,13 +185,13 @@ def _rows(cuts: Array, by_units: bool, members: int) -> list[int]:
     return [int(cuts[-1])] * members if by_units else np.diff(cuts).tolist()
 
 
-def _offsets(counts: Sequence[Sequence[int]], together: bool) -> tuple[Array, int]:
-    """Where buffers of so many elements begin and end, in lines of the cache; one set for all members if `together`."""
+def _offsets(counts: Sequence[Sequence[int]], shared: Collection[int]) -> tuple[Array, int]:
+    """Where buffers of so many elements begin and end, in lines of the cache; of `shared` there is one for all."""
     line = 16
     sizes = -(-np.array(counts, np.int64) // line) * line
-    ends = np.cumsum(sizes, axis=1)
-    begins = np.zeros((len(counts), 1), np.int64)
-    if not together:
-        begins[1:, 0] = np.cumsum(ends[:, -1])[:-1]
-    offsets = np.concatenate([begins, begins + ends], axis=1)
-    return offsets, int(offsets[-1, -1])
+    sizes[1:, list(shared)] = 0
+    ends = np.cumsum(sizes).reshape(sizes.shape)
+    begins = ends - sizes
+    table = np.stack([begins, ends], axis=2)
+    table[1:, list(shared)] = table[0, list(shared)]
+    return table.reshape(len(counts), -1), int(ends[-1, -1])

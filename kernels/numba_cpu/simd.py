@@ -29,7 +29,8 @@ __all__ = [
     "call_llvm",
     "clear_vector",
     "element_pointer",
-    "fetch",
+    "fetch_to_read",
+    "fetch_to_write",
     "flattened",
     "load",
     "move_tile_row",
@@ -173,20 +174,27 @@ def clear_vector(typing: Any, array: Any, offset: Any) -> Any:
     return types.void(array, types.intp), generate
 
 
-@intrinsic
-def fetch(typing: Any, array: Any, offset: Any) -> Any:
-    """Ask for the cache line of an element that is soon to be read and written."""
+def _fetch(to_write: bool) -> Any:
+    @intrinsic
+    def fetch(typing: Any, array: Any, offset: Any) -> Any:
+        """Ask for the cache line of an element that is soon to be used."""
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        byte = ir.IntType(8).as_pointer()
-        pointer = builder.bitcast(element_pointer(context, builder, signature.args[0], *arguments), byte)
-        kind = ir.FunctionType(ir.VoidType(), [byte, _LANE, _LANE, _LANE])
-        prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
-        to_write, to_keep, data = 1, 3, 1
-        builder.call(prefetch, [pointer, *(ir.Constant(_LANE, hint) for hint in (to_write, to_keep, data))])
-        return context.get_dummy_value()
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            byte = ir.IntType(8).as_pointer()
+            pointer = builder.bitcast(element_pointer(context, builder, signature.args[0], *arguments), byte)
+            kind = ir.FunctionType(ir.VoidType(), [byte, _LANE, _LANE, _LANE])
+            prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+            to_keep, data = 3, 1
+            builder.call(prefetch, [pointer, *(ir.Constant(_LANE, hint) for hint in (int(to_write), to_keep, data))])
+            return context.get_dummy_value()
 
-    return types.void(array, types.intp), generate
+        return types.void(array, types.intp), generate
+
+    return fetch
+
+
+fetch_to_read, fetch_to_write = _fetch(to_write=False), _fetch(to_write=True)
+"""Ask for the cache line of an element that is soon to be read, or to be read and written."""
 
 
 @intrinsic

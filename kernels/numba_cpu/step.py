@@ -96,12 +96,12 @@ def _frame(plan: Plan, members: int, raw: tuple[Array, ...], kept: KeptWeights |
     x, y, initial, last = memory.split((n_inputs, problem.B * problem.H, n_states, n_states), real)
     values = {
         "raw": raw, "packed": packed, "gates": plan.blocks.gates, "stages": plan.blocks.stages, "pack": pack,
-        "x": x, "projected": problem.projected, "order": layout.order, "active": layout.active, "start": layout.start,
-        "reverse": False, "resets": np.zeros(0, np.bool_), "initial": initial, "y": y, "last_states": last,
-        "after": none, "values": none, "work": memory.zeros(share.work, real), "offsets": share.offsets,
-        "cuts": share.cuts, "by_units": share.by_units, "keep_states": False, "keep_saved": False,
-        "n_states": plan.n_states, "n_saved": plan.n_saved, "n_gates": plan.n_gates, "I": problem.I, "H": problem.H,
-        "H_p": sizes.H_p, "alone": ALONE, "team": ALONE,
+        "x": x, "projected": problem.projected, "in_order": True, "order": layout.order, "active": layout.active,
+        "start": layout.start, "reverse": False, "resets": np.zeros(0, np.bool_), "initial": initial, "y": y,
+        "last_states": last, "after": none, "values": none, "work": memory.zeros(share.work, real),
+        "offsets": share.offsets, "cuts": share.cuts, "by_units": share.by_units, "keep_states": False,
+        "keep_saved": False, "n_states": plan.n_states, "n_saved": plan.n_saved, "n_gates": plan.n_gates,
+        "I": problem.I, "H": problem.H, "H_p": sizes.H_p, "alone": ALONE, "team": ALONE,
     }  # fmt: skip
     numbers = np.zeros(ROOM, np.int64)
     given = written(values[name] for name in ARGUMENTS)

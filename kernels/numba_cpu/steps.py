@@ -23,19 +23,21 @@ def running(active: Any, t: int, first: int, last: int) -> int:
     return max(0, min(last, active[t]) - first) if 0 <= t < active.size else 0
 
 
-@external("aiiaainiaiiiiiii")
+@external("aiiaainiaiiiiiiiii")
 def project(
     P: Any, p0: int, p_row: int, X: Any, x: Any, t: int, order: Any, n_batch: int, b_ih: Any, projected: int,
-    rows: int, first: int, n_gates: int, I: int, H: int, H_p: int,
+    rows: int, first: int, n_gates: int, I: int, H: int, H_p: int, u0: int, units: int,
 ) -> None:  # fmt: skip
-    """Gather the rows of step t: into X [row, I], or, if x is W x already, into P at p0 with the bias added."""
+    """Gather the rows of step t: into X [row, I], or, if x is W x already, `units` units of each gate, from u0 on, into
+    P at p0 with the bias added.
+    """
     for row in range(rows):
         source = (t * n_batch + order[first + row]) * I
         if projected:
             for g in range(n_gates):
-                to = p0 + row * p_row + g * H_p
-                copy(P, to, x, source + g * H, H)
-                add(P, to, b_ih, g * H_p, H)
+                to = p0 + row * p_row + g * H_p + u0
+                copy(P, to, x, source + g * H + u0, units)
+                add(P, to, b_ih, g * H_p + u0, units)
         else:
             copy(X, (p0 // p_row + row) * I, x, source, I)
 
@@ -63,12 +65,13 @@ def own(cuts: Any, by_units: bool, member: int, members: int, H_p: int) -> tuple
 
 @intrinsic
 def buffer(typing: Any, work: Any, offsets: Any, member: Any, k: Any) -> Any:
-    """The k-th buffer of a member, part of `work`: offsets [members, n_buffers + 1] tell where each begins and ends."""
+    """The k-th buffer of a member, part of `work`: offsets [members, 2 * n_buffers] tell where each begins and ends."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         table = cgutils.create_struct_proxy(offsets)(context, builder, arguments[1])
         width = cgutils.unpack_tuple(builder, table.shape)[1]
-        place = builder.gep(table.data, [builder.add(builder.mul(arguments[2], width), arguments[3])])
+        twice = builder.mul(arguments[3], ir.Constant(arguments[3].type, 2))
+        place = builder.gep(table.data, [builder.add(builder.mul(arguments[2], width), twice)])
         begin = builder.load(place)
         size = builder.sub(builder.load(builder.gep(place, [ir.Constant(ir.IntType(64), 1)])), begin)
         return array_at(context, builder, work, element_pointer(context, builder, work, arguments[0], begin), size)

@@ -9,6 +9,7 @@ import rnn_gpu
 from rnn_gpu import cells, problem
 from rnn_gpu.kernels.numba_cpu import crew, external, plan, shares
 from rnn_gpu.kernels.numba_cpu.board import together
+from rnn_gpu.kernels.numba_cpu.forward_kernel import ARGUMENTS
 from rnn_gpu.kernels.numba_cpu.jit import BUILD, jit
 from rnn_gpu.kernels.numba_cpu.marshal import ROOM, address_of, reader, write
 from rnn_gpu.kernels.numba_cpu.simd import room_for
@@ -69,7 +70,7 @@ def _no_kernel(cell, like, numbers, member):
     meet(_read_team(numbers, like)[-1])
 
 
-_read_team, _address_of_no_kernel = reader("ttnn?a?nnn?baaaaaaNn???iiiiiinn"), address_of(_no_kernel)
+_read_team, _address_of_no_kernel = reader("".join(ARGUMENTS.values())), address_of(_no_kernel)
 
 
 @jit

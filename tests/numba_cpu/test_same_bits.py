@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -64,19 +65,36 @@ def test_a_team_over_the_hidden_units_does_not_change_a_bit(cell, recompute):
             assert_same_bits(alone, results(cell, x, weights, dy, recompute=recompute, **chosen))
 
 
+@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.name)
+@pytest.mark.parametrize("recompute", [False, True])
+def test_a_team_over_the_hidden_units_takes_its_units_of_a_projected_input(cell, recompute):
+    H = 2 * TRAITS.panel(4) - 3
+    x, weights, dy, options = drawn(cell, T=70, B=2, I=len(cell.input_gates) * H, H=H)
+    weights = replace(weights, w_ih=None)
+    for chosen in ({}, options, {"reverse": True, **options}):
+        set_threads(1)
+        alone = results(cell, x, weights, dy, recompute=recompute, **chosen)
+        set_threads(3)
+        assert_same_bits(alone, results(cell, x, weights, dy, recompute=recompute, **chosen))
+
+
 @cell(gates="a", states="h", vectors=("p",))
 def operand_of_its_own(Wx, U, h, v):
     return tanh(Wx.a + U.a(v.p * h))
 
 
-def test_a_team_does_not_overtake_itself():
-    """One stage whose operand is not a state: the next step's lies where this step's is still being read."""
-    x, weights, dy, _ = drawn(operand_of_its_own, T=400, B=1, H=512)
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("cell", [operand_of_its_own, cells.lstm, cells.gru_2014], ids=lambda cell: cell.name)
+def test_a_team_does_not_overtake_itself(cell, recompute):
+    """What a member still reads, another must not write: of one stage whose operand is no state, the next step's lies
+    where this step's does; the states of two steps lie in turn in the same places; and so does what is rebuilt.
+    """
+    x, weights, dy, _ = drawn(cell, T=400, B=1, H=512)
     set_threads(1)
-    alone = results(operand_of_its_own, x, weights, dy)
+    alone = results(cell, x, weights, dy, recompute=recompute)
     set_threads(2)
     for _ in range(10):
-        assert_same_bits(alone, results(operand_of_its_own, x, weights, dy))
+        assert_same_bits(alone, results(cell, x, weights, dy, recompute=recompute))
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.name)
