@@ -156,7 +156,7 @@ def select(problem: Problem, backend: str | None) -> Backend:
 
 
 def _names_for(problem: Problem) -> tuple[str, ...]:
-    """The backends from the first on that takes the problem's arrays, found once."""
+    """The backends from the first on that takes the problem's arrays, found once; the later ones are not yet asked."""
     found: tuple[str, ...] | None = problem.memo.get("backends")
     if found is None:
         found = tuple(itertools.dropwhile(lambda name: not _takes(BACKENDS[name], problem, None), BACKENDS))

@@ -53,7 +53,7 @@ class Problem:
     library: ArrayLibrary
     tf32: bool = False
     memo: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
-    """What backends have found out about the problem, by what they ask for: equal problems are one object."""
+    """What dispatch and backends have found out about the problem: equal problems are one object."""
 
     def __str__(self) -> str:
         options = [name for name in ("projected", "reverse", "save", "recompute", "tf32") if getattr(self, name)]
@@ -179,7 +179,7 @@ _problem = lru_cache(maxsize=MOST_KNOWN)(Problem)
 
 
 def forget() -> None:
-    """Forget all problems and what backends have found out about them, after a change of their tuning numbers."""
+    """Forget all problems and what has been found out about them, after a change of their tuning numbers."""
     _known.clear()
     _problem.cache_clear()
 

@@ -26,11 +26,13 @@ def set_threads(threads: int | None) -> None:
 def get_threads() -> int:
     """The number of threads: as set, else NUMBA_NUM_THREADS, else the processors this process may run on.
 
-    The default is found when it is first wanted, and kept.
+    The default is found when it is first wanted, and kept until `set_threads(None)`.
     """
-    if not _threads:
-        _threads.append(_default(os.environ.get(ENVIRONMENT_VARIABLE)))
-    return _threads[0]
+    threads = next(iter(_threads), None)
+    if threads is None:
+        threads = _default(os.environ.get(ENVIRONMENT_VARIABLE))
+        _threads[:] = [threads]
+    return threads
 
 
 def _default(named: str | None) -> int:

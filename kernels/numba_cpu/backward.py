@@ -46,7 +46,7 @@ def run(problem: Problem, inputs: Inputs, saved: Saved, dy: Array | None, dlast:
         of_rows = (rows * dr_row, 0 if plan.kernel.shared else rows * dp_row, rows * plan.n_stages * H_p)
         U_t, W_t, DR, DP, O, work, rooms = memory.split((*transposed, *of_rows, share.work, share.rooms), real)
         DP = DR if plan.kernel.shared else DP
-        if problem.projected:  # the padding of P is read
+        if problem.projected and problem.recompute and H_p > problem.H:  # the padding of P is read
             work[:] = 0
         arguments = (
             BUILD, plan.backward_code, weights.raw, weights.packed, not weights.done, blocks.gates, blocks.stages,

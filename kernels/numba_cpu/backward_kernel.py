@@ -208,7 +208,8 @@ def backward(
     DV, and input_sums [G*H_p], recurrent_sums [S*H_p], the sums of dP and of dR: zero before. merged: DP is DR, and of
     one stage, and so are the sums.
     work, offsets: of each member S, C, T, D, E as `backward_step` has them; Q; and, if recompute, forward's
-    X, P, R, C, S, N for as many rows as are rebuilt at a time, these C, S, N the same for the whole team if by_units.
+    X, P, R, C, S, N for as many rows as are rebuilt at a time;
+    this C and this S are one for the whole team if by_units.
     rooms, room_offsets: of each member a block of dx, packed A, packed B, zeros, as `gradients_of_rows` and
     `backward_step` have them.
     """

@@ -94,7 +94,7 @@ class CompiledCell:
         }
         namespace |= {"real": real, "load": load, "store": store, "add_wide": add_wide, "meet": meet}
         namespace["product_of_weights"] = panels.product_of_weights
-        shared = "clear_padding fetch_others integer lanes_of padded panel_of product_of_units"
+        shared = "clear_padding fetch_rows integer lanes_of padded panel_of product_of_units"
         namespace |= {key: getattr(product, key) for key in shared.split()}
         text, filename = self.steps[name].text, f"<rnn_gpu {self.cell.name} {name}>"
         exec(compile(text, filename, "exec"), namespace)

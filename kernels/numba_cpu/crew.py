@@ -89,8 +89,7 @@ class _Helper:
     def expect(self, call: int) -> None:
         """Do not sleep before this call has come."""
         self._expected = call
-        if self.asleep:
-            self.wake()
+        self.wake()
 
     def wake(self) -> None:
         """Watch the board again for a while."""

@@ -7,7 +7,7 @@ places. All arrays are flat; `cells.forward_step` and `cells.backward_step` say 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rnn_gpu.compiler.graph import Node
 from rnn_gpu.compiler.program import Function, Program
@@ -71,24 +71,24 @@ def forward_step(program: Program, arguments: str) -> Step:
     writer = _Writer(program, scratch | kept | places)
     first_gate = [sum(len(stage.gates) for stage in stages[:k]) for k in range(len(stages))]
 
-    body = ["lanes, panel = lanes_of(S), panel_of(S)", "r_0, u_0, one = integer(0), integer(0), integer(1)"]
+    body = ["lanes, panel = lanes_of(S), panel_of(S)", "r_0, u_0 = integer(0), integer(0)"]
     for index, stage in enumerate(stages):
         function = program.forward[index]
         body += writer.loop(function, _from(function, results) + _leaves_among([stage.operand], results, computed))
         operand = scratch.get(stage.operand) or places[stage.operand]
         body += [
             "meet(team)",
-            f"fetch_others({operand.array}, {operand.offset}, H_p, rows, one, H_p, first, last)",
+            "if last - first < H_p:",
+            f"    fetch_rows({operand.array}, {operand.offset}, H_p, rows, H_p)",
             f"width = padded({len(stage.gates)} * H_p, panel)",
             f"product_of_weights(R, r_{index}, r_row, {operand.array}, {operand.offset}, H_p, U, u_{index}, "
             f"bias, r_{index}, rows, integer({first_gate[index]}), integer({len(stage.gates)}), H, H_p, first, "
             "last, H)",
             f"r_{index + 1}, u_{index + 1} = r_{index} + width, u_{index} + width * H",
         ]
-        if len(stages) == 1 and stage.operand in scratch:
-            # The next step's operand is written where this one lies. Where there are more stages, the team meets on
-            # the way; where the operand is a state, the next one lies elsewhere.
-            body.append("meet(team)")
+        next_operand = replace(operand, array="N") if operand.array == "S" else operand  # the next step's N is this S
+        if index == len(stages) - 1 and next_operand in _early_places(program, results):
+            body.append("meet(team)")  # where this product reads, the next step writes before its first meeting
     last = program.forward[-1]
     body += writer.loop(last, _from(last, results) + _leaves_among([*saved, *outputs], results, computed))
     return _define("forward_step", arguments, body, scratch)
@@ -136,7 +136,8 @@ def backward_step(program: Program, arguments: str) -> Step:
             f"depth = {len(stage.gates)} * H_p",
             f"clear_padding(DR, {start}, dr_row, rows, integer({len(stage.gates)}), H, H_p)",
             "meet(team)",
-            f"fetch_others(DR, {start}, dr_row, rows, integer({len(stage.gates)}), H_p, first, last)",
+            "if last - first < H_p:",
+            f"    fetch_rows(DR, {start}, dr_row, rows, depth)",
             f"product_of_units(T, {product.offset}, t_row, DR, {start}, dr_row, U, u_{index}, zeros, zero, rows, "
             "one, H_p, first, last, depth)",
             f"u_{index + 1} = u_{index} + padded(H_p, panel) * depth",
@@ -204,6 +205,14 @@ def _leaf_places(program: Program) -> dict[Node, _Place]:
     return states | {
         graph.leaf("vector", label): _Place("V", f"{k} * H_p", "") for k, label in enumerate(program.traced.vectors)
     }
+
+
+def _early_places(program: Program, results: Results) -> set[_Place]:
+    """Where a step writes before its team meets for the first time."""
+    if not program.stages:
+        return set()
+    operands = _leaves_among([program.stages[0].operand], results, _computed(program.forward))
+    return {place for _, place in _from(program.forward[0], results) + operands}
 
 
 def _computed(functions: Sequence[Function]) -> set[Node]:

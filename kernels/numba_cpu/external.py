@@ -63,12 +63,13 @@ def external(kind: Kind, backward: bool = False) -> Callable[[Callable[..., None
     return lambda function: _called(_External(function, kind, backward, is_written=False))
 
 
-def emitted(kind: Kind, backward: bool = False) -> Callable[[Callable[..., None]], Any]:
-    """Decorate a function that writes the code of such a one: of an LLVM builder and the arguments, arrays as pointers.
+def emitted(kind: Kind) -> Callable[[Callable[..., None]], Any]:
+    """Decorate a function that writes the code of such a one, given an LLVM builder and the arguments.
 
-    What is called often is worth it: an array of Numba's has seven fields, which are handed on at every call.
+    Arrays are pointers to it.
+    It is for what is called often: an array of Numba's has seven fields, which are handed on at every call.
     """
-    return lambda write: _called(_External(write, kind, backward, is_written=True))
+    return lambda write: _called(_External(write, kind, backward=False, is_written=True))
 
 
 def _called(made: _External) -> Any:

@@ -49,7 +49,7 @@ def run(problem: Problem, inputs: Inputs) -> Result:
     def prepare(members: int) -> crew.Task:
         share = forward_shares(plan, layout, members)
         # Where x is W x already, the padding of P is read, and nothing is written there.
-        work = (memory.zeros if problem.projected else memory.empty)(share.work, real)
+        work = (memory.zeros if problem.projected and H_p > problem.H else memory.empty)(share.work, real)
         arguments = (
             BUILD, plan.forward_code, weights.raw, weights.packed, blocks.gates, blocks.stages,
             PACKED if weights.done else PACK, flat(inputs.x, real), problem.projected,

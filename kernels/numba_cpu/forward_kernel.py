@@ -2,7 +2,7 @@
 
 What one thread owns: a slice of the rows, from the first step to the last, with its states and scratch in cache, and no
 barrier between threads; or, where a slice would be few rows beside much weight, a slice of the hidden units of all
-rows, whose recurrent weights stay in its cache, with a meeting of the team before each product.
+rows, whose recurrent weights stay in its cache, with a meeting of the team before each recurrent product.
 All arrays are flat; `layout.py` tells where the values of row b at step t lie.
 """
 

@@ -6,8 +6,9 @@ and dropped at every call, that costs as much as the arithmetic done in them.
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import accumulate
 from threading import RLock
@@ -92,9 +93,9 @@ class _Lent(np.ndarray[Any, Any]):
 
     block: np.ndarray[Any, Any] | None = None
 
-    def __del__(self) -> None:
+    def __del__(self, ending: Callable[[], bool] = sys.is_finalizing) -> None:
         block = self.block
-        if block is not None and block.size <= MOST_KEPT:
+        if block is not None and not ending() and block.size <= MOST_KEPT:
             _keep(block)
 
 

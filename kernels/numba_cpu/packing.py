@@ -114,9 +114,8 @@ def flat(array: Array, real: np.dtype[Any]) -> Array:
     Compiled code has one form for arrays that may be written and another for those that may not. It writes to none of
     its inputs; a read-only array is handed to it as a writable view, so that one form serves for both.
     """
-    if array.dtype == real and array.flags.carray:
-        plain: Array = array.reshape(-1)
-        return plain
+    if _is_plain(array, real):
+        return array.reshape(-1)
     contiguous = np.require(array, real, ("C", "A")).reshape(-1)
     if contiguous.flags.writeable or contiguous.size == 0:
         return contiguous if contiguous.flags.writeable else np.empty(0, real)
@@ -128,7 +127,12 @@ def flat(array: Array, real: np.dtype[Any]) -> Array:
 
 def plain(array: Array, real: np.dtype[Any]) -> Array:
     """The same as `flat` gives, in the array's own shape; mostly the array itself."""
-    return array if array.dtype == real and array.flags.carray else flat(array, real).reshape(array.shape)
+    return array if _is_plain(array, real) else flat(array, real).reshape(array.shape)
+
+
+def _is_plain(array: Array, real: np.dtype[Any]) -> bool:
+    """Whether compiled code takes it as it is."""
+    return bool(array.dtype == real and array.flags.carray)
 
 
 def prepared_weights(problem: Problem, weights: Weights, room: Sequence[int]) -> PreparedWeights:

@@ -21,7 +21,8 @@ class Plan:
     kernel: the compiled cell; sizes, blocks: see `packing.py`; room: elements of W, b_ih, U, bias and V, packed.
     n_gates, n_recurrent, n_stages, n_states, n_saved: what the cell has of each.
     shape_of_state: (B, H), as callers have it.
-    work_of_a_row: about the floating-point operations of a row's step, forward; work_of_a_step: as long as all rows'.
+    work_of_a_row: about the floating-point operations of a row's step, forward; work_of_a_step: of
+        all rows, few counted as ROWS_FOR_NOTHING.
     shares: what `shares.py` has found out for calls without lengths.
     frames: of `step.py`, for calls with weights that may change.
     """

@@ -28,7 +28,7 @@ __all__ = [
     "clear_padding",
     "column_sums",
     "copy",
-    "fetch_others",
+    "fetch_rows",
     "integer",
     "lanes_of",
     "pack_operand",
@@ -179,24 +179,17 @@ def product_of_units(
         )  # fmt: skip
 
 
-@jit
-def fetch_others(
-    a: Any, a_start: int, a_row: int, rows: int, blocks: int, hidden_p: int, first: int, last: int
-) -> None:  # fmt: skip
-    """Ask for what other members have just written of A's rows: of each block of H_p columns all but first..last.
+@external("aiiii")
+def fetch_rows(a: Any, a_start: int, a_row: int, rows: int, columns: int) -> None:
+    """Ask for rows of A of which other members have just written a part.
 
     It comes from another processor's cache, which may be far. A product that asked for each line when it needs it would
     wait for them one after the other.
     """
     line = CACHE_LINE // a.itemsize
-    if first > 0 or last < hidden_p:
-        for row in range(rows):
-            for block in range(blocks):
-                base = a_start + row * a_row + block * hidden_p
-                for unit in range(0, first, line):
-                    fetch_to_read(a, base + unit)
-                for unit in range(last, hidden_p, line):
-                    fetch_to_read(a, base + unit)
+    for row in range(rows):
+        for column in range(0, columns, line):
+            fetch_to_read(a, a_start + row * a_row + column)
 
 
 @jit

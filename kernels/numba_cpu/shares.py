@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rnn_gpu.kernels.numba_cpu.gradient_kernel import SLAB
-from rnn_gpu.kernels.numba_cpu.host import BLOCK_ROWS, DEPTH_OVER_ROWS, TILE_ROWS
+from rnn_gpu.kernels.numba_cpu.host import BLOCK_ROWS, CACHE_LINE, DEPTH_OVER_ROWS, TILE_ROWS
 from rnn_gpu.kernels.numba_cpu.layout import Layout
 from rnn_gpu.kernels.numba_cpu.plan import Plan
 from rnn_gpu.problem import Array
@@ -28,7 +28,6 @@ WORTH_A_TEAM = 1 << 19
 FEW_ROWS = 12
 """Rows of a thread's own below which it is the weights' way to the processor that takes the time."""
 
-
 ROWS_TO_SHARE = 8
 """Rows of a batch from which on all threads have about as many of them."""
 
@@ -37,11 +36,12 @@ PIECES, FEWEST_ROWS = 8, 48
 
 
 FORWARD_SHARED = (3, 5, 6)
-"""Of forward's buffers those that members who share units read of one another: C, S, N. Each has the others for
-itself, though it fills only its units': neighbouring lines that one writes are soon fetched for the other."""
+"""Of forward's buffers those that members who share units read of one another: C, S, N. The others are each member's
+own, whole, although it uses only its units' part: a processor also fetches the lines beside those it reads, and would
+take them from whoever writes there."""
 
-BACKWARD_SHARED = (9, 10, 11)
-"""The same of backward's: C, S, N of what is rebuilt."""
+BACKWARD_SHARED = (9, 10)
+"""The same of backward's: C and S of what is rebuilt."""
 
 
 class Share(NamedTuple):
@@ -115,7 +115,9 @@ def _kept(plan: Plan, layout: Layout, members: int, make: Callable[[Plan, Layout
 
 def _forward(plan: Plan, layout: Layout, members: int) -> Share:
     cuts, by_units, units = _owners(plan, layout, members)
-    counts = [_forward_counts(plan, rows, max(BLOCK_ROWS, rows)) for rows in _rows(cuts, by_units, units)]
+    counts = [
+        _forward_counts(plan, rows, max(rows, min(BLOCK_ROWS, layout.n_rows))) for rows in _rows(cuts, by_units, units)
+    ]
     return Share(cuts, by_units, *_offsets(counts, FORWARD_SHARED if by_units else ()))
 
 
@@ -154,7 +156,8 @@ def _forward_counts(plan: Plan, rows: int, limit: int) -> tuple[int, ...]:
     """Elements of X, P, R, C, Q, S, N for `rows` rows a step, `limit` of them projected at a time."""
     units = rows * plan.sizes.H_p
     states, scratch, saved = plan.n_states * units, plan.kernel.scratch * units, plan.n_saved * units
-    return plan.problem.I * limit, plan.p_row * limit, plan.r_row * rows, scratch, saved, states, states
+    inputs = 0 if plan.problem.projected else plan.problem.I
+    return inputs * limit, plan.p_row * limit, plan.r_row * rows, scratch, saved, states, states
 
 
 def _owners(plan: Plan, layout: Layout, members: int) -> tuple[Array, bool, int]:
@@ -187,7 +190,7 @@ def _rows(cuts: Array, by_units: bool, members: int) -> list[int]:
 
 def _offsets(counts: Sequence[Sequence[int]], shared: Collection[int]) -> tuple[Array, int]:
     """Where buffers of so many elements begin and end, in lines of the cache; of `shared` there is one for all."""
-    line = 16
+    line = CACHE_LINE // 4
     sizes = -(-np.array(counts, np.int64) // line) * line
     sizes[1:, list(shared)] = 0
     ends = np.cumsum(sizes).reshape(sizes.shape)

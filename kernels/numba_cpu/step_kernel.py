@@ -24,7 +24,7 @@ def step(
 ) -> None:  # fmt: skip
     """Run one step, each member of the team a share; code: `address_of_forward` of the cell.
 
-    numbers: the kernel's arguments as `numbers_of` makes them, of which raw, x and team are written anew.
+    numbers: the kernel's arguments as `marshal.written` makes them, of which raw, x and team are written anew.
     raw: the weights as `pack_forward` has them. x [1, B, I]; states, new: a [B, H] each, those before and after.
     initial, last [n_states, B, H_p], flat, two of the arguments: where the kernel has the states.
     """

@@ -47,12 +47,10 @@ def compute_tile(
             choice.add_case(_index(n_rows + TILE_ROWS * is_narrow), block)
             builder.position_at_end(block)
             vectors, chains = (1, TRAITS.tile_vectors) if is_narrow else (TRAITS.tile_vectors, 1)
-            written = _Tile(builder, vector, n_rows, vectors, chains)
-            written.place(
-                builder.gep(c, [c_start]), c_row, builder.gep(a, [a_start]), a_row, a_step,
-                builder.gep(b, [b_start]), b_step, depth, builder.gep(start, [start_start]), start_row,
-            )  # fmt: skip
-            written.write()
+            _Tile(
+                builder, vector, n_rows, vectors, chains, builder.gep(c, [c_start]), c_row, builder.gep(a, [a_start]),
+                a_row, a_step, builder.gep(b, [b_start]), b_step, depth, builder.gep(start, [start_start]), start_row,
+            ).write()  # fmt: skip
             builder.branch(done)
     builder.position_at_end(unknown)
     builder.unreachable()
@@ -64,22 +62,21 @@ def _index(value: int) -> ir.Constant:
 
 
 class _Tile:
-    """Code of a tile of so many rows and vectors; `chains` as the head of this file says."""
+    """Code of a tile of so many rows and vectors; `chains` as the head of this file says.
 
-    def __init__(self, builder: Any, vector: ir.VectorType, rows: int, vectors: int, chains: int) -> None:
+    c, a, b, start: pointers to the operands' first elements; their strides as `compute_tile` has them.
+    """
+
+    def __init__(
+        self, builder: Any, vector: ir.VectorType, rows: int, vectors: int, chains: int, c: Any, c_row: Any, a: Any,
+        a_row: Any, a_step: Any, b: Any, b_step: Any, depth: Any, start: Any, start_row: Any,
+    ) -> None:  # fmt: skip
         self.builder, self.vector, self.chains, self.vectors = builder, vector, chains, vectors
         self.alignment = 4 if isinstance(vector.element, ir.FloatType) else 8
         self.tile = [(r, v) for r in range(rows) for v in range(vectors)]
-        self.rows = rows
-
-    def place(
-        self, c: Any, c_row: Any, a: Any, a_row: Any, a_step: Any, b: Any, b_step: Any, depth: Any, start: Any,
-        start_row: Any,
-    ) -> None:  # fmt: skip
-        """Say where the operands lie: pointers to their first elements, and strides."""
         self.c, self.c_row, self.a_step, self.b, self.b_step = c, c_row, a_step, b, b_step
         self.depth, self.start, self.start_row = depth, start, start_row
-        self.a_rows = [self.builder.gep(a, [self._offset(r, a_row, 0)]) for r in range(self.rows)]
+        self.a_rows = [builder.gep(a, [self._offset(r, a_row, 0)]) for r in range(rows)]
 
     def write(self) -> None:
         """Write the code at the builder's place."""

@@ -15,6 +15,7 @@ from rnn_gpu import cells
 from rnn_gpu.compiler.language import cell, tanh
 from rnn_gpu.kernels.numba_cpu.host import TRAITS
 from rnn_gpu.threads import get_threads, set_threads
+from tests.support.unusual import early_operand
 
 pytestmark = pytest.mark.usefixtures("even_small_calls_are_shared")
 
@@ -83,11 +84,19 @@ def operand_of_its_own(Wx, U, h, v):
     return tanh(Wx.a + U.a(v.p * h))
 
 
+@cell(gates="h", states="hb")
+def early_state(Wx, U, h, b):
+    """The second state waits for no product, and is read by one."""
+    return tanh(Wx.h + U.h(b)), 0.9 * b + 0.1 * h
+
+
 @pytest.mark.parametrize("recompute", [False, True])
-@pytest.mark.parametrize("cell", [operand_of_its_own, cells.lstm, cells.gru_2014], ids=lambda cell: cell.name)
+@pytest.mark.parametrize(
+    "cell", [operand_of_its_own, early_operand, early_state, cells.lstm, cells.gru_2014], ids=lambda cell: cell.name
+)
 def test_a_team_does_not_overtake_itself(cell, recompute):
-    """What a member still reads, another must not write: of one stage whose operand is no state, the next step's lies
-    where this step's does; the states of two steps lie in turn in the same places; and so does what is rebuilt.
+    """What a member still reads, another must not write: an operand that is no state lies where the next step's does,
+    which may not wait for a product; the states of two steps lie in turn in the same places; so does what is rebuilt.
     """
     x, weights, dy, _ = drawn(cell, T=400, B=1, H=512)
     set_threads(1)
