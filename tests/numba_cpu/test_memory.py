@@ -69,6 +69,18 @@ def test_what_is_no_longer_asked_for_goes_first(monkeypatch):
     assert address(memory.empty(2 * COUNT, F32)) == where
 
 
+def test_nothing_is_kept_once_the_interpreter_ends():
+    """Arrays that live until then come to their end when this module's own names may be gone."""
+    lent = memory.empty(COUNT, F32)
+    while not isinstance(lent, memory._Lent):
+        lent = lent.base
+    lent.__del__(lambda: True)
+    assert memory._kept == 0
+    lent.__del__(lambda: False)
+    assert memory._kept == 4 * COUNT
+    lent.block = None
+
+
 def test_zeros_are_zero_where_memory_was_used_before():
     memory.empty(COUNT, F32)[:] = 1
     assert not memory.zeros(COUNT, F32).any()
