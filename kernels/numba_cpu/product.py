@@ -135,12 +135,12 @@ def product(
                     if k0 == 0:
                         compute_tile(
                             strips > 0, height, c, at, c_row, a, from_, a_row, one, packed, base, panel, steps,
-                            start, start_start + p * panel + shift, zero,
+                            start, start_start + p * panel + shift, zero, zero,
                         )  # fmt: skip
                     else:
                         compute_tile(
                             strips > 0, height, c, at, c_row, a, from_, a_row, one, packed, base, panel, steps,
-                            c, at, c_row,
+                            c, at, c_row, one,
                         )  # fmt: skip
                     row += height
 
@@ -252,13 +252,13 @@ def _rows_of_panel(
             if not more:
                 compute_tile(
                     strips > 0, height, c, at, c_row, a_packed, from_, one, tall, b, b_start + shift, b_step, steps,
-                    zeros, zero, zero,
+                    zeros, zero, zero, zero,
                 )  # fmt: skip
             else:
                 _fetch_tile(height, lanes if strips > 0 else panel, c, at, c_row)
                 compute_tile(
                     strips > 0, height, c, at, c_row, a_packed, from_, one, tall, b, b_start + shift, b_step, steps,
-                    c, at, c_row,
+                    c, at, c_row, one,
                 )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ The scheme is that of Goto & van de Geijn (2008), Anatomy of high-performance ma
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -24,16 +25,17 @@ __all__ = ["compute_tile"]
 _INDEX = ir.IntType(64)
 
 
-@emitted("iiaiiaiiiaiiiaii")
+@emitted("iiaiiaiiiaiiiaiii")
 def compute_tile(
     builder: Any, narrow: Any, rows: Any, c: Any, c_start: Any, c_row: Any, a: Any, a_start: Any, a_row: Any,
     a_step: Any, b: Any, b_start: Any, b_step: Any, depth: Any, start: Any, start_start: Any, start_row: Any,
+    last: Any,
 ) -> None:  # fmt: skip
     """Compute a tile of 1 to TILE_ROWS rows, of one vector's columns if `narrow`, else of a panel's.
 
     Each array comes with the offset of its first element and its strides: a_row, a_step: those of A along rows and
     along k; b_step: that of B along k, if packed a panel's columns. start_row = 0 starts every row from the same
-    numbers; start may be C itself.
+    numbers. last: whether they are added when all else has been summed; start may be C itself then.
     """
     kind = c.type.pointee
     vector = ir.VectorType(kind, TRAITS.lanes(4 if isinstance(kind, ir.FloatType) else 8))
@@ -50,6 +52,7 @@ def compute_tile(
             _Tile(
                 builder, vector, n_rows, vectors, chains, builder.gep(c, [c_start]), c_row, builder.gep(a, [a_start]),
                 a_row, a_step, builder.gep(b, [b_start]), b_step, depth, builder.gep(start, [start_start]), start_row,
+                builder.icmp_signed("!=", last, _index(0)),
             ).write()  # fmt: skip
             builder.branch(done)
     builder.position_at_end(unknown)
@@ -70,18 +73,21 @@ class _Tile:
     def __init__(
         self, builder: Any, vector: ir.VectorType, rows: int, vectors: int, chains: int, c: Any, c_row: Any, a: Any,
         a_row: Any, a_step: Any, b: Any, b_step: Any, depth: Any, start: Any, start_row: Any,
+        last: Any,
     ) -> None:  # fmt: skip
         self.builder, self.vector, self.chains, self.vectors = builder, vector, chains, vectors
         self.alignment = 4 if isinstance(vector.element, ir.FloatType) else 8
         self.tile = [(r, v) for r in range(rows) for v in range(vectors)]
         self.c, self.c_row, self.a_step, self.b, self.b_step = c, c_row, a_step, b, b_step
-        self.depth, self.start, self.start_row = depth, start, start_row
+        self.depth, self.start, self.start_row, self.last = depth, start, start_row, last
         self.a_rows = [builder.gep(a, [self._offset(r, a_row, 0)]) for r in range(rows)]
 
     def write(self) -> None:
         """Write the code at the builder's place."""
         builder = self.builder
-        sums = [[ir.Constant(self.vector, None)] * len(self.tile) for _ in range(self.chains)]
+        nothing = [ir.Constant(self.vector, None)] * len(self.tile)
+        first = self._chosen(self.last, nothing, self._starts)
+        sums = [first, *([nothing] * (self.chains - 1))]
         left = builder.srem(self.depth, _index(self.chains))
         whole = builder.sub(self.depth, left)
         sums = self._added(_index(0), whole, sums)
@@ -89,11 +95,32 @@ class _Tile:
             sums[:1] = self._added(whole, self.depth, sums[:1])
         while len(sums) > 1:
             pairs = zip(sums[::2], sums[1::2], strict=True)
-            sums = [[builder.fadd(a, b) for a, b in zip(*pair, strict=True)] for pair in pairs]
-        for (r, v), total in zip(self.tile, sums[0], strict=True):
-            result = builder.fadd(self._load(self.start, self._offset(r, self.start_row, v)), total)
+            sums = [self._sums(*pair) for pair in pairs]
+        results = self._chosen(builder.not_(self.last), sums[0], lambda: self._sums(self._starts(), sums[0]))
+        for (r, v), result in zip(self.tile, results, strict=True):
             pointer = builder.gep(self.c, [self._offset(r, self.c_row, v)])
             builder.store(result, builder.bitcast(pointer, self.vector.as_pointer())).align = self.alignment
+
+    def _chosen(self, condition: Any, values: list[Any], others: Callable[[], list[Any]]) -> list[Any]:
+        """The values if the condition holds, else what `others` writes the code of."""
+        builder, before = self.builder, self.builder.block
+        otherwise, after = builder.append_basic_block("otherwise"), builder.append_basic_block("chosen")
+        builder.cbranch(condition, after, otherwise)
+        builder.position_at_end(otherwise)
+        found = others()
+        builder.branch(after)
+        builder.position_at_end(after)
+        phis = [builder.phi(self.vector) for _ in values]
+        for phi, value, other in zip(phis, values, found, strict=True):
+            phi.add_incoming(value, before)
+            phi.add_incoming(other, otherwise)
+        return phis
+
+    def _starts(self) -> list[Any]:
+        return [self._load(self.start, self._offset(r, self.start_row, v)) for r, v in self.tile]
+
+    def _sums(self, ours: list[Any], others: list[Any]) -> list[Any]:
+        return [self.builder.fadd(a, b) for a, b in zip(ours, others, strict=True)]
 
     def _added(self, begin: Any, end: Any, sums: list[list[Any]]) -> list[list[Any]]:
         """The sums, each list of them a chain, with the terms from `begin` to `end`; the chains take them in turn."""
