@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rnn_gpu import functional
-from rnn_gpu.arrays import cast_like, on_host
+from rnn_gpu.arrays import ArrayLibrary, cast_like, on_host
 from rnn_gpu.compiler.cell import Cell
 from rnn_gpu.compiler.variants import with_output
 from rnn_gpu.errors import ArgumentError, ArgumentTypeError
@@ -46,6 +46,11 @@ class StackTape:
 
     tapes: tuple[tuple[tuple[functional.Tape, ...], ...], ...]
     masks: tuple[Array | None, ...]
+
+    @property
+    def library(self) -> ArrayLibrary:
+        """Where the arrays live that the stack was given."""
+        return self.tapes[0][0][0].problem.library
 
 
 class StackForward(NamedTuple):

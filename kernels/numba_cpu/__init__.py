@@ -52,9 +52,11 @@ class _NumbaBackend:
     def backward(
         self, problem: Problem, inputs: Inputs, saved: Any, dy: Array | None, dlast: tuple[Array | None, ...]
     ) -> Gradients:
+        run: Callable[..., Gradients] = _driver("backward").run
+        if problem.real is problem.dtype and not problem.cell.vectors:
+            return run(problem, inputs, saved, dy, dlast)
         with np.errstate(all="ignore"):  # of sums in 64 bits, too
-            gradients: Gradients = _driver("backward").run(problem, inputs, saved, dy, dlast)
-        return gradients
+            return run(problem, inputs, saved, dy, dlast)
 
     def step(self, problem: Problem, inputs: Inputs) -> tuple[Array, ...]:
         run: Callable[[Problem, Inputs], tuple[Array, ...]] = _driver("step").run

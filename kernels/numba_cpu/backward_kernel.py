@@ -16,7 +16,13 @@ from rnn_gpu.kernels.numba_cpu.gradient_kernel import PARTS, gradients_of_rows, 
 from rnn_gpu.kernels.numba_cpu.host import BLOCK_ROWS
 from rnn_gpu.kernels.numba_cpu.jit import cached_jit, jit
 from rnn_gpu.kernels.numba_cpu.marshal import ROOM, address_of, reader, write
-from rnn_gpu.kernels.numba_cpu.panels import pack_backward, pack_columns, pack_forward, without_padding
+from rnn_gpu.kernels.numba_cpu.panels import (
+    pack_backward,
+    pack_columns,
+    pack_forward,
+    sums_without_padding,
+    without_padding,
+)
 from rnn_gpu.kernels.numba_cpu.product import add, clear, copy, integer, padded, panel_of, product_of_units
 from rnn_gpu.kernels.numba_cpu.simd import room_for
 from rnn_gpu.kernels.numba_cpu.steps import block_end, buffer, own, project, running
@@ -46,7 +52,7 @@ def _states_before(
                 copy(S, to, initial, (k * n_batch + first + row) * H_p + u0, units)
 
 
-_KINDS = "tt?nntnna?nnnn?baaa?aawtwwiiiiii?aNaNn?iiiiiiinn"
+_KINDS = "tt?nntnna?nnnn?baaa?aawtaawwiiiiii?aNaNn?iiiiiiinn"
 
 
 @jit
@@ -54,9 +60,9 @@ def _share(cell: Any, like: Any, numbers: Any, member: int) -> None:
     """What a member does."""
     (
         raw, packed, pack, gates, stages, made, gates_back, stages_back, x, projected, order, active, start, flat_rows,
-        reverse, resets, initial, after, values, recompute, dy, d_states, DV, gradients, input_sums, recurrent_sums,
-        dr_row, dp_row, dw_row, du_row, ring, most, merged, work, offsets, rooms, room_offsets, cuts, by_units,
-        n_states, n_saved, n_gates, n_stages, I, H, H_p, alone, team,
+        reverse, resets, initial, after, values, recompute, dy, d_states, DV, gradients, d_b_ih, d_b_hh, input_sums,
+        recurrent_sums, dr_row, dp_row, dw_row, du_row, ring, most, merged, work, offsets, rooms, room_offsets, cuts,
+        by_units, n_states, n_saved, n_gates, n_stages, I, H, H_p, alone, team,
     ) = _read(numbers, like)  # fmt: skip
     W, b_ih, U, bias, V = packed
     U_t, W_t, DR, DP, O = made
@@ -171,6 +177,11 @@ def _share(cell: Any, like: Any, numbers: Any, member: int) -> None:
         without_padding(d_w_ih, dw, gates, n_recurrent, n_gates, I, dw_row, H, H_p, member, everyone)
     if d_w_hh.size > 0:
         without_padding(d_w_hh, du, gates, zero, n_recurrent, H, du_row, H, H_p, member, everyone)
+    if member == 0:
+        if d_b_ih.size > 0:
+            sums_without_padding(d_b_ih, input_sums, gates, n_recurrent, n_gates, H, H_p)
+        if d_b_hh.size > 0:
+            sums_without_padding(d_b_hh, recurrent_sums, gates, zero, n_recurrent, H, H_p)
 
 
 _read, _address = reader(_KINDS), address_of(_share)
@@ -188,10 +199,10 @@ def backward(
     build: Any, code: int, raw: Any, packed: Any, pack: bool, gates: Any, stages: Any, made: Any, gates_back: Any,
     stages_back: Any, x: Any, projected: bool, order: Any, active: Any, start: Any, flat_rows: Any, reverse: bool,
     resets: Any, initial: Any, after: Any, values: Any, recompute: bool, dy: Any, d_states: Any, DV: Any,
-    gradients: Any, input_sums: Any, recurrent_sums: Any, dr_row: int, dp_row: int, dw_row: int, du_row: int,
-    ring: int, most: int, merged: bool, work: Any, offsets: Any, rooms: Any, room_offsets: Any, cuts: Any,
-    by_units: bool, n_states: int, n_saved: int, n_gates: int, n_stages: int, I: int, H: int, H_p: int,
-    alone: Any, team: Any, board: Any,
+    gradients: Any, d_b_ih: Any, d_b_hh: Any, input_sums: Any, recurrent_sums: Any, dr_row: int, dp_row: int,
+    dw_row: int, du_row: int, ring: int, most: int, merged: bool, work: Any, offsets: Any, rooms: Any,
+    room_offsets: Any, cuts: Any, by_units: bool, n_states: int, n_saved: int, n_gates: int, n_stages: int, I: int,
+    H: int, H_p: int, alone: Any, team: Any, board: Any,
 ) -> None:  # fmt: skip
     """Run the batch back through all steps, each member of the team a share; code: `address_of_backward`.
 
@@ -205,8 +216,9 @@ def backward(
     dy [T, B, H] or empty. d_states [n_states, B, H_p]: in, gradients of the last states; out, of the initial ones.
     gradients: dx [T, B, I]; dw [G*H_p, dw_row], du [S*H_p, du_row], padded sums, du's in the order of the stages; and
     what they are copied to, d_w_ih [G*H, I], d_w_hh [S*H, H], empty if they are so already.
-    DV, and input_sums [G*H_p], recurrent_sums [S*H_p], the sums of dP and of dR: zero before. merged: DP is DR, and of
-    one stage, and so are the sums.
+    d_b_ih [G*H], d_b_hh [S*H], empty if they are not wanted: the sums of dP and of dR.
+    DV, and room for these sums, input_sums [G*H_p], recurrent_sums [S*H_p]: zero before. merged: DP is DR, and of one
+    stage, and so are the sums.
     work, offsets: of each member S, C, T, D, E as `backward_step` has them; Q; and, if recompute, forward's
     X, P, R, C, S, N for as many rows as are rebuilt at a time;
     this C and this S are one for the whole team if by_units.
@@ -215,9 +227,9 @@ def backward(
     """
     arguments = (
         raw, packed, pack, gates, stages, made, gates_back, stages_back, x, projected, order, active, start, flat_rows,
-        reverse, resets, initial, after, values, recompute, dy, d_states, DV, gradients, input_sums, recurrent_sums,
-        dr_row, dp_row, dw_row, du_row, ring, most, merged, work, offsets, rooms, room_offsets, cuts, by_units,
-        n_states, n_saved, n_gates, n_stages, I, H, H_p, alone, team,
+        reverse, resets, initial, after, values, recompute, dy, d_states, DV, gradients, d_b_ih, d_b_hh, input_sums,
+        recurrent_sums, dr_row, dp_row, dw_row, du_row, ring, most, merged, work, offsets, rooms, room_offsets, cuts,
+        by_units, n_states, n_saved, n_gates, n_stages, I, H, H_p, alone, team,
     )  # fmt: skip
     numbers = room_for(team, ROOM)
     write(numbers, arguments)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from rnn_gpu.kernels.numba_cpu import crew, forward_kernel, memory
 from rnn_gpu.kernels.numba_cpu.forward_kernel import PACK, PACKED
 from rnn_gpu.kernels.numba_cpu.jit import BUILD, entry_of
 from rnn_gpu.kernels.numba_cpu.layout import Layout, layout_of
-from rnn_gpu.kernels.numba_cpu.packing import KeptWeights, flat, prepared_weights
+from rnn_gpu.kernels.numba_cpu.packing import flat, kept_weights, raw_weights
 from rnn_gpu.kernels.numba_cpu.plan import plan_of
 from rnn_gpu.kernels.numba_cpu.shares import forward_shares, members_for
 from rnn_gpu.kernels.numba_cpu.team import ALONE
@@ -21,8 +20,7 @@ from rnn_gpu.problem import Array, Inputs, Problem
 __all__ = ["Saved", "caller_states", "flat_resets", "our_states", "run"]
 
 
-@dataclass(frozen=True)
-class Saved:
+class Saved(NamedTuple):
     """What backward needs, in our layout: states before the first step and after each, and the cell's saved values.
 
     initial [n_states, B, H_p]; after [n_rows, n_states, H_p]; values [n_rows, n_saved, H_p], empty if recomputed.
@@ -38,7 +36,8 @@ def run(problem: Problem, inputs: Inputs) -> Result:
     """Run the sequence: y [T, B, H], last a [B, H] a state, and what backward needs."""
     plan, layout = plan_of(problem), layout_of(problem, inputs)
     real, H_p, blocks = problem.real, plan.sizes.H_p, plan.blocks
-    weights = prepared_weights(problem, inputs.weights, plan.room)
+    kept = kept_weights(problem, inputs.weights, plan.room)
+    raw = raw_weights(problem, inputs.weights) if kept is None else kept.raw
     keep_saved = problem.save and not problem.recompute
     initial = our_states(inputs.initial, problem, layout, H_p)
     last = initial.copy()
@@ -48,23 +47,24 @@ def run(problem: Problem, inputs: Inputs) -> Result:
 
     def prepare(members: int) -> crew.Task:
         share = forward_shares(plan, layout, members)
-        # Where x is W x already, the padding of P is read, and nothing is written there.
-        work = (memory.zeros if problem.projected and H_p > problem.H else memory.empty)(share.work, real)
+        work, *packed = memory.split((share.work, *(plan.room if kept is None else ())), real)
+        if problem.projected and H_p > problem.H:  # the padding of P is read, and nothing is written there
+            work[:] = 0
         arguments = (
-            BUILD, plan.forward_code, weights.raw, weights.packed, blocks.gates, blocks.stages,
-            PACKED if weights.done else PACK, flat(inputs.x, real), problem.projected,
+            BUILD, plan.forward_code, raw, tuple(packed) if kept is None else kept.packed, blocks.gates, blocks.stages,
+            PACK if kept is None or not kept.done else PACKED, flat(inputs.x, real), problem.projected,
             layout.full and not problem.reverse, layout.order, layout.active, layout.start, problem.reverse,
             flat_resets(inputs), initial, y, last, after, values, work, share.offsets, share.cuts, share.by_units,
             problem.save, keep_saved, plan.n_states, plan.n_saved, plan.n_gates, problem.I, problem.H, H_p, ALONE,
         )  # fmt: skip
         return entry_of(forward_kernel.forward, real, (*arguments, ALONE, ALONE)), arguments, len(share.offsets)
 
-    if weights.done or not isinstance(weights, KeptWeights):
+    if kept is None or kept.done:
         crew.run(members_for(plan, layout), prepare)
     else:
-        with weights.lock:
+        with kept.lock:
             crew.run(members_for(plan, layout), prepare)
-            weights.done = True
+            kept.done = True
     y = y.reshape(problem.T, problem.B, problem.H).astype(problem.dtype, copy=False)
     saved = Saved(layout, initial, after, values) if problem.save else None
     return Result(y, caller_states(last, problem, layout, H_p), saved)

@@ -49,9 +49,9 @@ def empty(count: int, dtype: np.dtype[Any]) -> Array:
         room = np.empty(size + CACHE_LINE, np.uint8)
         start = -room.ctypes.data % CACHE_LINE
         block = room[start : start + size].view(_Block)
-    lent = block.view(_Lent)
+    lent = _Lent.__new__(_Lent, count, dtype, block)
     lent.block = block
-    array: Array = lent.view(np.ndarray)[:n_bytes].view(dtype)
+    array: Array = lent.view(np.ndarray)
     return array
 
 

@@ -20,14 +20,12 @@ from rnn_gpu.weights.core import Weights
 __all__ = [
     "Blocks",
     "KeptWeights",
-    "PreparedWeights",
     "Sizes",
     "blocks_of",
     "flat",
     "kept_weights",
     "nothing",
     "plain",
-    "prepared_weights",
     "raw_weights",
 ]
 
@@ -60,25 +58,17 @@ class Blocks(NamedTuple):
 
 
 @dataclass
-class PreparedWeights:
-    """raw: w_ih, w_hh, b_ih, b_hh, vectors, flat, empty where there is none; packed: W, b_ih, U, bias, V.
+class KeptWeights:
+    """Frozen weights, kept for the calls to come.
 
-    done: whether `packed` is filled.
+    raw: as `raw_weights` gives them. packed: W, b_ih, U, bias, V; done: whether these are filled.
+    lock: held by the call that fills `packed`, so that no other reads what is being written.
+    frames: of `step.py`.
     """
 
     raw: tuple[Array, ...]
     packed: tuple[Array, ...]
     done: bool = False
-
-
-@dataclass
-class KeptWeights(PreparedWeights):
-    """Those of frozen weights, kept for the calls to come.
-
-    lock: held by the call that fills `packed`, so that no other reads what is being written.
-    frames: of `step.py`.
-    """
-
     lock: threading.Lock = field(default_factory=threading.Lock)
     frames: dict[Any, Any] = field(default_factory=dict)
 
@@ -135,25 +125,20 @@ def _is_plain(array: Array, real: np.dtype[Any]) -> bool:
     return bool(array.dtype == real and array.flags.carray)
 
 
-def prepared_weights(problem: Problem, weights: Weights, room: Sequence[int]) -> PreparedWeights:
-    """The weights of a call, `room` elements for each that is packed; of frozen weights, those that are kept."""
+def kept_weights(problem: Problem, weights: Weights, room: Sequence[int]) -> KeptWeights | None:
+    """Frozen weights as made the first time, with `room` elements for each that is packed; None for others."""
     if weights.prepared is None:
-        return PreparedWeights(raw_weights(problem, weights), tuple(memory.split(room, problem.real)))
-    return kept_weights(problem, weights, room, weights.prepared)
-
-
-def kept_weights(problem: Problem, weights: Weights, room: Sequence[int], prepared: dict[Any, Any]) -> KeptWeights:
-    """Frozen weights as made the first time. prepared: where the weights keep what was made of them."""
+        return None
     key = ("numba_cpu", problem.cell, problem.real)
-    found: KeptWeights | None = prepared.get(key)
+    found: KeptWeights | None = weights.prepared.get(key)
     if found is None:
         found = KeptWeights(raw_weights(problem, weights), tuple(memory.split(room, problem.real)))
-        prepared[key] = found
+        weights.prepared[key] = found
     return found
 
 
 def raw_weights(problem: Problem, weights: Weights) -> tuple[Array, ...]:
-    """`PreparedWeights.raw` of the weights."""
+    """w_ih, w_hh, b_ih, b_hh, vectors, flat, empty where there is none."""
     real, none = problem.real, nothing(problem.real)
     named = (weights.w_ih, weights.w_hh, weights.b_ih, weights.b_hh)
     raw = [none if array is None else flat(array, real) for array in named]

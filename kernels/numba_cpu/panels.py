@@ -21,7 +21,14 @@ from rnn_gpu.kernels.numba_cpu.product import (
 )
 from rnn_gpu.kernels.numba_cpu.simd import transpose
 
-__all__ = ["pack_backward", "pack_columns", "pack_forward", "product_of_weights", "without_padding"]
+__all__ = [
+    "pack_backward",
+    "pack_columns",
+    "pack_forward",
+    "product_of_weights",
+    "sums_without_padding",
+    "without_padding",
+]
 
 
 @jit
@@ -138,6 +145,14 @@ def without_padding(
     for row in range(n * H * member // members, n * H * (member + 1) // members):
         g, j = divmod(row, H)
         copy(to, (gates[g0 + g] * H + j) * columns, source, (g * H_p + j) * source_row, columns)
+
+
+@jit
+def sums_without_padding(to: Any, sums: Any, gates: Any, g0: int, n: int, H: int, H_p: int) -> None:
+    """to[(gates[g0 + g], j)] = sums[(g, j)] for g < n, j < H."""
+    for g in range(n):
+        for j in range(H):
+            to[gates[g0 + g] * H + j] = sums[g * H_p + j]
 
 
 @jit

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from rnn_gpu.kernels.numba_cpu import backward_kernel, forward_kernel
 from rnn_gpu.kernels.numba_cpu.cells import compiled
@@ -13,6 +13,29 @@ from rnn_gpu.kernels.numba_cpu.packing import Sizes, blocks_of, nothing
 from rnn_gpu.problem import Problem
 
 __all__ = ["Plan", "plan_of"]
+
+
+class GradientRooms(NamedTuple):
+    """The room that gradients take.
+
+    dr_row, dp_row: columns of the gradients of the gates' products, [rows, columns]; merged: the two are one array, and
+    of one stage. transposed: elements of U and W, transposed and packed.
+    wanted: elements of the gradients of w_ih, w_hh, b_ih and b_hh, as the caller has them.
+    dw_row, du_row: columns of the sums that become those of w_ih and w_hh, [G*H_p, dw_row] and [S*H_p, du_row]; padded:
+    their elements, 0 where they are as_wanted: without padding, in the order of the caller's.
+    packed: elements of W, b_ih, U, bias and V, packed, as far as backward reads them.
+    """
+
+    dr_row: int
+    dp_row: int
+    merged: bool
+    transposed: tuple[int, int]
+    wanted: tuple[int, int, int, int]
+    dw_row: int
+    du_row: int
+    padded: tuple[int, int]
+    as_wanted: tuple[bool, bool]
+    packed: tuple[int, int, int, int, int]
 
 
 class Plan:
@@ -48,6 +71,38 @@ class Plan:
         self._like = nothing(problem.real)
         self.shares: dict[Any, Any] = {}
         self.frames: dict[Any, Any] = {}
+
+    @cached_property
+    def gradients(self) -> GradientRooms:
+        """The room that backward needs, without what depends on the layout and the threads."""
+        problem, sizes, shared = self.problem, self.sizes, self.kernel.shared
+        H, H_p, columns = problem.H, sizes.H_p, 0 if problem.projected else problem.I
+        dr_row = self._gate_row(self.n_recurrent)
+        dw_row, du_row = sizes.padded(columns), sizes.padded(H)
+        as_wanted = (H_p == H and dw_row == columns, H_p == H and du_row == H and self.blocks.in_order)
+        n_w, n_u = self.n_gates * H_p * dw_row, self.n_recurrent * H_p * du_row
+        return GradientRooms(
+            dr_row,
+            dr_row if shared else self._gate_row(self.n_gates),
+            shared and self.n_stages == 1,
+            (self.n_recurrent * H_p * du_row, n_w),
+            (
+                self.n_gates * H * columns,
+                self.n_recurrent * H * H,
+                self.n_gates * H if problem.has_b_ih else 0,
+                self.n_recurrent * H if problem.has_b_hh else 0,
+            ),
+            dw_row,
+            du_row,
+            (0 if as_wanted[0] else n_w, 0 if as_wanted[1] else n_u),
+            as_wanted,
+            self.room if problem.recompute else (0, 0, 0, 0, self.room[-1]),
+        )
+
+    def _gate_row(self, n_gates: int) -> int:
+        """A stride of whole memory pages would put all rows into the same few cache lines."""
+        columns = n_gates * self.sizes.H_p
+        return columns + (self.sizes.lanes if columns * self.problem.real.itemsize % 1024 == 0 else 0)
 
     @cached_property
     def forward_code(self) -> int:

@@ -42,10 +42,10 @@ class _Frame(NamedTuple):
 def run(problem: Problem, inputs: Inputs) -> tuple[Array, ...]:
     """Run one step: the new states, a [B, H] each."""
     plan, real, weights = plan_of(problem), problem.real, inputs.weights
-    if weights.prepared is None:
-        kept, raw, frames = None, raw_weights(problem, weights), plan.frames
+    kept = kept_weights(problem, weights, plan.room)
+    if kept is None:
+        raw, frames = raw_weights(problem, weights), plan.frames
     else:
-        kept = kept_weights(problem, weights, plan.room, weights.prepared)
         raw, frames = kept.raw, kept.frames
     x = plain(inputs.x, real)
     states = tuple([plain(state, real) for state in inputs.initial]) if inputs.initial else None

@@ -119,43 +119,49 @@ def tape_of(token: Tensor, given: Given) -> stack.StackTape:
 
 
 def forward(given: Given, save: bool) -> Result:
-    """Run all layers. save: keep what `backward` needs."""
-    view, back = _ways(given)
-    try:
-        return _forward(given, save, view, back)
-    except BackendError:
-        if view is _itself:
-            raise
-        return _forward(given, save, _itself, _itself)  # refused again, as the tensors that they were
+    """Run all layers, where autograd does not look. save: keep what `backward` needs."""
+    arrays = _on_host(given)
+    if arrays is not None:
+        try:
+            return _forward(given, save, *arrays, back=_HOST.back)
+        except BackendError:
+            pass  # refused again, as the tensors that they were
+    return _forward(given, save, given.x, given.weights, given.initial, back=_itself)
 
 
-def _forward(given: Given, save: bool, view: Callable[[Tensor], Any], back: Callable[[Any], Tensor]) -> Result:
-    x, weights, initial, lengths, resets, masks, call = given
+def _forward(
+    given: Given, save: bool, x: Any, weights: list[Any], initial: list[Any], back: Callable[[Any], Tensor]
+) -> Result:
+    call, masks = given.call, given.masks
     cell = cell_of(call.cell)
-    names = _split(call.names)
-    arrays = [view(tensor) for tensor in weights]
-    layers = [
-        Weights.of(dict(zip(names, arrays[k : k + len(names)], strict=True)), cell.vectors)
-        for k in range(0, len(arrays), len(names))
-    ]
+    n_weights, weights_of = _maker(call.names, cell)
     result = stack.forward(
         cell,
-        view(x),
-        layers,
-        list(zip(*[view(states) for states in initial], strict=True)) if initial else None,
-        lengths,
-        resets,
+        x,
+        [weights_of(*weights[k : k + n_weights]) for k in range(0, len(weights), n_weights)],
+        list(zip(*initial, strict=True)) if initial else None,
+        given.lengths,
+        given.resets,
         call.reverse,
         bidirectional=call.bidirectional,
-        masks=None if masks is None else list(view(masks)),
+        masks=None if masks is None else list(masks if back is _itself else _HOST.view(masks)),
         all_states=call.all_states,
         recompute=call.recompute,
         backend=call.backend or None,
         save=save,
     )
-    last = [_stacked(states, back, x.dtype) for states in zip(*result.last, strict=True)]
+    last = [_stacked(states, back, given.x.dtype) for states in zip(*result.last, strict=True)]
     y = back(result.y)
-    return Result(y, last, _states(result, y, back), result.tape)
+    return Result(y, last, _states(result, y, back) if call.all_states else [], result.tape)
+
+
+@cache
+def _maker(names: str, cell: Cell) -> tuple[int, Callable[..., Weights]]:
+    """How many weights a layer has, those of these names, and what makes `Weights` of their arrays."""
+    split = names.split()
+    if split == ["w_ih", "w_hh", "b_ih", "b_hh"]:
+        return len(split), Weights
+    return len(split), lambda *arrays: Weights.of(dict(zip(split, arrays, strict=True)), cell.vectors)
 
 
 def backward(
@@ -169,22 +175,22 @@ def backward(
 
     dy, dlast, dstates: those of `Result.y`, `last` and `states`; None stands for zeros.
     """
-    n_places = len(given.weights) // len(_split(given.call.names))
-    n_states = len(dlast)
-    view, back = _ways(given)
+    view, back = (_HOST.view, _HOST.back) if tape.library.name == "numpy" else (_itself, _itself)
     of_places = None
     if any(d is not None for d in dlast):
+        n_places = len(given.weights) // _maker(given.call.names, cell_of(given.call.cell))[0]
         places = [[None] * n_places if d is None else view(d) for d in dlast]
         of_places = list(zip(*places, strict=True))
-    d_arrays = [None if d is None else view(d) for d in dstates]
-    of_layers = [d_arrays[k : k + n_states] for k in range(0, len(d_arrays), n_states)]
-    gradients = stack.backward(tape, None if dy is None else view(dy), of_places, of_layers or None)
+    of_layers = None
+    if dstates:
+        d_arrays = [None if d is None else view(d) for d in dstates]
+        of_layers = [d_arrays[k : k + len(dlast)] for k in range(0, len(d_arrays), len(dlast))]
+    gradients = stack.backward(tape, None if dy is None else view(dy), of_places, of_layers)
     d_weights = [back(gradient) for layer in gradients.layers for _, gradient in layer.items()]
-    initial = zip(*gradients.initial, strict=True) if given.initial else ()
-    return back(gradients.x), d_weights, [_stacked(states, back, given.x.dtype) for states in initial]
-
-
-_split = cache(str.split)
+    d_initial = []
+    if given.initial:
+        d_initial = [_stacked(states, back, given.x.dtype) for states in zip(*gradients.initial, strict=True)]
+    return back(gradients.x), d_weights, d_initial
 
 
 def _states(result: stack.StackForward, y: Tensor, back: Callable[[Any], Tensor]) -> list[Tensor]:
@@ -195,12 +201,17 @@ def _states(result: stack.StackForward, y: Tensor, back: Callable[[Any], Tensor]
     return [state for layer in states for state in layer]
 
 
-def _ways(given: Given) -> tuple[Callable[[Tensor], Any], Callable[[Any], Tensor]]:
-    """How the stack takes tensors, and how what it gives becomes tensors. What it may refuse, it is given as it is."""
-    for tensor in (given.x, *given.weights, *given.initial):
-        if not tensor.is_cpu or tensor.layout is not torch.strided or tensor.dtype not in _KNOWN:
-            return _itself, _itself
-    return _HOST.view, _HOST.back
+def _on_host(given: Given) -> tuple[Any, list[Any], list[Any]] | None:
+    """x, the weights and the initial states as NumPy arrays over their numbers; None if the stack may refuse them."""
+    x, weights, initial = given[:3]
+    try:
+        return x.numpy(), [weight.numpy() for weight in weights], [states.numpy() for states in initial]
+    except (RuntimeError, TypeError):  # elsewhere, or of a type that NumPy has not, as bfloat16
+        for tensor in (x, *weights, *initial):
+            if not tensor.is_cpu or tensor.layout is not torch.strided or tensor.dtype not in _KNOWN:
+                return None
+    view = _HOST.view
+    return view(x), [view(weight) for weight in weights], [view(states) for states in initial]
 
 
 _HOST = library_of("tensor", torch.empty(0, device="cpu"))

@@ -151,23 +151,13 @@ _backward_operator.register_autograd(_refuse)
 
 
 class _Function(torch.autograd.Function):
-    """What the operators do, without the dispatcher. Arguments: `call` and the tensors, one by one.
+    """What the operators do, without the dispatcher. Arguments: x, the weights, the initial states, and the rest.
 
     Returns y, then the last states, then all states, as `execution.Result` has them.
     """
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        call: Call,
-        n_weights: int,
-        x: Tensor,
-        lengths: Tensor | None,
-        resets: Tensor | None,
-        masks: Tensor | None,
-        *rest: Tensor,
-    ) -> tuple[Tensor, ...]:
-        given = Given(x, list(rest[:n_weights]), list(rest[n_weights:]), lengths, resets, masks, call)
+    def forward(ctx: Any, given: Given, x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
         ran = execution.forward(given, save=True)
         _keep(ctx, given, execution.token_of(ran.tape))
         ctx.n_states = len(ran.last)
@@ -184,7 +174,7 @@ class _Function(torch.autograd.Function):
         else:
             gradients = execution.backward(given, execution.tape_of(token, given), dy, dlast, dstates)
         dx, d_weights, d_initial = gradients
-        return None, None, dx, None, None, None, *d_weights, *d_initial
+        return None, dx, *d_weights, *d_initial
 
 
 def _joined(gradients: list[Tensor | None]) -> Tensor | None:
@@ -200,13 +190,13 @@ def run(given: Given) -> tuple[Tensor, list[Tensor], list[list[Tensor]]]:
 
     They are followed by autograd where anything given is.
     """
-    x, weights, initial, lengths, resets, masks, call = given
+    x, weights, initial, *_, call = given
     save = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *weights, *initial))
     if _is_traced(x):
         y, last, states, _ = _forward_operator(*_flat(given), save)
         return y, list(last.unbind(0)), [list(layer.unbind(0)) for layer in states] if call.all_states else []
     if save:
-        y, *rest = _Function.apply(call, len(weights), x, lengths, resets, masks, *weights, *initial)  # type: ignore[no-untyped-call]
+        y, *rest = _Function.apply(given, x, *weights, *initial)  # type: ignore[no-untyped-call]
     else:
         ran = execution.forward(given, save=False)
         y, rest = ran.y, [*ran.last, *ran.states]
