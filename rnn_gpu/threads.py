@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import operator
 import os
+import threading
 
 from rnn_gpu.errors import ArgumentError, ArgumentTypeError
 
-__all__ = ["get_threads", "set_threads"]
+__all__ = ["get_threads", "set_threads", "torch_threads"]
 
 ENVIRONMENT_VARIABLE = "NUMBA_NUM_THREADS"
 
@@ -33,6 +34,21 @@ def get_threads() -> int:
         threads = _default(os.environ.get(ENVIRONMENT_VARIABLE))
         _threads[:] = [threads]
     return threads
+
+
+class _TorchThreads(threading.local):
+    """`with torch_threads:` what this Python thread calls works for torch, and is best done by the threads of torch."""
+
+    wanted = False
+
+    def __enter__(self) -> None:
+        self.wanted = True
+
+    def __exit__(self, *exception: object) -> None:
+        self.wanted = False
+
+
+torch_threads = _TorchThreads()
 
 
 def _default(named: str | None) -> int:

@@ -3,6 +3,8 @@
 The caller writes on a board, an int64 array, which function to run, where its arguments and its team's memory lie, and
 then a new call number; the others watch the number. They hold no interpreter lock: to wait for it would take longer
 than many a call. A member that fails writes its failure on the board; the caller raises it when all have ended.
+
+Or OpenMP has the threads, and their part in a call is what stands on the board: see `openmp.py`.
 """
 
 from __future__ import annotations
@@ -11,21 +13,39 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import types
+from numba import typeof, types
 from numba.extending import intrinsic
 
 from rnn_gpu.kernels.numba_cpu.failure import OK, raise_again
 from rnn_gpu.kernels.numba_cpu.jit import cached_jit, jit
-from rnn_gpu.kernels.numba_cpu.marshal import address
+from rnn_gpu.kernels.numba_cpu.marshal import address, c_function
 from rnn_gpu.kernels.numba_cpu.simd import array_at
 from rnn_gpu.kernels.numba_cpu.team import MEMBERS, abandon, give_way, increment, look
 
-__all__ = ["CALL", "new_board", "number_after", "serve", "together"]
+__all__ = [
+    "CALL",
+    "COUNT",
+    "NUMBER",
+    "PARALLEL",
+    "PART",
+    "PLACES",
+    "THREADS",
+    "TeamTooSmallError",
+    "address_of_part",
+    "new_board",
+    "number_after",
+    "serve",
+    "together",
+]
 
-CALL, FINISHED, FAILURE, FUNCTION, ARGUMENTS, TEAM, PLACES = 0, 16, 17, 32, 33, 34, 35
+CALL, FINISHED, FAILURE, FUNCTION, ARGUMENTS, TEAM = 0, 16, 17, 32, 33, 34
 """Places on a board: what changes while others watch is a cache line away from the rest."""
 
-_INTEGER = ir.IntType(64)
+PARALLEL, NUMBER, COUNT, PART, THREADS, PLACES = 35, 36, 37, 38, 39, 40
+"""Where OpenMP has the threads, addresses: of its function that runs another on a team, of those that tell a thread its
+number and theirs, and of `address_of_part`; and how many threads it has. PARALLEL is 0 where the threads are ours."""
+
+_INTEGER, _INT = ir.IntType(64), ir.IntType(32)
 _SHARE = ir.FunctionType(_INTEGER, [_INTEGER.as_pointer(), _INTEGER])
 
 MOST_MEMBERS = 1 << 10
@@ -56,16 +76,50 @@ def _call_share(typing: Any, function: Any, arguments: Any, member: Any) -> Any:
     return types.int64(types.int64, types.int64, types.intp), generate
 
 
+def _array_at(places: int) -> Any:
+    """Return compiled `at(where)`: the int64 array of so many elements that lies at an address."""
+    kind = types.Array(types.int64, 1, "C")
+
+    @intrinsic
+    def at(typing: Any, where: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            data = builder.inttoptr(values[0], _INTEGER.as_pointer())
+            return array_at(context, builder, kind, data, ir.Constant(_INTEGER, places))
+
+        return kind(types.int64), generate
+
+    return at
+
+
+_team_at, _board_at = _array_at(MEMBERS + 1), _array_at(PLACES)
+
+
 @intrinsic
-def _team_at(typing: Any, where: Any) -> Any:
-    """The memory of a team that lies at an address."""
-    team = types.Array(types.int64, 1, "C")
+def _ask(typing: Any, function: Any) -> Any:
+    """Call the function at an address, which takes nothing and returns an int."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        at = builder.inttoptr(values[0], _INTEGER.as_pointer())
-        return array_at(context, builder, team, at, ir.Constant(_INTEGER, MEMBERS + 1))
+        kind = ir.FunctionType(_INT, [])
+        return builder.sext(builder.call(builder.inttoptr(values[0], kind.as_pointer()), []), _INTEGER)
 
-    return team(types.int64), generate
+    return types.int64(types.int64), generate
+
+
+@intrinsic
+def _run_parallel(typing: Any, parallel: Any, part: Any, board: Any, threads: Any) -> Any:
+    """Call OpenMP's function at an address: (part, what it takes, threads, flags); all are addresses or numbers."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        kind = ir.FunctionType(ir.VoidType(), [_INTEGER, _INTEGER, _INT, _INT])
+        threads = builder.trunc(values[3], _INT)
+        builder.call(builder.inttoptr(values[0], kind.as_pointer()), [values[1], values[2], threads, _INT(0)])
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 4), generate
+
+
+class TeamTooSmallError(Exception):
+    """OpenMP gave fewer threads than there are members. None of them has done anything."""
 
 
 @jit
@@ -73,12 +127,18 @@ def together(board: Any, function: int, arguments: Any, team: Any) -> None:
     """Run the function at an address for each member of a team, member 0 here, and wait until all have returned.
 
     arguments: an int64 array that `write` has filled.
-    Raises what a member has raised, of several one.
+    Raises what a member has raised, of several one; TeamTooSmallError.
     """
     where, members = address(arguments), team[MEMBERS]
     if members > 1:
         board[FUNCTION], board[ARGUMENTS], board[TEAM], board[FINISHED] = function, where, address(team), 0
         board[FAILURE] = OK
+        if board[PARALLEL] != 0:
+            _run_parallel(board[PARALLEL], board[PART], address(board), board[THREADS])
+            if look(board, FINISHED) < members:
+                raise TeamTooSmallError
+            raise_again(look(board, FAILURE))
+            return
         increment(board, CALL, _number_after(board[CALL], members) - board[CALL])
     failure = _call_share(function, where, 0)
     if failure != OK:
@@ -90,6 +150,42 @@ def together(board: Any, function: int, arguments: Any, team: Any) -> None:
     if members > 1 and failure == OK:
         failure = look(board, FAILURE)
     raise_again(failure)
+
+
+@jit
+def _take_part(board: Any, member: int) -> None:
+    """Run the share of one that is not the caller."""
+    failure = _call_share(board[FUNCTION], board[ARGUMENTS], member)
+    if failure != OK:
+        board[FAILURE] = failure
+        abandon(_team_at(board[TEAM]))
+    increment(board, FINISHED, 1)
+
+
+@jit
+def _part(where: int) -> None:
+    """What each thread of OpenMP's team does in the call on the board at an address; its first has the caller."""
+    board = _board_at(where)
+    members, member = _team_at(board[TEAM])[MEMBERS], _ask(board[NUMBER])
+    if member < members <= _ask(board[COUNT]):
+        _take_part(board, member)
+
+
+@intrinsic
+def _address_of_part(typing: Any) -> Any:
+    typeof(_part).get_call_type(typing, (types.int64,), {})
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return c_function(context, builder, _part, (types.int64,), [_INTEGER], lambda inside, given: list(given))
+
+    return types.int64(), generate
+
+
+@cached_jit
+def address_of_part(build: Any) -> int:
+    """Where the code is that OpenMP's threads run; it takes a board's address."""
+    where: int = _address_of_part()
+    return where
 
 
 @cached_jit
@@ -104,9 +200,5 @@ def serve(build: Any, board: Any, member: int, seen: int, patience: int) -> int:
             continue
         seen, looks = call, 0
         if member < call % MOST_MEMBERS:
-            failure = _call_share(board[FUNCTION], board[ARGUMENTS], member)
-            if failure != OK:
-                board[FAILURE] = failure
-                abandon(_team_at(board[TEAM]))
-            increment(board, FINISHED, 1)
+            _take_part(board, member)
     return seen

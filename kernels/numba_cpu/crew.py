@@ -2,7 +2,7 @@
 
 After a call they watch for the next one for a moment, in compiled code, without sleeping: to wake a sleeping thread
 takes longer than many a call. Numba's own pool is not used: one of its threading layers ends the process when two
-Python threads call at once, and none is on every machine.
+Python threads call at once, and none is on every machine. Work for torch is done by torch's threads: see `openmp.py`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from rnn_gpu.kernels.numba_cpu.board import CALL, new_board, number_after, serve
+from rnn_gpu.kernels.numba_cpu import openmp
+from rnn_gpu.kernels.numba_cpu.board import CALL, PARALLEL, TeamTooSmallError, new_board, number_after, serve
 from rnn_gpu.kernels.numba_cpu.jit import BUILD
 from rnn_gpu.kernels.numba_cpu.team import ALONE, new_team
+from rnn_gpu.problem import Array
 
 __all__ = ["Task", "run"]
 
@@ -41,9 +43,12 @@ def run(members: int, prepare: Callable[[int], Task], brief: bool = False) -> No
         _run_together(*prepare(1))
         return
     try:
-        if brief and _woken(members):
+        lent = openmp.lent(members)
+        if lent is None and brief and _woken(members):
             members = 1
-        _run_together(*prepare(members))
+        task = prepare(members)
+        if lent is None or not _run_by_others(*task, lent):
+            _run_together(*task)
     finally:
         _busy.release()
 
@@ -56,6 +61,19 @@ def _woken(members: int) -> bool:
             helper.wake()
             slept = True
     return slept
+
+
+def _run_by_others(function: Callable[..., None], arguments: tuple[Any, ...], members: int, lent: Array) -> bool:
+    """Run it by threads that are lent, as `openmp.lent` says; whether there were enough of them."""
+    _board[PARALLEL:] = lent
+    try:
+        function(*arguments, new_team(members), _board)
+    except TeamTooSmallError:
+        openmp.refuse()
+        return False
+    finally:
+        _board[PARALLEL] = 0
+    return True
 
 
 def _run_together(function: Callable[..., None], arguments: tuple[Any, ...], members: int) -> None:

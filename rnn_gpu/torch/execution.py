@@ -21,6 +21,7 @@ from rnn_gpu import cells, stack
 from rnn_gpu.arrays import DTYPES, library_of
 from rnn_gpu.compiler.cell import Cell
 from rnn_gpu.errors import BackendError
+from rnn_gpu.threads import torch_threads
 from rnn_gpu.torch.projection import lstm_projection
 from rnn_gpu.weights import Weights
 
@@ -123,7 +124,8 @@ def forward(given: Given, save: bool) -> Result:
     arrays = _on_host(given)
     if arrays is not None:
         try:
-            return _forward(given, save, *arrays, back=_HOST.back)
+            with torch_threads:
+                return _forward(given, save, *arrays, back=_HOST.back)
         except BackendError:
             pass  # refused again, as the tensors that they were
     return _forward(given, save, given.x, given.weights, given.initial, back=_itself)
@@ -185,7 +187,8 @@ def backward(
     if dstates:
         d_arrays = [None if d is None else view(d) for d in dstates]
         of_layers = [d_arrays[k : k + len(dlast)] for k in range(0, len(d_arrays), len(dlast))]
-    gradients = stack.backward(tape, None if dy is None else view(dy), of_places, of_layers)
+    with torch_threads:
+        gradients = stack.backward(tape, None if dy is None else view(dy), of_places, of_layers)
     d_weights = [back(gradient) for layer in gradients.layers for _, gradient in layer.items()]
     d_initial = []
     if given.initial:
