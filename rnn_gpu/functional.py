@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from rnn_gpu import dispatch
+from rnn_gpu.arrays import library_of
 from rnn_gpu.compiler.cell import Cell
 from rnn_gpu.errors import ArgumentError, ArgumentTypeError
 from rnn_gpu.problem import Array, Gradients, Inputs, Problem, describe, describe_gradients
@@ -141,7 +142,8 @@ def step(
     Raises as `forward` does.
     """
     if len(getattr(x_t, "shape", ())) != 2:
-        raise ArgumentError("x_t", "a (B, I) array", f"{type(x_t).__name__} of shape {getattr(x_t, 'shape', None)}")
+        library_of("x_t", x_t)
+        raise ArgumentError("x_t", "a (B, I) array", f"shape {tuple(x_t.shape)}")
     problem, inputs = describe(
         cell, x_t[None], weights, initial=state, save=False, tf32=tf32, x_name="x_t", initial_name="state"
     )

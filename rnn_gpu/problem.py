@@ -297,10 +297,29 @@ def _checked_weights(
         "b_hh": (n_recurrent * hidden,),
     } | dict.fromkeys(cell.vectors, (hidden,))
     arrays = dict(weights.items())
+    _blame_x(arrays, x, x_name, dtype, n_gates * hidden)
+    w_hh = arrays.get("w_hh")
+    if w_hh is not None and w_hh.shape[0] != n_recurrent * hidden and w_hh.shape[0] % hidden == 0:
+        gates = _listed(cell.recurrent_gates)
+        expected = f"shape {shapes['w_hh']}, a block for each gate of cell {cell.name} ({gates})"
+        raise ArgumentError("w_hh", expected, f"shape {tuple(w_hh.shape)}")
     checked = {
         name: _array(name, arrays[name], shape, (dtype,), library) for name, shape in shapes.items() if name in arrays
     }
     return replace(Weights.of(checked, cell.vectors), prepared=weights.prepared), hidden
+
+
+def _blame_x(arrays: Mapping[str, Array], x: Array, x_name: str, dtype: str, rows: int) -> None:
+    """Raise ArgumentError for an x that weights, right in themselves, do not fit; rows: those of w_ih."""
+    dtypes = {dtype_name(array) for array in arrays.values() if hasattr(array, "dtype")}
+    if len(arrays) > 1 and len(dtypes) == 1 and dtype not in dtypes and dtypes <= set(DTYPES):
+        raise ArgumentError(x_name, f"dtype {dtypes.pop()} as the weights are", dtype)
+    w_ih = arrays.get("w_ih")
+    shape = tuple(getattr(w_ih, "shape", ()))
+    if len(shape) == 2 and shape[0] == rows and shape[1] != x.shape[2]:
+        n_added = 1 if x_name == "x_t" else 0
+        axes = ", ".join(["T", "B", str(shape[1])][n_added:])
+        raise ArgumentError(x_name, f"shape ({axes}) as w_ih has shape {shape}", f"shape {tuple(x.shape[n_added:])}")
 
 
 def _hidden_size(cell: Cell, weights: Weights, x: Array, x_name: str) -> int:

@@ -52,8 +52,8 @@ torch_threads = _TorchThreads()
 
 
 def _default(named: str | None) -> int:
-    if named:
-        return _at_least_one(ENVIRONMENT_VARIABLE, int(named) if named.isdecimal() else named)
+    if named and named.strip():
+        return _at_least_one(ENVIRONMENT_VARIABLE, int(named) if named.strip().isdecimal() else named)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -62,6 +62,8 @@ def _at_least_one(name: str, value: object) -> int:
         number = operator.index(value)  # type: ignore[arg-type]
     except TypeError as error:
         raise ArgumentTypeError(name, "a whole number", repr(value)) from error
-    if number < 1 or isinstance(value, bool):
+    if isinstance(value, bool):
+        raise ArgumentTypeError(name, "a whole number", repr(value))
+    if number < 1:
         raise ArgumentError(name, "a whole number of at least 1", repr(value))
     return number

@@ -62,15 +62,18 @@ VALUES = each(
     ({"x": np.zeros((5, 3, 4), int)}, f"x: expected {FLOATS}, got int64"),
     ({"x": np.zeros((5, 3, 4), complex)}, f"x: expected {FLOATS}, got complex128"),
     ({"x": CALL.x.astype(object)}, f"x: expected {FLOATS}, got object"),
-    ({"x": CALL.x.astype("float32")}, "w_hh: expected dtype float32 as x is, got float64"),
-    ({"x": CALL.x[..., :3]}, "w_ih: expected shape (24, 3), got shape (24, 4)"),
+    ({"x": CALL.x.astype("float32")}, "x: expected dtype float64 as the weights are, got float32"),
+    ({"x": CALL.x[..., :3]}, "x: expected shape (T, B, 4) as w_ih has shape (24, 4), got shape (5, 3, 3)"),
     ({"x": CALL.x[:, :2]}, "initial[0] (h): expected shape (2, 6), got shape (3, 6)"),
     (weights(w_ih=None), "x: expected W x_t of shape (T, B, 24) as w_ih is None, got shape (5, 3, 4)"),
     (weights(w_ih=CALL.weights.w_ih.T), "w_ih: expected shape (24, 4), got shape (4, 24)"),
     (weights(w_ih=CALL.weights.w_ih.astype("float32")), "w_ih: expected dtype float64 as x is, got float32"),
     (weights(w_hh=None), "w_hh: expected an array, as cell lstm_peephole has recurrent products, got None"),
     (weights(w_hh=CALL.weights.w_hh.T), "w_hh: expected shape (96, 24), got shape (6, 24)"),
-    (weights(w_hh=CALL.weights.w_hh[:18]), "w_hh: expected shape (24, 6), got shape (18, 6)"),
+    (
+        weights(w_hh=CALL.weights.w_hh[:18]),
+        "w_hh: expected shape (24, 6), a block for each gate of cell lstm_peephole (i, f, g, o), got shape (18, 6)",
+    ),
     (weights(w_hh=CALL.weights.w_hh[0]), "w_hh: expected shape (4*H, H), H at least 1, got shape (6,)"),
     (weights(w_hh=np.zeros((0, 0))), "w_hh: expected shape (4*H, H), H at least 1, got shape (0, 0)"),
     (weights(b_ih=np.zeros(6)), "b_ih: expected shape (24,), got shape (6,)"),
@@ -89,7 +92,10 @@ VALUES = each(
         "vectors: expected those of cell lstm_peephole (p_i, p_f, p_o), got none",
     ),
     ({"cell": cells.gru}, "vectors: expected those of cell gru (none), got p_f, p_i, p_o"),
-    ({"cell": cells.gru, **weights(vectors={})}, "w_hh: expected shape (18, 6), got shape (24, 6)"),
+    (
+        {"cell": cells.gru, **weights(vectors={})},
+        "w_hh: expected shape (18, 6), a block for each gate of cell gru (r, z, n), got shape (24, 6)",
+    ),
     (
         {"cell": cells.indrnn, **weights(vectors={"u": np.zeros(6)})},
         "w_hh: expected None, as cell indrnn has no recurrent products, got an array",
@@ -186,8 +192,13 @@ def test_the_number_of_units_is_told_by_x_alone():
 @pytest.mark.parametrize(
     ("changed", "error", "message"),
     each(
-        ({"x_t": CALL.x}, ArgumentError, "x_t: expected a (B, I) array, got ndarray of shape (5, 3, 4)"),
-        ({"x_t": [[1.0]]}, ArgumentError, "x_t: expected a (B, I) array, got list of shape None"),
+        ({"x_t": CALL.x}, ArgumentError, "x_t: expected a (B, I) array, got shape (5, 3, 4)"),
+        ({"x_t": [[1.0]]}, ArgumentTypeError, f"x_t: expected {ARRAY}, got builtins.list"),
+        (
+            {"x_t": CALL.x[0, :, :3]},
+            ArgumentError,
+            "x_t: expected shape (B, 4) as w_ih has shape (24, 4), got shape (3, 3)",
+        ),
         ({"x_t": np.zeros((3, 4), int)}, ArgumentError, f"x_t: expected {FLOATS}, got int64"),
         (
             weights(w_ih=None),
@@ -263,7 +274,12 @@ RNN = {**FLAT, "h0": None, "w_ih": FLAT["w_ih"][:6], "w_hh": FLAT["w_hh"][:6]}
             ArgumentError,
             "w_hh: expected an array, as cell lstm has recurrent products, got None",
         ),
-        (rnn_gpu.gru_forward, RNN, ArgumentError, "w_hh: expected shape (18, 6), got shape (6, 6)"),
+        (
+            rnn_gpu.gru_forward,
+            RNN,
+            ArgumentError,
+            "w_hh: expected shape (18, 6), a block for each gate of cell gru (r, z, n), got shape (6, 6)",
+        ),
         (rnn_gpu.gru_forward, RNN | {"reset_after": "yes"}, ArgumentTypeError, "reset_after: expected a bool, got str"),
         (
             rnn_gpu.rnn_forward,

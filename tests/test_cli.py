@@ -56,6 +56,16 @@ def test_info_lists_backends_and_cells(capsys, monkeypatch):
         assert expected in out
 
 
+@pytest.mark.parametrize(
+    ("name", "meaning"),
+    [("numpy_cpu", "asked for in all calls that name none"), ("nope", "there is no such backend")],
+)
+def test_info_tells_of_a_backend_named_in_the_environment(capsys, monkeypatch, name, meaning):
+    monkeypatch.setenv("RNN_GPU_BACKEND", name)
+    _, out, _ = run(capsys, "info")
+    assert f"RNN_GPU_BACKEND={name}: {meaning}" in out
+
+
 def test_info_shows_the_plan_of_a_device(capsys, monkeypatch):
     """On a backend that takes host arrays and says otherwise."""
     monkeypatch.setenv("COLUMNS", "200")

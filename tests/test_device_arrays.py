@@ -300,7 +300,7 @@ def test_cupy_arrays_like_those_before_are_judged_anew():
     assert again is first
     assert inputs.weights is there.weights
     wrong = [
-        ({"x": made(CALL.x, "float64")}, "w_hh: expected dtype float64 as x is"),
+        ({"x": made(CALL.x, "float64")}, "x: expected dtype float32 as the weights are"),
         ({"x": made(CALL.x, device=1)}, "w_hh: expected a cupy array on cuda:1 as x is"),
         ({"weights": replace(there.weights, b_ih=made(CALL.weights.b_ih, device=1))}, "b_ih: expected a cupy array"),
         ({"weights": replace(there.weights, b_hh=made(CALL.weights.b_hh[1:]))}, "b_hh: expected shape"),

@@ -107,7 +107,7 @@ def test_a_call_like_one_before_is_judged_anew():
     expected = run()
     assert torch.equal(run(), expected)
     wrong = [
-        ({"x": x.double()}, "w_hh: expected dtype float64"),
+        ({"x": x.double()}, "x: expected dtype float32 as the weights are, got float64"),
         ({"x": x.numpy()}, "w_hh: expected a numpy array on cpu as x is"),
         ({"x": x.clone().requires_grad_()}, "x: expected a tensor that torch does not follow"),
         ({"x": x.to_sparse()}, r"x: expected a dense tensor, got one of layout torch\.sparse_coo"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from rnn_gpu.dispatch import Result
+from rnn_gpu.errors import ArgumentError
 from rnn_gpu.problem import Array, Gradients, Inputs, Problem
 from rnn_gpu.threads import get_threads
 
@@ -34,7 +36,8 @@ class _NumbaBackend:
     def devices(self) -> list[str]:
         from rnn_gpu.kernels.numba_cpu.host import TRAITS  # noqa: PLC0415  (imports Numba)
 
-        return [f"{get_threads()} threads, {TRAITS.kind}"]
+        threads = get_threads()
+        return [f"{threads} thread{'s' if threads > 1 else ''}, {TRAITS.kind}"]
 
     def refuses(self, problem: Problem) -> str | None:
         return None
@@ -82,7 +85,9 @@ def _unavailable() -> str | None:
 
         from rnn_gpu.kernels.numba_cpu import host  # noqa: F401, PLC0415
     except (ImportError, ValueError) as error:  # such as a variable of its own that Numba cannot read
-        return f"numba cannot be used: {error}"
+        named = [f"{name}={value}" for name, value in os.environ.items() if name.startswith("NUMBA_")]
+        named = [] if isinstance(error, ArgumentError) else named  # that one names its own
+        return f"numba cannot be used: {error}" + (f" (in the environment: {', '.join(named)})" if named else "")
     return "NUMBA_DISABLE_JIT is set" if numba.config.DISABLE_JIT else None
 
 

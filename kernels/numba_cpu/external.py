@@ -6,7 +6,8 @@ cell, would take most of the time that a new cell's first call takes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -35,19 +36,55 @@ class _External:
     """A function to be compiled, as a value that compiled code takes: its type says it all.
 
     backward: whether only kernels that run back call it.
-    function: what it does, jitted; or None, and `write` writes its code.
     """
 
-    def __init__(self, named: Callable[..., None], kind: Kind, backward: bool, is_written: bool) -> None:
+    def __init__(self, named: Callable[..., None], kind: Kind, backward: bool) -> None:
         self.name, self.kind, self.backward = named.__name__, kind, backward
-        self.function: Callable[..., None] | None = None if is_written else jit(named)
-        self.write: Callable[..., None] | None = named if is_written else None
         self.numba_type = EmptyType(f"External({self.name}, {digest_of()})")
         self.numba_type.contents = self
 
     def symbol(self, scalar: Any) -> str:
         """The name by which the function for a working type is called."""
         return f"rnn_gpu_{self.name}_{scalar}_{digest_of()}"
+
+    def resolve(self, typing: Any, parameters: Sequence[Any]) -> None:
+        """Have Numba compile what the function needs."""
+
+    @abstractmethod
+    def address(self, context: Any, builder: Any, parameters: Sequence[Any], plain: Sequence[Any]) -> Any:
+        """The address of a C function of such LLVM types, `plain`, which stand for Numba's, `parameters`."""
+
+
+class _Jitted(_External):
+    """One that Numba compiles."""
+
+    def __init__(self, function: Callable[..., None], kind: Kind, backward: bool) -> None:
+        super().__init__(function, kind, backward)
+        self._function = jit(function)
+
+    def resolve(self, typing: Any, parameters: Sequence[Any]) -> None:
+        numba.typeof(self._function).get_call_type(typing, tuple(parameters), {})
+
+    def address(self, context: Any, builder: Any, parameters: Sequence[Any], plain: Sequence[Any]) -> Any:
+        def arguments(inside: Any, given: Any) -> list[Any]:
+            none = ir.Constant(ir.IntType(64), 0)
+            return [
+                value if kind is types.int64 else array_at(context, inside, kind, value, none)
+                for kind, value in zip(parameters, given, strict=True)
+            ]
+
+        return c_function(context, builder, self._function, parameters, plain, arguments)
+
+
+class _Emitted(_External):
+    """One whose code `write(builder, *arguments)` writes."""
+
+    def __init__(self, write: Callable[..., None], kind: Kind) -> None:
+        super().__init__(write, kind, backward=False)
+        self._write = write
+
+    def address(self, context: Any, builder: Any, parameters: Sequence[Any], plain: Sequence[Any]) -> Any:
+        return written_function(builder, self.name, plain, self._write)
 
 
 @typeof_impl.register(_External)
@@ -60,7 +97,7 @@ def external(kind: Kind, backward: bool = False) -> Callable[[Callable[..., None
 
     backward: whether only kernels that run back call it.
     """
-    return lambda function: _called(_External(function, kind, backward, is_written=False))
+    return lambda function: _called(_Jitted(function, kind, backward))
 
 
 def emitted(kind: Kind) -> Callable[[Callable[..., None]], Any]:
@@ -69,7 +106,7 @@ def emitted(kind: Kind) -> Callable[[Callable[..., None]], Any]:
     Arrays are pointers to it.
     It is for what is called often: an array of Numba's has seven fields, which are handed on at every call.
     """
-    return lambda write: _called(_External(write, kind, backward=False, is_written=True))
+    return lambda write: _called(_Emitted(write, kind))
 
 
 def _called(made: _External) -> Any:
@@ -119,24 +156,15 @@ def _address(typing: Any, external: Any, like: Any) -> Any:
     kinds = {letter: types.Array(dtype, 1, "C") for letter, dtype in arrays.items()} | {"i": types.int64}
     parameters = [kinds[letter] for letter in made.kind]
 
-    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        def arguments(inside: Any, given: Any) -> list[Any]:
-            none = ir.Constant(ir.IntType(64), 0)
-            return [
-                value if kind is types.int64 else array_at(context, inside, kind, value, none)
-                for kind, value in zip(parameters, given, strict=True)
-            ]
+    made.resolve(typing, parameters)
 
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         plain = [
             context.get_data_type(kind.dtype).as_pointer() if kind is not types.int64 else ir.IntType(64)
             for kind in parameters
         ]
-        if made.write is not None:
-            return written_function(builder, made.name, plain, made.write)
-        return c_function(context, builder, made.function, parameters, plain, arguments)
+        return made.address(context, builder, parameters, plain)
 
-    if made.function is not None:
-        numba.typeof(made.function).get_call_type(typing, tuple(parameters), {})
     return types.int64(external, like), generate
 
 

@@ -118,8 +118,10 @@ def product(
     """
     panel, lanes = panel_of(packed), lanes_of(packed)
     zero, one = integer(0), integer(1)
-    chains = max(1, (depth + DEPTH - 1) // DEPTH)
-    chain = max(1, (depth + chains - 1) // chains)  # all of like length
+    chain = max(1, depth)
+    if chain > DEPTH:  # a longer one would lose more digits; all of like length
+        chains = (depth + DEPTH - 1) // DEPTH
+        chain = (depth + chains - 1) // chains
     for p in range(padded(columns, panel) // panel):
         strips = _strips(columns - p * panel, panel, lanes)
         for k0 in range(0, max(depth, 1), chain):
@@ -129,8 +131,10 @@ def product(
                 base = packed_start + (p * depth + k0) * panel + shift
                 row = 0
                 while row < rows:
-                    tiles = (rows - row + TILE_ROWS - 1) // TILE_ROWS
-                    height = (rows - row + tiles - 1) // tiles  # tiles of like height: none is left with a row or two
+                    height = rows - row
+                    if height > TILE_ROWS:
+                        tiles = (height + TILE_ROWS - 1) // TILE_ROWS
+                        height = (height + tiles - 1) // tiles  # of like height: none is left with a row or two
                     at, from_ = c_start + row * c_row + p * panel + shift, a_start + row * a_row + k0
                     if k0 == 0:
                         compute_tile(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import platform
 from importlib import metadata
 from typing import Any
@@ -14,7 +15,7 @@ from rnn_gpu import cells
 from rnn_gpu.arrays import dtype_named
 from rnn_gpu.bench.first_call import first_calls
 from rnn_gpu.cli.console import Console
-from rnn_gpu.dispatch import BACKENDS, Explanation
+from rnn_gpu.dispatch import BACKENDS, ENVIRONMENT_VARIABLE, Explanation
 from rnn_gpu.functional import explain
 from rnn_gpu.weights import init_weights
 
@@ -51,6 +52,10 @@ def run(arguments: argparse.Namespace) -> int:
         backends.add_row(name, "yes" if reason is None else f"no: {reason}", backend.description, devices)
     console.print(versions)
     console.print(backends)
+    named = os.environ.get(ENVIRONMENT_VARIABLE)
+    if named:
+        meaning = "asked for in all calls that name none" if named in BACKENDS else "there is no such backend"
+        console.print(f"{ENVIRONMENT_VARIABLE}={named}: {meaning}")
     for name, backend in BACKENDS.items():
         if backend.device_kind == "cuda" and backend.unavailable() is None:
             for dtype in ("float32", "bfloat16"):

@@ -142,6 +142,8 @@ class Recurrent(nn.RNNBase):
             x = input
             if x.dim() == 2:
                 return self._one_sequence(x, hx, lengths, resets, return_states)
+            if x.dim() != 3:
+                raise ValueError(f"{type(self).__name__}: Expected input to be 2D or 3D, got {x.dim()}D instead")
             self.check_input(x, None)
         time_first = packed is not None or not self.batch_first
         x = x if time_first else x.transpose(0, 1)

@@ -29,6 +29,7 @@ def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     [
         ("NUMBA_DISABLE_JIT", "1", "NUMBA_DISABLE_JIT is set"),
         ("RNN_GPU_SIMD", "altivec", "RNN_GPU_SIMD: expected one of avx512, avx2, neon, plain, got 'altivec'"),
+        ("NUMBA_NUM_THREADS", "0", "NUMBA_NUM_THREADS=0"),
     ],
 )
 def test_what_the_environment_forbids_is_a_reason(variable, value, reason):

@@ -177,11 +177,14 @@ def test_number_of_threads(monkeypatch):
     assert get_threads() == 5
     monkeypatch.setenv("NUMBA_NUM_THREADS", "7")
     assert get_threads() == 5, "the default is found once"
-    for wrong, error in ((0, ValueError), (2.5, TypeError), ("2", TypeError), (True, ValueError)):
+    for wrong, error in ((0, ValueError), (2.5, TypeError), ("2", TypeError), (True, TypeError)):
         with pytest.raises(error, match="threads: expected a whole number"):
             set_threads(wrong)
     set_threads(None)
     assert get_threads() == 7
+    set_threads(None)
+    monkeypatch.setenv("NUMBA_NUM_THREADS", " 2")
+    assert get_threads() == 2, "Numba takes it, too"
     set_threads(None)
     monkeypatch.setenv("NUMBA_NUM_THREADS", "many")
     with pytest.raises(TypeError, match="NUMBA_NUM_THREADS: expected a whole number, got 'many'"):

@@ -251,6 +251,9 @@ def test_states_may_be_written_to_as_autograd_allows():
 
 @pytest.mark.parametrize("package", [nn, ours], ids=["torch", "ours"])
 def test_errors_that_are_torchs(package):
+    for shape in ((I,), (1, T, B, I)):
+        with pytest.raises(ValueError, match=f"^GRU: Expected input to be 2D or 3D, got {len(shape)}D instead$"):
+            package.GRU(I, H)(torch.zeros(shape))
     with pytest.raises(RuntimeError, match=r"input\.size"):
         package.LSTM(I, H)(torch.randn(T, B, I + 1))
     with pytest.raises(ValueError, match="does not match weight dtype"):
