@@ -190,16 +190,14 @@ def backward(
     for number in reversed(range(len(tape.tapes))):
         mask = tape.masks[number]
         dx = dx if mask is None or dx is None else _times(dx, mask)
-        n_states = len(tape.tapes[number][0])
-        d_outputs = [dx, *[None] * (n_states - 1)]
+        d_outputs = [dx, *[None] * (len(tape.tapes[number][0]) - 1)]
         for k, gradient in enumerate(of_states[number] or ()):
             if gradient is not None:
                 d_outputs[k] = gradient if d_outputs[k] is None else _plus(d_outputs[k], gradient)
-        of_layer = [
-            _backward_of(tapes, [_part(d, direction, n_directions) for d in d_outputs], dlasts[place])
-            for direction, tapes in enumerate(tape.tapes[number])
-            for place in (number * n_directions + direction,)
-        ]
+        of_layer = []
+        for direction, tapes in enumerate(tape.tapes[number]):
+            parts = d_outputs if n_directions == 1 else [_half(d, direction) for d in d_outputs]
+            of_layer.append(_backward_of(tapes, parts, dlasts[number * n_directions + direction]))
         dx = of_layer[0].x if n_directions == 1 else _plus(of_layer[0].x, of_layer[1].x)
         gradients[:0] = of_layer
     return StackGradients(dx, tuple([g.weights for g in gradients]), tuple([g.initial for g in gradients]))
@@ -224,8 +222,10 @@ def _backward_of(
     tapes: Sequence[functional.Tape], d_outputs: Sequence[Array | None], dlast: Sequence[Array | None] | None
 ) -> Gradients:
     """The gradients of one layer and direction: the sum over the runs that gave its states."""
-    problem = tapes[0].problem
     d_states = None if dlast is None else tuple(dlast)
+    if len(tapes) == 1 and d_outputs[0] is not None:
+        return functional.backward(tapes[0], d_outputs[0], d_states)
+    problem = tapes[0].problem
     of_last = any(state is not None for state in d_states or ())
     if not of_last and all(d is None for d in d_outputs):
         zeros = problem.library.back(problem.library.zeros((problem.T, problem.B, problem.H), problem.dtype))
@@ -267,11 +267,11 @@ def _in_order(states: Any, cell: Cell, variant: Cell) -> Any:
     return tuple(named[state] for state in variant.states)
 
 
-def _part(gradient: Array | None, direction: int, n_directions: int) -> Array | None:
-    """One direction's part of a (T, B, D*H) gradient."""
-    if gradient is None or n_directions == 1:
-        return gradient
-    hidden = gradient.shape[-1] // n_directions
+def _half(gradient: Array | None, direction: int) -> Array | None:
+    """One direction's part of a (T, B, 2*H) gradient."""
+    if gradient is None:
+        return None
+    hidden = gradient.shape[-1] // 2
     return gradient[..., direction * hidden : (direction + 1) * hidden]
 
 
