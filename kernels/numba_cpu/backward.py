@@ -24,7 +24,7 @@ def run(problem: Problem, inputs: Inputs, saved: Saved, dy: Array | None, dlast:
     kept = kept_weights(problem, given, plan.room)
     raw = raw_weights(problem, given) if kept is None else kept.raw
     none, x = nothing(real), flat(inputs.x, real)
-    d_states = our_states(dlast, problem, layout, H_p)
+    d_states = our_states(dlast, plan, layout)
     d_vectors = np.zeros((len(cell.vectors), problem.B, H_p))
     sums_w = np.zeros(plan.n_gates * H_p)
     sums_u = sums_w if rooms.merged else np.zeros(plan.n_recurrent * H_p)
@@ -71,4 +71,4 @@ def run(problem: Problem, inputs: Inputs, saved: Saved, dy: Array | None, dlast:
         None if given.b_hh is None else d_b_hh,
         {name: d_vectors[k, :, :H].sum(axis=0).astype(problem.dtype) for k, name in enumerate(cell.vectors)},
     )
-    return Gradients(dx.reshape(inputs.x.shape), d_weights, caller_states(d_states, problem, layout, H_p))
+    return Gradients(dx.reshape(inputs.x.shape), d_weights, caller_states(d_states, plan, layout))

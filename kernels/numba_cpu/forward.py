@@ -12,7 +12,7 @@ from rnn_gpu.kernels.numba_cpu.forward_kernel import PACK, PACKED
 from rnn_gpu.kernels.numba_cpu.jit import BUILD, entry_of
 from rnn_gpu.kernels.numba_cpu.layout import Layout, layout_of
 from rnn_gpu.kernels.numba_cpu.packing import flat, kept_weights, raw_weights
-from rnn_gpu.kernels.numba_cpu.plan import plan_of
+from rnn_gpu.kernels.numba_cpu.plan import Plan, plan_of
 from rnn_gpu.kernels.numba_cpu.shares import forward_shares, members_for
 from rnn_gpu.kernels.numba_cpu.team import ALONE
 from rnn_gpu.problem import Array, Inputs, Problem
@@ -39,7 +39,7 @@ def run(problem: Problem, inputs: Inputs) -> Result:
     kept = kept_weights(problem, inputs.weights, plan.room)
     raw = raw_weights(problem, inputs.weights) if kept is None else kept.raw
     keep_saved = problem.save and not problem.recompute
-    initial = our_states(inputs.initial, problem, layout, H_p)
+    initial = plan.no_states if inputs.initial is None else our_states(inputs.initial, plan, layout)
     last = initial.copy()
     n_after = layout.n_rows * plan.n_states * H_p if problem.save else 0
     after, values = memory.split((n_after, layout.n_rows * plan.n_saved * H_p if keep_saved else 0), real)
@@ -67,7 +67,7 @@ def run(problem: Problem, inputs: Inputs) -> Result:
             kept.done = True
     y = y.reshape(problem.T, problem.B, problem.H).astype(problem.dtype, copy=False)
     saved = Saved(layout, initial, after, values) if problem.save else None
-    return Result(y, caller_states(last, problem, layout, H_p), saved)
+    return Result(y, caller_states(last, plan, layout), saved)
 
 
 def flat_resets(inputs: Inputs) -> Array:
@@ -78,20 +78,22 @@ def flat_resets(inputs: Inputs) -> Array:
 _NO_RESETS = np.zeros(0, np.bool_)
 
 
-def our_states(states: tuple[Any, ...] | None, problem: Problem, layout: Layout, H_p: int) -> Array:
+def our_states(states: tuple[Any, ...], plan: Plan, layout: Layout) -> Array:
     """The caller's (B, H) states as [n_states, B, H_p], in our order of rows, flat; zeros for None."""
-    ours = np.zeros((len(problem.cell.states), problem.B, H_p), problem.real)
-    for k, state in enumerate(states or ()):
+    n_rows, H = plan.shape_of_state
+    ours = np.zeros((plan.n_states, n_rows, plan.sizes.H_p), plan.problem.real)
+    for k, state in enumerate(states):
         if state is not None:
-            ours[k, :, : problem.H] = state if layout.full else state[layout.order]
+            ours[k, :, :H] = state if layout.full else state[layout.order]
     return ours.reshape(-1)
 
 
-def caller_states(ours: Array, problem: Problem, layout: Layout, H_p: int) -> tuple[Array, ...]:
+def caller_states(ours: Array, plan: Plan, layout: Layout) -> tuple[Array, ...]:
     """The reverse of `our_states`."""
-    shaped = ours.reshape(len(problem.cell.states), problem.B, H_p)[:, :, : problem.H]
+    n_rows, H = plan.shape_of_state
+    shaped = ours.reshape(plan.n_states, n_rows, plan.sizes.H_p)
     if layout.full:
-        return tuple(shaped if H_p == problem.H else shaped.copy())
-    theirs = np.empty(shaped.shape, problem.real)
-    theirs[:, layout.order] = shaped
+        return tuple(shaped if plan.sizes.H_p == H else shaped[:, :, :H].copy())
+    theirs = np.empty((plan.n_states, n_rows, H), plan.problem.real)
+    theirs[:, layout.order] = shaped[:, :, :H]
     return tuple(theirs)

@@ -45,6 +45,8 @@ def refuse() -> None:
 @cache
 def _places(threads: int) -> Array | None:
     """A board's places from PARALLEL on: where OpenMP's functions are that torch calls, and what its threads run."""
+    if os.name != "posix":  # Windows has another OpenMP
+        return None
     for path in (None, sys.modules["torch"]._C.__file__):  # first those that were loaded for all before torch was
         library = ctypes.CDLL(path)
         found = {place: _address(library, name) for place, name in _FUNCTIONS.items()}

@@ -5,12 +5,14 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from rnn_gpu.kernels.numba_cpu import backward_kernel, forward_kernel
 from rnn_gpu.kernels.numba_cpu.cells import compiled
 from rnn_gpu.kernels.numba_cpu.external import provide
 from rnn_gpu.kernels.numba_cpu.host import ROWS_FOR_NOTHING, TRAITS
 from rnn_gpu.kernels.numba_cpu.packing import Sizes, blocks_of, nothing
-from rnn_gpu.problem import Problem
+from rnn_gpu.problem import Array, Problem
 
 __all__ = ["Plan", "plan_of"]
 
@@ -71,6 +73,11 @@ class Plan:
         self._like = nothing(problem.real)
         self.shares: dict[Any, Any] = {}
         self.frames: dict[Any, Any] = {}
+
+    @cached_property
+    def no_states(self) -> Array:
+        """States before the first step where the caller gives none, [n_states, B, H_p], flat; nobody writes to them."""
+        return np.zeros(self.n_states * self.problem.B * self.sizes.H_p, self.problem.real)
 
     @cached_property
     def gradients(self) -> GradientRooms:

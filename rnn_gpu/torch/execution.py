@@ -125,7 +125,7 @@ def forward(given: Given, save: bool) -> Result:
     if arrays is not None:
         try:
             with torch_threads:
-                return _forward(given, save, *arrays, back=_HOST.back)
+                return _forward(given, save, *arrays)
         except BackendError:
             pass  # refused again, as the tensors that they were
     return _forward(given, save, given.x, given.weights, given.initial, back=_itself)
@@ -204,17 +204,21 @@ def _states(result: stack.StackForward, y: Tensor, back: Callable[[Any], Tensor]
     return [state for layer in states for state in layer]
 
 
-def _on_host(given: Given) -> tuple[Any, list[Any], list[Any]] | None:
-    """x, the weights and the initial states as NumPy arrays over their numbers; None if the stack may refuse them."""
+def _on_host(given: Given) -> tuple[Any, list[Any], list[Any], Callable[[Any], Tensor]] | None:
+    """x, the weights and the initial states as NumPy arrays over their numbers, and what makes tensors of such arrays.
+
+    None where the stack may refuse them.
+    """
     x, weights, initial = given[:3]
     try:
-        return x.numpy(), [weight.numpy() for weight in weights], [states.numpy() for states in initial]
+        arrays = x.numpy(), [weight.numpy() for weight in weights], [states.numpy() for states in initial]
     except (RuntimeError, TypeError):  # elsewhere, or of a type that NumPy has not, as bfloat16
         for tensor in (x, *weights, *initial):
             if not tensor.is_cpu or tensor.layout is not torch.strided or tensor.dtype not in _KNOWN:
                 return None
-    view = _HOST.view
-    return view(x), [view(weight) for weight in weights], [view(states) for states in initial]
+        view = _HOST.view
+        return view(x), [view(weight) for weight in weights], [view(states) for states in initial], _HOST.back
+    return *arrays, torch.from_numpy
 
 
 _HOST = library_of("tensor", torch.empty(0, device="cpu"))

@@ -144,7 +144,8 @@ class Recurrent(nn.RNNBase):
                 return self._one_sequence(x, hx, lengths, resets, return_states)
             if x.dim() != 3:
                 raise ValueError(f"{type(self).__name__}: Expected input to be 2D or 3D, got {x.dim()}D instead")
-            self.check_input(x, None)
+            if x.shape[2] != self.input_size or x.dtype is not self._flat_weights[0].dtype:  # type: ignore[union-attr]
+                self.check_input(x, None)  # which takes longer
         time_first = packed is not None or not self.batch_first
         x = x if time_first else x.transpose(0, 1)
         initial = self._initial(x, hx, None if packed is None else packed.sorted_indices)

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -127,6 +128,27 @@ def test_modules_give_the_same_bits_with_either_threads(lending, monkeypatch):
     finally:
         set_threads(None)
     assert all(torch.equal(a, b) for a, b in zip(theirs, ours, strict=True))
+
+
+def test_several_python_threads_at_once(lending):
+    import rnn_gpu.torch  # noqa: PLC0415
+
+    torch.manual_seed(0)
+    module, x = rnn_gpu.torch.GRU(32, 128), torch.randn(30, 24, 32)
+
+    def results():
+        y, _ = module(x)
+        return [y.detach(), *torch.autograd.grad(y.square().sum(), list(module.parameters()))]
+
+    set_threads(2)
+    try:
+        expected = results()
+        with ThreadPoolExecutor(6) as pool:
+            found = list(pool.map(lambda _: results(), range(60)))
+    finally:
+        set_threads(None)
+    assert lending[True] >= 2
+    assert all(torch.equal(a, b) for each in found for a, b in zip(each, expected, strict=True))
 
 
 SCRIPT = """
