@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from rnn_gpu.kernels.numba_cpu.board import together
+from rnn_gpu.kernels.numba_cpu.buffers import BACKWARD, ROOMS
 from rnn_gpu.kernels.numba_cpu.cells import backward_step, forward_step
 from rnn_gpu.kernels.numba_cpu.gradient_kernel import PARTS, gradients_of_rows, part_of
 from rnn_gpu.kernels.numba_cpu.host import BLOCK_ROWS
@@ -76,14 +77,19 @@ def _share(cell: Any, like: Any, numbers: Any, member: int) -> None:
     meet(team)
     first, last, u0, u1 = own(cuts, by_units, member, everyone, H_p)
     partners, limit = team if by_units else alone, max(BLOCK_ROWS, last - first)
-    S, C, T = buffer(work, offsets, member, 0), buffer(work, offsets, member, 1), buffer(work, offsets, member, 2)
-    D, E = buffer(work, offsets, member, 3), buffer(work, offsets, member, 4)
-    Q = buffer(work, offsets, member, 5) if recompute else values
-    X, P, R = buffer(work, offsets, member, 6), buffer(work, offsets, member, 7), buffer(work, offsets, member, 8)
-    C_block, S_block = buffer(work, offsets, member, 9), buffer(work, offsets, member, 10)
-    N_block = buffer(work, offsets, member, 11)
-    dx_block, a_packed = buffer(rooms, room_offsets, member, 0), buffer(rooms, room_offsets, member, 1)
-    b_packed, zeros = buffer(rooms, room_offsets, member, 2), buffer(rooms, room_offsets, member, 3)
+    S, C = buffer(work, offsets, member, BACKWARD.S), buffer(work, offsets, member, BACKWARD.C)
+    T, D = buffer(work, offsets, member, BACKWARD.T), buffer(work, offsets, member, BACKWARD.D)
+    E, P = buffer(work, offsets, member, BACKWARD.E), buffer(work, offsets, member, BACKWARD.P)
+    Q = buffer(work, offsets, member, BACKWARD.Q) if recompute else values
+    X, R = buffer(work, offsets, member, BACKWARD.X), buffer(work, offsets, member, BACKWARD.R)
+    C_block, S_block = buffer(work, offsets, member, BACKWARD.C_block), buffer(work, offsets, member, BACKWARD.S_block)
+    N_block = buffer(work, offsets, member, BACKWARD.N_block)
+    dx_block, zeros = (
+        buffer(rooms, room_offsets, member, ROOMS.dx_block),
+        buffer(rooms, room_offsets, member, ROOMS.zeros),
+    )
+    a_packed = buffer(rooms, room_offsets, member, ROOMS.a_packed)
+    b_packed = buffer(rooms, room_offsets, member, ROOMS.b_packed)
     n_steps, n_batch, rows = active.size, order.size, last - first
     s_slot, q_row, a_row, r_row = rows * H_p, n_saved * H_p, n_states * H_p, bias.size
     p_row, o_row, t_row = padded(n_gates * H_p, panel_of(V)), n_stages * H_p, padded(H_p, panel_of(V))
@@ -219,11 +225,8 @@ def backward(
     d_b_ih [G*H], d_b_hh [S*H], empty if they are not wanted: the sums of dP and of dR.
     DV, and room for these sums, input_sums [G*H_p], recurrent_sums [S*H_p]: zero before. merged: DP is DR, and of one
     stage, and so are the sums.
-    work, offsets: of each member S, C, T, D, E as `backward_step` has them; Q; and, if recompute, forward's
-    X, P, R, C, S, N for as many rows as are rebuilt at a time;
-    this C and this S are one for the whole team if by_units.
-    rooms, room_offsets: of each member a block of dx, packed A, packed B, zeros, as `gradients_of_rows` and
-    `backward_step` have them.
+    work, offsets: of each member `BackwardBuffers`, C_block and S_block the same for the whole team if by_units.
+    rooms, room_offsets: of each member `RoomBuffers`.
     """
     arguments = (
         raw, packed, pack, gates, stages, made, gates_back, stages_back, x, projected, order, active, start, flat_rows,

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from rnn_gpu.kernels.numba_cpu.board import together
+from rnn_gpu.kernels.numba_cpu.buffers import FORWARD
 from rnn_gpu.kernels.numba_cpu.cells import forward_step
 from rnn_gpu.kernels.numba_cpu.host import BLOCK_ROWS
 from rnn_gpu.kernels.numba_cpu.jit import cached_jit, jit
@@ -54,9 +55,10 @@ def _share(cell: Any, like: Any, numbers: Any, member: int) -> None:
     input_weights, recurrent_weights = (W, raw[0], gates, room), (U, raw[1], gates, room)
     first, last, u0, u1 = own(cuts, by_units, member, members, H_p)
     partners, limit = team if by_units else alone, max(BLOCK_ROWS, last - first)
-    X, P, R = buffer(work, offsets, member, 0), buffer(work, offsets, member, 1), buffer(work, offsets, member, 2)
-    C, S, N = buffer(work, offsets, member, 3), buffer(work, offsets, member, 5), buffer(work, offsets, member, 6)
-    Q = values if keep_saved else buffer(work, offsets, member, 4)
+    X, P = buffer(work, offsets, member, FORWARD.X), buffer(work, offsets, member, FORWARD.P)
+    R, C = buffer(work, offsets, member, FORWARD.R), buffer(work, offsets, member, FORWARD.C)
+    S, N = buffer(work, offsets, member, FORWARD.S), buffer(work, offsets, member, FORWARD.N)
+    Q = values if keep_saved else buffer(work, offsets, member, FORWARD.Q)
     n_steps, n_batch, rows = active.size, order.size, last - first
     s_slot, q_row, a_row, r_row = rows * H_p, n_saved * H_p, n_states * H_p, bias.size
     p_row = padded(n_gates * H_p, panel_of(V))
@@ -146,8 +148,8 @@ def forward(
     resets [T, B] or empty.
     initial, last_states [n_states, B, H_p] in our order; y [T, B, H] in the caller's order.
     after [n_rows, n_states, H_p] if keep_states; values [n_rows, n_saved, H_p] if keep_saved.
-    work, offsets: of each member X [limit, I], P [limit, p_row], limit the larger of BLOCK_ROWS and its rows, and R, C,
-    Q, S, N as `forward_step` has them; C, S, N the same for the whole team if by_units.
+    work, offsets: of each member `ForwardBuffers`, limit the larger of BLOCK_ROWS and its rows; C, S and N the same for
+    the whole team if by_units.
     cuts, by_units: as `own` has them. alone: the team of one.
     """
     arguments = (

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rnn_gpu.kernels.numba_cpu.buffers import BACKWARD, FORWARD, BackwardBuffers, ForwardBuffers, RoomBuffers
 from rnn_gpu.kernels.numba_cpu.gradient_kernel import SLAB
 from rnn_gpu.kernels.numba_cpu.host import BLOCK_ROWS, CACHE_LINE, DEPTH_OVER_ROWS, TILE_ROWS
 from rnn_gpu.kernels.numba_cpu.layout import Layout
@@ -35,13 +36,13 @@ PIECES, FEWEST_ROWS = 8, 48
 """Blocks that a smaller batch is cut into, and rows of each at least: about, as blocks are of whole steps."""
 
 
-FORWARD_SHARED = (3, 5, 6)
-"""Of forward's buffers those that members who share units read of one another: C, S, N. The others are each member's
+FORWARD_SHARED = (FORWARD.C, FORWARD.S, FORWARD.N)
+"""Of forward's buffers those that members who share units read of one another. The others are each member's
 own, whole, although it uses only its units' part: a processor also fetches the lines beside those it reads, and would
 take them from whoever writes there."""
 
-BACKWARD_SHARED = (9, 10)
-"""The same of backward's: C and S of what is rebuilt."""
+BACKWARD_SHARED = (BACKWARD.C_block, BACKWARD.S_block)
+"""The same of backward's: of what is rebuilt."""
 
 
 class Share(NamedTuple):
@@ -95,12 +96,12 @@ def _threads_for(worth: float) -> int:
 
 
 def forward_shares(plan: Plan, layout: Layout, members: int) -> Share:
-    """Of the forward kernel: the buffers X, P, R, C, Q, S, N."""
+    """Of the forward kernel: `ForwardBuffers`."""
     return _kept(plan, layout, members, _forward)
 
 
 def backward_shares(plan: Plan, layout: Layout, members: int) -> Share:
-    """Of the backward kernel: S, C, T, D, E, and, to recompute, Q, X, P, R, C, S, N; and the rooms of the products."""
+    """Of the backward kernel: `BackwardBuffers`, those to recompute empty where nothing is, and `RoomBuffers`."""
     return _kept(plan, layout, members, _backward)
 
 
@@ -132,9 +133,13 @@ def _backward(plan: Plan, layout: Layout, members: int) -> Share:
         states = plan.n_states * rows * plan.sizes.H_p
         transposed = plan.n_stages * rows * plan.sizes.padded(plan.sizes.H_p)
         block = max(BLOCK_ROWS, rows) if plan.problem.recompute else 0
-        X, P, R, C, Q, S, N = _forward_counts(plan, block, block)
-        scratch = plan.kernel.scratch * rows * plan.sizes.H_p
-        counts.append((states, scratch, transposed, states, states, Q, X, P, R, C, S, N))
+        rebuilt = _forward_counts(plan, block, block)
+        counts.append(
+            BackwardBuffers(
+                S=states, C=plan.kernel.scratch * rows * plan.sizes.H_p, T=transposed, D=states, E=states, Q=rebuilt.Q,
+                X=rebuilt.X, P=rebuilt.P, R=rebuilt.R, C_block=rebuilt.C, S_block=rebuilt.S, N_block=rebuilt.N,
+            )
+        )  # fmt: skip
     rooms = [_product_counts(plan)] * members
     most = _most_rows(plan, layout)
     ring = min(layout.n_rows, max(most, int(layout.active.max(initial=0))))
@@ -143,21 +148,31 @@ def _backward(plan: Plan, layout: Layout, members: int) -> Share:
     return Share(cuts, by_units, *_offsets(counts, shared), *_offsets(rooms, ()), most, ring, rings)
 
 
-def _product_counts(plan: Plan) -> tuple[int, ...]:
-    """Elements of a block of dx, packed A, packed B, zeros, as `gradients_of_rows` and `backward_step` have them."""
+def _product_counts(plan: Plan) -> RoomBuffers:
+    """Elements of each."""
     sizes = plan.sizes
     inputs = sizes.padded(0 if plan.problem.projected else plan.problem.I)
     columns = min(SLAB, max(plan.n_gates, plan.n_recurrent) * sizes.H_p) + TILE_ROWS
-    zeros = max(sizes.padded(sizes.H_p), inputs)
-    return BLOCK_ROWS * inputs, columns * DEPTH_OVER_ROWS, sizes.panel * DEPTH_OVER_ROWS, zeros
+    return RoomBuffers(
+        dx_block=BLOCK_ROWS * inputs,
+        a_packed=columns * DEPTH_OVER_ROWS,
+        b_packed=sizes.panel * DEPTH_OVER_ROWS,
+        zeros=max(sizes.padded(sizes.H_p), inputs),
+    )
 
 
-def _forward_counts(plan: Plan, rows: int, limit: int) -> tuple[int, ...]:
-    """Elements of X, P, R, C, Q, S, N for `rows` rows a step, `limit` of them projected at a time."""
+def _forward_counts(plan: Plan, rows: int, limit: int) -> ForwardBuffers:
+    """Elements of each for `rows` rows a step, `limit` of them projected at a time."""
     units = rows * plan.sizes.H_p
-    states, scratch, saved = plan.n_states * units, plan.kernel.scratch * units, plan.n_saved * units
-    inputs = 0 if plan.problem.projected else plan.problem.I
-    return inputs * limit, plan.p_row * limit, plan.r_row * rows, scratch, saved, states, states
+    return ForwardBuffers(
+        X=0 if plan.problem.projected else plan.problem.I * limit,
+        P=plan.p_row * limit,
+        R=plan.r_row * rows,
+        C=plan.kernel.scratch * units,
+        Q=plan.n_saved * units,
+        S=plan.n_states * units,
+        N=plan.n_states * units,
+    )
 
 
 def _owners(plan: Plan, layout: Layout, members: int) -> tuple[Array, bool, int]:
