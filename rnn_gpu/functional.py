@@ -16,7 +16,7 @@ from rnn_gpu.errors import ArgumentError, ArgumentTypeError
 from rnn_gpu.problem import Array, Gradients, Inputs, Problem, describe, describe_gradients
 from rnn_gpu.weights.core import Weights
 
-__all__ = ["Forward", "Tape", "backward", "explain", "forward", "run_backward", "run_forward", "step"]
+__all__ = ["Forward", "Tape", "backward", "explain", "forward", "run_backward", "run_forward", "step", "step_above"]
 
 
 @dataclass(frozen=True)
@@ -144,9 +144,24 @@ def step(
     if len(getattr(x_t, "shape", ())) != 2:
         library_of("x_t", x_t)
         raise ArgumentError("x_t", "a (B, I) array", f"shape {tuple(x_t.shape)}")
+    return step_above(cell, x_t, weights, state, backend=backend, tf32=tf32, x_is_given=True)
+
+
+def step_above(
+    cell: Cell,
+    x_t: Array,
+    weights: Weights,
+    state: tuple[Array | None, ...] | None,
+    *,
+    backend: str | None,
+    tf32: bool = False,
+    x_is_given: bool = False,
+) -> tuple[Array, ...]:
+    """`step` of a layer whose x_t is the output of a layer below: weights that do not fit it are what is wrong."""
     problem, inputs = describe(
-        cell, x_t[None], weights, initial=state, save=False, tf32=tf32, x_name="x_t", initial_name="state"
-    )
+        cell, x_t[None], weights, initial=state, save=False, tf32=tf32, x_name="x_t", initial_name="state",
+        x_is_given=x_is_given,
+    )  # fmt: skip
     new = dispatch.select(problem, backend).step(problem, inputs)
     library = problem.library
     return new if library.name == "numpy" else tuple(map(library.back, new))

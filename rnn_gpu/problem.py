@@ -104,10 +104,12 @@ def describe(
     x_name: str = "x",
     initial_name: str = "initial",
     state_names: Sequence[str] | None = None,
+    x_is_given: bool = True,
 ) -> tuple[Problem, Inputs]:
     """Validate a forward call and return its description and its arrays.
 
-    x_name, initial_name, state_names: what the caller calls x, the initial states and each of them, for error messages.
+    x_name, initial_name, state_names: what the caller calls x, the initial states and each of them, for error messages;
+        x_is_given: whether x is the caller's, and so may be what is wrong where it and the weights do not fit.
     Raises ArgumentTypeError for arguments of a wrong kind, ArgumentError for wrong shapes, dtypes and values.
     """
     key = _key(cell, x, weights, initial, (reverse, save, recompute, tf32)) if lengths is resets is None else None
@@ -130,7 +132,7 @@ def describe(
     real = np.dtype(np.float32) if dtype.itemsize == 2 else dtype
     n_steps, n_rows, n_inputs = x.shape
     x = library.view(x)
-    weights, hidden = _weights(cell, weights, x, x_name, name_of(dtype), library)
+    weights, hidden = _weights(cell, weights, x, x_name, name_of(dtype), library, x_is_given)
 
     names = state_names or _numbered(initial_name, cell)
     states = _states(initial, initial_name, names, (n_rows, hidden), (name_of(real), name_of(dtype)), library)
@@ -259,20 +261,26 @@ def describe_gradients(
 
 
 def _weights(
-    cell: Cell, weights: Weights, x: Array, x_name: str, dtype: str, library: ArrayLibrary
+    cell: Cell,
+    weights: Weights,
+    x: Array,
+    x_name: str,
+    dtype: str,
+    library: ArrayLibrary,
+    x_is_given: bool = True,
 ) -> tuple[Weights, int]:
     """The weights as the kernels take them, and H. For frozen weights, what was found the first time."""
     if weights.prepared is None:
-        return _checked_weights(cell, weights, x, x_name, dtype, library)
+        return _checked_weights(cell, weights, x, x_name, dtype, library, x_is_given)
     key = (cell, x.shape[2], dtype, library)
     if key not in weights.prepared:
-        weights.prepared[key] = _checked_weights(cell, weights, x, x_name, dtype, library)
+        weights.prepared[key] = _checked_weights(cell, weights, x, x_name, dtype, library, x_is_given)
     found: tuple[Weights, int] = weights.prepared[key]
     return found
 
 
 def _checked_weights(
-    cell: Cell, weights: Weights, x: Array, x_name: str, dtype: str, library: ArrayLibrary
+    cell: Cell, weights: Weights, x: Array, x_name: str, dtype: str, library: ArrayLibrary, x_is_given: bool
 ) -> tuple[Weights, int]:
     if not isinstance(weights.vectors, Mapping):
         raise ArgumentTypeError("vectors", "a mapping of arrays by name", _kind(weights.vectors))
@@ -296,8 +304,10 @@ def _checked_weights(
         "b_ih": (n_gates * hidden,),
         "b_hh": (n_recurrent * hidden,),
     } | dict.fromkeys(cell.vectors, (hidden,))
-    arrays = dict(weights.items())
-    _blame_x(arrays, x, x_name, dtype, n_gates * hidden)
+    given = dict(weights.items())
+    arrays = {name: _in_place(name, given[name], library) for name in shapes if name in given}
+    if x_is_given:
+        _blame_x(arrays, x, x_name, dtype, n_gates * hidden)
     w_hh = arrays.get("w_hh")
     if w_hh is not None and w_hh.shape[0] != n_recurrent * hidden and w_hh.shape[0] % hidden == 0:
         gates = _listed(cell.recurrent_gates)
@@ -311,11 +321,10 @@ def _checked_weights(
 
 def _blame_x(arrays: Mapping[str, Array], x: Array, x_name: str, dtype: str, rows: int) -> None:
     """Raise ArgumentError for an x that weights, right in themselves, do not fit; rows: those of w_ih."""
-    dtypes = {dtype_name(array) for array in arrays.values() if hasattr(array, "dtype")}
+    dtypes = {dtype_name(array) for array in arrays.values()}
     if len(arrays) > 1 and len(dtypes) == 1 and dtype not in dtypes and dtypes <= set(DTYPES):
         raise ArgumentError(x_name, f"dtype {dtypes.pop()} as the weights are", dtype)
-    w_ih = arrays.get("w_ih")
-    shape = tuple(getattr(w_ih, "shape", ()))
+    shape = tuple(arrays["w_ih"].shape) if "w_ih" in arrays else ()
     if len(shape) == 2 and shape[0] == rows and shape[1] != x.shape[2]:
         n_added = 1 if x_name == "x_t" else 0
         axes = ", ".join(["T", "B", str(shape[1])][n_added:])

@@ -24,7 +24,7 @@ from rnn_gpu.arrays import ArrayLibrary, cast_like, on_host
 from rnn_gpu.compiler.cell import Cell
 from rnn_gpu.compiler.variants import with_output
 from rnn_gpu.errors import ArgumentError, ArgumentTypeError
-from rnn_gpu.problem import Gradients
+from rnn_gpu.problem import Gradients, describe
 from rnn_gpu.weights import Weights
 
 __all__ = ["StackForward", "StackGradients", "StackTape", "States", "backward", "dropout_mask", "forward", "step"]
@@ -138,14 +138,14 @@ def forward(
         of_layer = []
         for direction in range(n_directions):
             place = number * n_directions + direction
-            runs = [
-                functional.forward(
-                    variant, y, layers[place], _in_order(starts[place], cell, variant), lengths=lengths,
-                    resets=resets_back if direction else resets, reverse=reverse or direction == 1,
-                    save=save, recompute=recompute, backend=backend,
-                )
-                for variant in variants
-            ]  # fmt: skip
+            runs = []
+            for variant in variants:
+                described = describe(
+                    variant, y, layers[place], initial=_in_order(starts[place], cell, variant), lengths=lengths,
+                    resets=resets_back if direction else resets, reverse=reverse or direction == 1, save=save,
+                    recompute=recompute, x_is_given=number == 0,
+                )  # fmt: skip
+                runs.append(functional.run_forward(*described, backend))
             last.append(runs[0].last)
             of_layer.append(runs)
             # What was checked once is not checked again.
@@ -211,10 +211,12 @@ def step(
     The output is `result[-1][0]`.
     """
     new = []
+    step_of_layer: Any = functional.step
     for weights, state in zip(layers, _for_each("states", states, layers), strict=True):
-        stepped = tuple(functional.step(cell, x, weights, state, backend=backend))
+        stepped = step_of_layer(cell, x, weights, state, backend=backend)
+        step_of_layer = functional.step_above
         x = cast_like(stepped[0], x)  # the states of 16-bit layers have 32 bits
-        new.append(stepped)
+        new.append(tuple(stepped))
     return tuple(new)
 
 

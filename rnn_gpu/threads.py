@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
+import sys
 import threading
 
 from rnn_gpu.errors import ArgumentError, ArgumentTypeError
@@ -15,37 +16,48 @@ ENVIRONMENT_VARIABLE = "NUMBA_NUM_THREADS"
 _threads: list[int] = []
 """The number, once it has been set or asked for."""
 
+_chosen = False
+"""Whether it is one that somebody has chosen."""
+
 
 def set_threads(threads: int | None) -> None:
     """Set the number of threads of the CPU kernels in this process; None goes back to the default.
 
     Results do not depend on it. Raises ArgumentTypeError or ArgumentError if it is no whole number of at least 1.
     """
+    global _chosen  # noqa: PLW0603
     _threads[:] = [] if threads is None else [_at_least_one("threads", threads)]
+    _chosen = threads is not None
 
 
 def get_threads() -> int:
     """The number of threads: as set, else NUMBA_NUM_THREADS, else the processors this process may run on.
 
-    The default is found when it is first wanted, and kept until `set_threads(None)`.
+    The default is found when it is first wanted, and kept until `set_threads(None)`. Modules of rnn_gpu.torch use as
+    many as torch does, where that is less than the processors and the number has not been chosen.
     """
+    global _chosen
     threads = next(iter(_threads), None)
     if threads is None:
-        threads = _default(os.environ.get(ENVIRONMENT_VARIABLE))
-        _threads[:] = [threads]
+        named = os.environ.get(ENVIRONMENT_VARIABLE)
+        threads = _default(named)
+        _threads[:], _chosen = [threads], bool(named)
+    if torch_threads.wanted and not _chosen:
+        threads = min(threads, int(sys.modules["torch"].get_num_threads()))
     return threads
 
 
 class _TorchThreads(threading.local):
     """`with torch_threads:` what this Python thread calls works for torch, and is best done by the threads of torch."""
 
-    wanted = False
+    wanted = 0
+    """How often so at present, as such calls may be within others."""
 
     def __enter__(self) -> None:
-        self.wanted = True
+        self.wanted += 1
 
     def __exit__(self, *exception: object) -> None:
-        self.wanted = False
+        self.wanted -= 1
 
 
 torch_threads = _TorchThreads()

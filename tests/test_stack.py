@@ -118,6 +118,29 @@ def test_bad_calls_name_the_argument():
         stack.backward(tape, None, [None] * 3)
 
 
+def test_weights_that_do_not_fit_the_layer_below_are_to_blame():
+    def weights(inputs, dtype="float64"):
+        return rnn_gpu.init_weights(cells.lstm, inputs, 6, dtype=dtype)
+
+    x = np.zeros((5, 3, 4))
+    for layers, options, message in (
+        ([weights(4), weights(7)], {}, r"^w_ih: expected shape \(24, 6\), got shape \(24, 7\)$"),
+        (
+            [weights(4), weights(4), weights(6), weights(6)],
+            {"bidirectional": True},
+            r"^w_ih: expected shape \(24, 12\)",
+        ),
+        ([weights(4), weights(6, "float32")], {}, "^w_hh: expected dtype float64 as x is, got float32$"),
+        ([weights(5), weights(6)], {}, r"^x: expected shape \(T, B, 5\) as w_ih has shape \(24, 5\)"),
+    ):
+        with pytest.raises(ArgumentError, match=message):
+            stack.forward(cells.lstm, x, layers, **options)
+    with pytest.raises(ArgumentError, match=r"^w_ih: expected shape \(24, 6\), got shape \(24, 7\)$"):
+        stack.step(cells.lstm, x[0], [weights(4), weights(7)])
+    with pytest.raises(ArgumentError, match=r"^x_t: expected shape \(B, 5\) as w_ih has shape \(24, 5\)"):
+        stack.step(cells.lstm, x[0], [weights(5), weights(6)])
+
+
 def test_steps_of_16_bit_layers():
     layers = [rnn_gpu.init_weights(cells.lstm, 4, 4, dtype="float16", seed=k) for k in range(2)]
     x = np.random.default_rng(0).standard_normal((3, 2, 4)).astype(np.float16)

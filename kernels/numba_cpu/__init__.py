@@ -85,8 +85,9 @@ def _unavailable() -> str | None:
 
         from rnn_gpu.kernels.numba_cpu import host  # noqa: F401, PLC0415
     except (ImportError, ValueError) as error:  # such as a variable of its own that Numba cannot read
-        named = [f"{name}={value}" for name, value in os.environ.items() if name.startswith("NUMBA_")]
-        named = [] if isinstance(error, ArgumentError) else named  # that one names its own
+        named = []
+        if isinstance(error, ValueError) and not isinstance(error, ArgumentError):
+            named = [f"{name}={value}" for name, value in os.environ.items() if name.startswith("NUMBA_")]
         return f"numba cannot be used: {error}" + (f" (in the environment: {', '.join(named)})" if named else "")
     return "NUMBA_DISABLE_JIT is set" if numba.config.DISABLE_JIT else None
 

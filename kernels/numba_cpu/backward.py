@@ -29,7 +29,9 @@ def run(problem: Problem, inputs: Inputs, saved: Saved, dy: Array | None, dlast:
     sums_w = np.zeros(plan.n_gates * H_p)
     sums_u = sums_w if rooms.merged else np.zeros(plan.n_recurrent * H_p)
     dx = (memory.empty if layout.full else memory.zeros)(x.size, real)
-    d_w_ih, d_w_hh, d_b_ih, d_b_hh = memory.split(rooms.wanted, real)
+    n_w_ih, n_w_hh, *n_biases = rooms.wanted
+    d_w_ih, d_w_hh = memory.empty(n_w_ih, real), memory.empty(n_w_hh, real)
+    d_b_ih, d_b_hh = memory.split(n_biases, real)
 
     as_wanted_w, as_wanted_u = rooms.as_wanted
 

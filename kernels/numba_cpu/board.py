@@ -154,7 +154,7 @@ def together(board: Any, function: int, arguments: Any, team: Any) -> None:
 
 @jit
 def _take_part(board: Any, member: int) -> None:
-    """Run the share of one that is not the caller."""
+    """Run a member's share, and note whether it has failed, and that it has ended."""
     failure = _call_share(board[FUNCTION], board[ARGUMENTS], member)
     if failure != OK:
         board[FAILURE] = failure

@@ -6,7 +6,7 @@ cell, would take most of the time that a new cell's first call takes.
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
@@ -32,7 +32,7 @@ int64."""
 _made: list[_External] = []
 
 
-class _External:
+class _External(ABC):
     """A function to be compiled, as a value that compiled code takes: its type says it all.
 
     backward: whether only kernels that run back call it.
@@ -47,6 +47,7 @@ class _External:
         """The name by which the function for a working type is called."""
         return f"rnn_gpu_{self.name}_{scalar}_{digest_of()}"
 
+    @abstractmethod
     def resolve(self, typing: Any, parameters: Sequence[Any]) -> None:
         """Have Numba compile what the function needs."""
 
@@ -82,6 +83,9 @@ class _Emitted(_External):
     def __init__(self, write: Callable[..., None], kind: Kind) -> None:
         super().__init__(write, kind, backward=False)
         self._write = write
+
+    def resolve(self, typing: Any, parameters: Sequence[Any]) -> None:
+        """Nothing: its code calls none."""
 
     def address(self, context: Any, builder: Any, parameters: Sequence[Any], plain: Sequence[Any]) -> Any:
         return written_function(builder, self.name, plain, self._write)

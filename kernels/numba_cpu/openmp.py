@@ -3,8 +3,11 @@
 When an operator of torch has ended, its threads watch for the next one for some milliseconds, each on a processor:
 threads of ours would have to share the processors with them, and take twice as long. So a team is then one of the
 OpenMP library that torch has loaded, made by the function that compilers call for `#pragma omp parallel`. It is the
-same in the libraries of GNU, LLVM and Intel; where there is none, and after a fork, which such threads do not outlive,
-the threads are ours.
+same in the libraries of GNU, LLVM and Intel; where there is none, as on Windows, once a team has come out too small,
+and in a forked child, the threads are ours.
+
+A forked child of a process in which OpenMP has run may wait for ever for OpenMP's threads, which it has not: in torch's
+operators, as after any of these in the parent. torch's advice holds: spawn, or torch.set_num_threads(1) in the child.
 """
 
 from __future__ import annotations

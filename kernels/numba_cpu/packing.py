@@ -24,6 +24,7 @@ __all__ = [
     "blocks_of",
     "flat",
     "kept_weights",
+    "no_states",
     "nothing",
     "plain",
     "raw_weights",
@@ -96,6 +97,12 @@ def _places(stage: Stage, place: dict[str, int]) -> tuple[int, ...]:
 def nothing(real: np.dtype[Any]) -> Array:
     """An empty array."""
     return np.empty(0, real)
+
+
+@lru_cache(maxsize=64)
+def no_states(count: int, real: np.dtype[Any]) -> Array:
+    """Zeros that nobody writes to."""
+    return np.zeros(count, real)
 
 
 def flat(array: Array, real: np.dtype[Any]) -> Array:

@@ -5,13 +5,11 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from rnn_gpu.kernels.numba_cpu import backward_kernel, forward_kernel
 from rnn_gpu.kernels.numba_cpu.cells import compiled
 from rnn_gpu.kernels.numba_cpu.external import provide
 from rnn_gpu.kernels.numba_cpu.host import ROWS_FOR_NOTHING, TRAITS
-from rnn_gpu.kernels.numba_cpu.packing import Sizes, blocks_of, nothing
+from rnn_gpu.kernels.numba_cpu.packing import Sizes, blocks_of, no_states, nothing
 from rnn_gpu.problem import Array, Problem
 
 __all__ = ["Plan", "plan_of"]
@@ -74,10 +72,10 @@ class Plan:
         self.shares: dict[Any, Any] = {}
         self.frames: dict[Any, Any] = {}
 
-    @cached_property
+    @property
     def no_states(self) -> Array:
         """States before the first step where the caller gives none, [n_states, B, H_p], flat; nobody writes to them."""
-        return np.zeros(self.n_states * self.problem.B * self.sizes.H_p, self.problem.real)
+        return no_states(self.n_states * self.problem.B * self.sizes.H_p, self.problem.real)
 
     @cached_property
     def gradients(self) -> GradientRooms:
@@ -89,25 +87,25 @@ class Plan:
         as_wanted = (H_p == H and dw_row == columns, H_p == H and du_row == H and self.blocks.in_order)
         n_w, n_u = self.n_gates * H_p * dw_row, self.n_recurrent * H_p * du_row
         return GradientRooms(
-            dr_row,
-            dr_row if shared else self._gate_row(self.n_gates),
-            shared and self.n_stages == 1,
-            (self.n_recurrent * H_p * du_row, n_w),
-            (
+            dr_row=dr_row,
+            dp_row=dr_row if shared else self._gate_row(self.n_gates),
+            merged=shared and self.n_stages == 1,
+            transposed=(self.n_recurrent * H_p * du_row, n_w),
+            wanted=(
                 self.n_gates * H * columns,
                 self.n_recurrent * H * H,
                 self.n_gates * H if problem.has_b_ih else 0,
                 self.n_recurrent * H if problem.has_b_hh else 0,
             ),
-            dw_row,
-            du_row,
-            (0 if as_wanted[0] else n_w, 0 if as_wanted[1] else n_u),
-            as_wanted,
-            self.room if problem.recompute else (0, 0, 0, 0, self.room[-1]),
+            dw_row=dw_row,
+            du_row=du_row,
+            padded=(0 if as_wanted[0] else n_w, 0 if as_wanted[1] else n_u),
+            as_wanted=as_wanted,
+            packed=self.room if problem.recompute else (0, 0, 0, 0, self.room[-1]),
         )
 
     def _gate_row(self, n_gates: int) -> int:
-        """A stride of whole memory pages would put all rows into the same few cache lines."""
+        """The stride of rows of so many gates: one of whole memory pages would put all rows into few cache lines."""
         columns = n_gates * self.sizes.H_p
         return columns + (self.sizes.lanes if columns * self.problem.real.itemsize % 1024 == 0 else 0)
 

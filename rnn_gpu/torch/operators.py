@@ -151,7 +151,7 @@ _backward_operator.register_autograd(_refuse)
 
 
 class _Function(torch.autograd.Function):
-    """What the operators do, without the dispatcher. Arguments: x, the weights, the initial states, and the rest.
+    """What the operators do, without the dispatcher. Arguments: `given`, and the tensors in it that autograd follows.
 
     Returns y, then the last states, then all states, as `execution.Result` has them.
     """

@@ -18,7 +18,7 @@ from rnn_gpu.kernels.numba_cpu.jit import BUILD, jit
 from rnn_gpu.kernels.numba_cpu.marshal import ROOM, address_of, reader, write
 from rnn_gpu.kernels.numba_cpu.simd import room_for
 from rnn_gpu.kernels.numba_cpu.team import meet
-from rnn_gpu.threads import set_threads, torch_threads
+from rnn_gpu.threads import get_threads, set_threads, torch_threads
 
 torch = pytest.importorskip("torch", reason="the package torch is not installed")
 
@@ -128,6 +128,19 @@ def test_modules_give_the_same_bits_with_either_threads(lending, monkeypatch):
     finally:
         set_threads(None)
     assert all(torch.equal(a, b) for a, b in zip(theirs, ours, strict=True))
+
+
+def test_the_default_number_is_torchs_where_that_is_less(lending):
+    set_threads(None)
+    ours = get_threads()
+    torch.set_num_threads(1)
+    with torch_threads:
+        assert get_threads() == 1
+        set_threads(3)
+        assert get_threads() == 3
+        set_threads(None)
+        assert get_threads() == 1
+    assert get_threads() == ours
 
 
 def test_several_python_threads_at_once(lending):

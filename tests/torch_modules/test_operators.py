@@ -69,8 +69,8 @@ def test_gradcheck(name):
 def counted(monkeypatch):
     """How often layers are run forward."""
     calls = []
-    forward = functional.forward
-    monkeypatch.setattr(functional, "forward", lambda *args, **kwargs: calls.append(1) or forward(*args, **kwargs))
+    forward = functional.run_forward
+    monkeypatch.setattr(functional, "run_forward", lambda *args, **kwargs: calls.append(1) or forward(*args, **kwargs))
     return calls
 
 
@@ -184,14 +184,14 @@ def test_checkpoints_and_copied_tokens_run_forward_again(monkeypatch):
 
 def test_no_copies_on_the_way_in(monkeypatch):
     seen = []
-    forward = functional.forward
+    forward = functional.run_forward
 
     def spy(*args, **kwargs):
         result = forward(*args, **kwargs)
         seen.append(result.tape.inputs)
         return result
 
-    monkeypatch.setattr(functional, "forward", spy)
+    monkeypatch.setattr(functional, "run_forward", spy)
     module = ours.GRU(I, H)
     x = torch.randn(T, B, I)
     module(x)
