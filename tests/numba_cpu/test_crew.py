@@ -8,36 +8,7 @@ import numpy as np
 import pytest
 
 from rnn_gpu.kernels.numba_cpu import crew
-from rnn_gpu.kernels.numba_cpu.board import together
-from rnn_gpu.kernels.numba_cpu.jit import BUILD, jit
-from rnn_gpu.kernels.numba_cpu.marshal import ROOM, address_of, reader, write
-from rnn_gpu.kernels.numba_cpu.simd import room_for
-from rnn_gpu.kernels.numba_cpu.team import meet
-
-
-@jit
-def _share(cell, like, numbers, member):
-    marks, value, team = _read(numbers, like)
-    marks[member] = value
-    meet(team)
-    total = marks.sum()
-    meet(team)
-    marks[member] = total
-
-
-_read, _address = reader("nin"), address_of(_share)
-
-
-@jit
-def address(build, like):
-    return _address(build, like)
-
-
-@jit
-def meet_twice(code, marks, value, team, board):
-    numbers = room_for(team, ROOM)
-    write(numbers, (marks, value, team))
-    together(board, code, numbers, team)
+from tests.support.team_task import run_share, task
 
 
 def run(members, value):
@@ -47,7 +18,7 @@ def run(members, value):
         allowed.append(most)
         marks = np.zeros(most, np.int64)
         allowed.append(marks)
-        return meet_twice, (address(BUILD, marks), marks, value), most
+        return task(most, marks, value)
 
     crew.run(members, prepare)
     return allowed
@@ -74,7 +45,7 @@ def test_a_call_that_cannot_begin_leaves_the_crew_as_it_was():
     run(3, 1)
     for _ in range(3):
         with pytest.raises(TypeError):
-            crew.run(3, lambda members: (meet_twice, (1, np.zeros(members, np.int64)), members))
+            crew.run(3, lambda members: (run_share, (1, np.zeros(members, np.int64)), members))
         assert (run(3, 7)[1] == 21).all()
     deadline = time.monotonic() + 60
     while not all(helper.asleep for helper in crew._helpers):

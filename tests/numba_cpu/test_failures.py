@@ -8,48 +8,19 @@ import pytest
 import rnn_gpu
 from rnn_gpu import cells, problem
 from rnn_gpu.kernels.numba_cpu import crew, external, plan, shares
-from rnn_gpu.kernels.numba_cpu.board import together
 from rnn_gpu.kernels.numba_cpu.forward_kernel import ARGUMENTS
 from rnn_gpu.kernels.numba_cpu.jit import BUILD, jit
-from rnn_gpu.kernels.numba_cpu.marshal import ROOM, address_of, reader, write
-from rnn_gpu.kernels.numba_cpu.simd import room_for
+from rnn_gpu.kernels.numba_cpu.marshal import address_of, reader
 from rnn_gpu.kernels.numba_cpu.team import meet
 from rnn_gpu.threads import set_threads
+from tests.support.team_task import task
 
 LIKE = np.empty(0, np.float32)
 
 
-@jit
-def _share(cell, like, numbers, member):
-    marks, failing, divisor, team = _read(numbers, like)
-    meet(team)
-    if member == failing:
-        if divisor == 0:
-            marks[member] = 1 // divisor
-        raise ValueError("planted")
-    for _ in range(3):
-        meet(team)
-    marks[member] = 1
-
-
-_read, _address = reader("niin"), address_of(_share)
-
-
-@jit
-def address(build, like):
-    return _address(build, like)
-
-
-@jit
-def run_share(code, marks, failing, divisor, team, board):
-    numbers = room_for(team, ROOM)
-    write(numbers, (marks, failing, divisor, team))
-    together(board, code, numbers, team)
-
-
 def run(members, failing, divisor=1):
     marks = np.zeros(members, np.int64)
-    crew.run(members, lambda most: (run_share, (address(BUILD, LIKE), marks, failing, divisor), most))
+    crew.run(members, lambda most: task(most, marks, failing=failing, divisor=divisor))
     return marks
 
 
@@ -60,7 +31,7 @@ def test_a_failure_is_raised_whoever_fails_and_the_crew_works_on(members):
             run(members, failing)
         with pytest.raises(ZeroDivisionError):
             run(members, failing, divisor=0)
-        assert run(members, failing=-1).tolist() == [1] * members
+        assert run(members, failing=-1).tolist() == [members] * members
 
 
 @jit

@@ -13,47 +13,17 @@ import numpy as np
 import pytest
 
 from rnn_gpu.kernels.numba_cpu import crew, openmp
-from rnn_gpu.kernels.numba_cpu.board import PARALLEL, together
-from rnn_gpu.kernels.numba_cpu.jit import BUILD, jit
-from rnn_gpu.kernels.numba_cpu.marshal import ROOM, address_of, reader, write
-from rnn_gpu.kernels.numba_cpu.simd import room_for
-from rnn_gpu.kernels.numba_cpu.team import meet
+from rnn_gpu.kernels.numba_cpu.board import PARALLEL
 from rnn_gpu.threads import get_threads, set_threads, torch_threads
+from tests.support.team_task import task
 
 torch = pytest.importorskip("torch", reason="the package torch is not installed")
-
-LIKE = np.empty(0, np.float32)
-
-
-@jit
-def _share(cell, like, numbers, member):
-    marks, failing, team = _read(numbers, like)
-    meet(team)
-    if member == failing:
-        raise ValueError("planted")
-    marks[member] += 1
-    meet(team)
-
-
-_read, _address = reader("nin"), address_of(_share)
-
-
-@jit
-def address(build, like):
-    return _address(build, like)
-
-
-@jit
-def run_share(code, marks, failing, team, board):
-    numbers = room_for(team, ROOM)
-    write(numbers, (marks, failing, team))
-    together(board, code, numbers, team)
 
 
 def run(members, failing=-1):
     marks = np.zeros(members, np.int64)
     with torch_threads:
-        crew.run(members, lambda most: (run_share, (address(BUILD, LIKE), marks, failing), most))
+        crew.run(members, lambda most: task(most, marks, failing=failing))
     return marks
 
 
@@ -82,20 +52,20 @@ def lending(monkeypatch):
 @pytest.mark.parametrize("members", [2, 3, 4])
 def test_each_member_is_a_thread_of_torch(lending, members):
     for _ in range(50):
-        assert run(members).tolist() == [1] * members
+        assert run(members).tolist() == [members] * members
     assert lending == {True: 50, False: 0}
     assert crew._board[PARALLEL] == 0
 
 
 def test_a_team_larger_than_that_is_the_crew(lending):
-    assert run(5).tolist() == [1] * 5
+    assert run(5).tolist() == [5] * 5
     assert lending == {True: 0, False: 0}
 
 
 def test_what_does_not_work_for_torch_is_done_by_the_crew(lending):
     marks = np.zeros(2, np.int64)
-    crew.run(2, lambda most: (run_share, (address(BUILD, LIKE), marks, -1), most))
-    assert marks.tolist() == [1, 1]
+    crew.run(2, lambda most: task(most, marks))
+    assert marks.tolist() == [2, 2]
     assert lending == {True: 0, False: 0}
 
 
@@ -104,7 +74,7 @@ def test_a_failure_is_raised_whoever_fails(lending, failing):
     with pytest.raises(ValueError, match=r"^planted$"):
         run(4, failing)
     assert crew._board[PARALLEL] == 0
-    assert run(4).tolist() == [1] * 4
+    assert run(4).tolist() == [4] * 4
 
 
 def test_modules_give_the_same_bits_with_either_threads(lending, monkeypatch):
@@ -197,7 +167,7 @@ def test_a_forked_child_has_threads_of_its_own(lending):
     child = context.Process(target=_in_child, args=(queue,))
     child.start()
     try:
-        assert queue.get(timeout=60) == [1, 1, True]
+        assert queue.get(timeout=60) == [2, 2, True]
         child.join(60)
         assert child.exitcode == 0
     finally:

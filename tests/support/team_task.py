@@ -1,0 +1,50 @@
+"""A task for a team of threads, whose result shows that all members ran and saw what the others did, or that fails."""
+
+from __future__ import annotations
+
+from rnn_gpu.kernels.numba_cpu.board import together
+from rnn_gpu.kernels.numba_cpu.jit import BUILD, jit
+from rnn_gpu.kernels.numba_cpu.marshal import ROOM, address_of, reader, write
+from rnn_gpu.kernels.numba_cpu.simd import room_for
+from rnn_gpu.kernels.numba_cpu.team import meet
+
+__all__ = ["run_share", "task"]
+
+
+@jit
+def _share(cell, like, numbers, member):
+    marks, value, failing, divisor, team = _read(numbers, like)
+    marks[member] = value
+    meet(team)
+    if member == failing:
+        if divisor == 0:
+            marks[member] = 1 // divisor
+        raise ValueError("planted")
+    total = marks.sum()
+    for _ in range(3):
+        meet(team)
+    marks[member] = total
+
+
+_read, _address = reader("niiin"), address_of(_share)
+
+
+@jit
+def _address_of_share(build, like):
+    return _address(build, like)
+
+
+@jit
+def run_share(code, marks, value, failing, divisor, team, board):
+    """The compiled function of the task."""
+    numbers = room_for(team, ROOM)
+    write(numbers, (marks, value, failing, divisor, team))
+    together(board, code, numbers, team)
+
+
+def task(members, marks, value=1, failing=-1, divisor=1):
+    """The task for `crew.run`: afterwards each of `marks`, an int64 array of as many as members, is members * value.
+
+    failing: the member that raises ValueError, or ZeroDivisionError if divisor is 0; nobody if -1.
+    """
+    return run_share, (_address_of_share(BUILD, marks), marks, value, failing, divisor), members
