@@ -20,3 +20,13 @@ pytest.register_assert_rewrite("support")
 # The same examples on every run: what fails once fails again.
 settings.register_profile("deterministic", derandomize=True, deadline=None, database=None, max_examples=200)
 settings.load_profile("deterministic")
+
+
+def pytest_collection_modifyitems(config, items):
+    """With `--dist loadgroup`, a cell's kernels that Numba compiles are compiled in one process."""
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+    for item in items:
+        chosen = item.callspec.params if hasattr(item, "callspec") else {}
+        if str(chosen.get("target")) == "numba_cuda" and "cell" in chosen:
+            item.add_marker(pytest.mark.xdist_group(f"numba_cuda_{chosen['cell'].name}"))

@@ -14,7 +14,7 @@ from rnn_gpu.bench.gpu import numbers, torch_peer
 from rnn_gpu.bench.gpu.measure import Effort, measure
 from rnn_gpu.bench.gpu.results import Results, Row
 from rnn_gpu.bench.gpu.suites import PARTS, Part, cases_of
-from rnn_gpu.bench.gpu.table import markdown, summaries
+from rnn_gpu.bench.gpu.table import machine_in_words, markdown, summaries
 from rnn_gpu.bench.ours import runner
 from rnn_gpu.bench.shapes import Case, Shape
 from rnn_gpu.cli import bench_gpu
@@ -74,9 +74,9 @@ def results(**measured):
     return Results("host", {"part": "tiny", **measured}, {"date": "2026-01-01", "commit": "c0ffee", "torch": "2"})
 
 
-def run(groups, backend="numpy_cpu", peer=Torch, into=None, **options):
+def run(groups, backend="numpy_cpu", peer=Torch, into=None, *, done=True, **options):
     into = into or results()
-    measure(groups, Host(), backend, peer, into, effort=Effort(seconds=0.0, least=2), **options)
+    assert done == measure(groups, Host(), backend, peer, into, effort=Effort(seconds=0.0, least=2), **options)
     return into
 
 
@@ -85,7 +85,6 @@ ONE = Shape(5, 3, 6, 6)
 
 def test_every_case_is_checked_and_timed():
     found = run(list(TINY.groups()))
-    assert found.complete
     assert [(row.cell, row.mode) for row in found.rows] == [
         (cell, mode) for cell in ("gru", "lstm") for mode in ("forward", "keep", "train")
     ]
@@ -178,27 +177,30 @@ def test_ours_alone_is_unchecked():
 def test_a_stopped_run_is_gone_on_with(tmp_path):
     path, groups = tmp_path / "results" / "gpu.json", list(TINY.groups())
     first = results()
-    run(groups, into=first, stop=lambda: len(first.rows) == 4, save=lambda: first.write(path))
+    run(groups, into=first, done=False, stop=lambda: len(first.rows) == 4, save=lambda: first.write(path))
     first.write(path)
-    assert (len(first.rows), first.complete) == (4, False)
+    assert len(first.rows) == 4
+    assert {(row.date, row.commit) for row in first.rows} == {("2026-01-01", "c0ffee")}
 
-    second = Results.begin(path, "host", {"part": "tiny"}, {})
-    assert second == first
+    later = {"date": "2026-01-02", "commit": "decaf"}
+    second = Results.begin(path, "host", {"part": "tiny"}, later)
+    assert second == replace(first, machine=later)
     announced = []
     run(groups, into=second, progress=lambda what, done, total: announced.append((done, total)))
     assert announced == [(4, 6), (4, 6), (5, 6)]
     assert second.notes == ["6 cases prepared", "2 cases prepared"]
     assert second.rows[:4] == first.rows
-    assert (len(second.rows), second.complete) == (6, True)
+    assert [row.commit for row in second.rows[4:]] == ["decaf"] * 2
+    assert "; measured 2026-01-01 to 2026-01-02 at commits c0ffee, decaf." in machine_in_words(second)
 
 
 def test_other_measurements_begin_anew(tmp_path):
     path = tmp_path / "gpu.json"
-    run(list(TINY.groups())[:1], into=(first := results(commit="a")))
+    run(list(TINY.groups())[:1], into=(first := results(sources="a")))
     first.write(path)
-    assert Results.begin(path, "host", {"part": "tiny", "commit": "a"}, {}).rows == first.rows
-    assert Results.begin(path, "host", {"part": "tiny", "commit": "b"}, {}).rows == []
-    assert Results.begin(path, "another", {"part": "tiny", "commit": "a"}, {}).rows == []
+    assert Results.begin(path, "host", {"part": "tiny", "sources": "a"}, {}).rows == first.rows
+    assert Results.begin(path, "host", {"part": "tiny", "sources": "b"}, {}).rows == []
+    assert Results.begin(path, "another", {"part": "tiny", "sources": "a"}, {}).rows == []
     assert Results.begin(tmp_path / "none.json", "host", {}, {}).rows == []
     assert Results.begin(None, "host", {}, {}).rows == []
 
@@ -239,12 +241,13 @@ def test_the_table_for_the_documents():
     lines = text.splitlines()
     assert lines[0] == "### Tiny"
     assert lines[2] == "host; torch 2; measured 2026-01-01 at commit c0ffee."
-    assert "Not all of it has been measured." in lines
+    assert "Measured so far: 8 cases, drawn by chance." in lines
     rows = [line for line in lines if line.startswith("| ")]
     assert len(rows) == 2 + len(found.rows)
     assert all(line.count("|") == rows[0].count("|") for line in rows)
-    assert "refused: too wide" in rows[-1]
-    assert "forward, 0.1 resets" in rows[-2]
+    assert sum("refused: too wide" in row for row in rows) == 1
+    assert sum("forward, 0.1 resets" in row for row in rows) == 1
+    assert [row.split(" | ")[3] for row in rows if "| lstm " in row] == ["forward", "keep", "train"]
     sentences = list(summaries(found.rows))
     assert [sentence.partition(":")[0] for sentence in sentences] == [
         "forward, float32",
@@ -278,8 +281,12 @@ def test_the_command(command, tmp_path):
     for expected in ("Tiny", "gru", "lstm", "5,3,6,6", "torch takes", "commit"):
         assert expected in out
     kept = json.loads((tmp_path / "gpu-core.json").read_text())
-    assert kept["complete"]
+    assert not kept["complete"]
     assert len(kept["rows"]) == 2
+    assert command(*words)[0] == 0
+    kept = json.loads((tmp_path / "gpu-core.json").read_text())
+    assert kept["complete"]
+    assert len(kept["rows"]) == 6
 
 
 def test_the_command_stops_in_time_and_goes_on(command, tmp_path, monkeypatch):

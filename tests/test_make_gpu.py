@@ -41,10 +41,10 @@ def go(monkeypatch, tmp_path):
     """Run parts at a commit: the status, what was said, and what the state file holds."""
     monkeypatch.setattr(run, "GRACE", 0.3)
 
-    def go(*wanted, commit="c1", seconds=1000.0, **options):
+    def go(*wanted, sources="s1", seconds=1000.0, **options):
         said = []
         path = tmp_path / "results" / "gpu-parts.json"
-        status = run.run(list(wanted), run.State(path, commit), seconds, say=said.append, **options)
+        status = run.run(list(wanted), run.State(path, sources, "c0ffee"), seconds, say=said.append, **options)
         kept = json.loads(path.read_text()) if path.exists() else {}
         return status, said, {name: entry["status"] for name, entry in kept.items()}
 
@@ -81,7 +81,7 @@ def test_what_is_done_is_not_done_again(go):
     assert (status, kept) == (1, {"good": "done", "bad": "failed"})
     assert go(GOOD)[0] == 0
     assert "good: done" in go(GOOD, again=True)[1]
-    assert "good: done" in go(GOOD, commit="c2")[1]
+    assert "good: done" in go(GOOD, sources="s2")[1]
 
 
 def test_nothing_is_begun_that_has_no_time(go):
@@ -222,6 +222,6 @@ def test_the_document_is_made_of_the_results(tmp_path):
     assert "## a-device" in text
     assert "A Device; driver 580.1; measured 2026-01-01 at commit c0ffee." in text
     assert "| lstm | bfloat16 | 128,16,512,512 | train | 1.25 | 2.5 | 2 | 1e-03 | - |  |" in text
-    assert "Not all of it has been measured." in text
+    assert "Measured so far: 1 cases, drawn by chance." in text
     assert "| block | 132 | 0.012 |" in text
     assert "| cg_grid | 132 | not measured: no header |" in text

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rnn_gpu.bench import machine
-from rnn_gpu.bench.gpu import torch_peer
+from rnn_gpu.bench.gpu import sources, torch_peer
 from rnn_gpu.bench.gpu.measure import Effort, measure
 from rnn_gpu.bench.gpu.platform import CupyPlatform, Platform
 from rnn_gpu.bench.gpu.results import Results
@@ -31,6 +31,8 @@ _NOT_HERE = ("json", "plots", "shapes", "threads")
 """Options of the other suites."""
 
 _WIDE = 200
+
+_PEERS_VERSIONS = ("torch", "nvidia-cudnn-cu12", "nvidia-cudnn-cu13")
 
 
 def run(arguments: argparse.Namespace, platform: Callable[[], Platform] = CupyPlatform) -> int:
@@ -58,14 +60,12 @@ def run(arguments: argparse.Namespace, platform: Callable[[], Platform] = CupyPl
 
         for name, cases in groups.items():
             path = None if folder is None else folder / f"gpu-{name}{'' if backend else '-torch'}.json"
-            measured = {
-                "part": name, "backend": backend, "quick": arguments.quick, "commit": described["commit"],
-                "cases": sum(map(len, cases)),
-            }  # fmt: skip
+            measured = {"part": name, "backend": backend, "sources": sources.digest(backend)}
+            measured |= {package: described[package] for package in _PEERS_VERSIONS}
             results = Results.begin(path, device.name, measured, described)
-            _measure(results, path, cases, device, backend, peer, effort, console, stop)
+            done = _measure(results, path, cases, device, backend, peer, effort, console, stop)
             _print(console, PARTS[name].title, results)
-            complete, right = complete and results.complete, right and results.all_right
+            complete, right = complete and done, right and results.all_right
     if interrupt.requested():
         return 130
     if not complete:
@@ -84,10 +84,12 @@ def _check(backend: str) -> None:
 def _measure(
     results: Results, path: Path | None, cases: list[list[Case]], device: Platform, backend: str | None, peer: Any,
     effort: Effort, console: Console, stop: Callable[[], bool],
-) -> None:  # fmt: skip
+) -> bool:  # fmt: skip
     shown = time.monotonic()
+    every = sum(map(len, PARTS[results.measured["part"]].groups()))
 
     def save() -> None:
+        results.complete = len(results.rows) == every
         if path is not None:
             results.write(path)
 
@@ -98,7 +100,7 @@ def _measure(
             console.print(f"{done}/{total}  {what}")
             console.file.flush()
 
-    measure(cases, device, backend, peer, results, effort=effort, save=save, progress=progress, stop=stop)
+    return measure(cases, device, backend, peer, results, effort=effort, save=save, progress=progress, stop=stop)
 
 
 def _print(console: Console, title: str, results: Results) -> None:

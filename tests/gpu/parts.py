@@ -20,8 +20,9 @@ TESTS = (
 TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
 SUITES = ("core", "large", "flashrnn", "varlen", "reset", "rl")
 
-PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:benchmark")
-"""Without a plugin that the machine's own packages may bring, and that warns of the others: warnings are errors."""
+PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:benchmark", "-o", "minversion=8")
+"""Without a plugin that the machine's own packages may bring, and that warns of the others: warnings are errors. The
+pytest may be an older one: nothing here needs the newest."""
 
 UNFINISHED = 124
 """Exit status of a part that kept what it has done, and goes on from there when it is started again."""
@@ -49,8 +50,7 @@ def parts(python: str, results: Path, minutes: float) -> list[Part]:
     results: the folder that the parts put theirs in; minutes: for one go of a suite of benchmarks.
     """
     bench = (python, "-m", "rnn_gpu.cli", "bench", "--suite", "gpu", "--results", str(results))
-    pytest = (python, *PYTEST, "-k", "cupy_raw")
-    workers = ("-n", "8") if importable("xdist") else ()
+    pytest = (python, *PYTEST, *_workers(), "-k", "cupy_raw")
     sanitizer = find_sanitizer()
     needs = None if sanitizer else "compute-sanitizer was not found: it comes with the CUDA toolkit"
     made = [
@@ -60,7 +60,7 @@ def parts(python: str, results: Path, minutes: float) -> list[Part]:
     ]
     for path in TESTS:
         name = Path(path).stem.removeprefix("test_")
-        made.append(Part(f"tests:{name}", (*pytest, *workers, path), 540, least=60, tests=True))
+        made.append(Part(f"tests:{name}", (*pytest, path), 540, least=60, tests=True))
     for tool in TOOLS:
         command = (
             sanitizer or "compute-sanitizer", "--tool", tool, "--error-exitcode", "86", python,
@@ -74,15 +74,22 @@ def parts(python: str, results: Path, minutes: float) -> list[Part]:
 
 
 def _numba_parts(python: str, results: Path, minutes: float) -> list[Part]:
-    """The other backend's grid, and its rows of the core suite, in a folder of their own."""
+    """The other backend's grid, both side by side, and its rows of the core suite, in a folder of their own."""
     needs = None if importable("numba_cuda") else "numba-cuda is not installed: pip install 'rnn_gpu[cuda13]'"
-    pytest = (python, *PYTEST, "-k", "numba_cuda")
+    pytest = (python, *PYTEST, *_workers(), "-k", "numba_cuda")
+    strategies = (python, str(ROOT / "tests" / "gpu" / "strategies.py"), str(results / "gpu-strategies.json"))
     bench = (python, "-m", "rnn_gpu.cli", "bench", "--suite", "gpu", "--results", str(results / "numba_cuda"))
     core = (*bench, "--parts", "core", "--backend", "numba_cuda", "--minutes", "{minutes}")
     return [
         Part("numba_cuda:grid", (*pytest, "tests/test_grid.py"), 540, least=60, needs=needs, tests=True),
+        Part("numba_cuda:strategies", strategies, 300, least=60, needs=needs),
         Part("numba_cuda:core", core, 60 * minutes, needs=needs),
     ]
+
+
+def _workers() -> tuple[str, ...]:
+    """pytest's options for tests side by side; those that share compiled kernels in one process, see conftest.py."""
+    return ("-n", str(min(16, os.cpu_count() or 1)), "--dist", "loadgroup") if importable("xdist") else ()
 
 
 def find_sanitizer() -> str | None:

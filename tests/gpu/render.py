@@ -44,6 +44,9 @@ def device_section(folder: Path) -> str | None:
     barriers = folder / "gpu-barriers.json"
     if barriers.exists():
         made.append(barrier_section(json.loads(barriers.read_text())))
+    strategies = folder / "gpu-strategies.json"
+    if strategies.exists():
+        made.append(strategies_section(json.loads(strategies.read_text())))
     for name, part in PARTS.items():
         for suffix, what in (("-torch", ": torch alone"), ("", "")):
             path = folder / f"gpu-{name}{suffix}.json"
@@ -59,6 +62,35 @@ def barrier_section(report: dict[str, Any]) -> str:
     for row in report["rows"]:
         cost = f"{row['us']:.3f}" if "us" in row else f"not measured: {row['reason']}"
         lines.append(f"| {row['barrier']} | {row['blocks']} | {cost} |")
+    return "\n".join(lines) + "\n"
+
+
+def strategies_section(report: dict[str, Any]) -> str:
+    lines = ["### Strategies of both backends", "", machine_in_words(Results(report["device"], {}, report["machine"]))]
+    lines += [
+        "",
+        "float32; a ratio is how many times as long `numba_cuda` takes. On the host: what it takes to queue.",
+        "",
+    ]
+    columns = (
+        "strategy",
+        "cell",
+        "T,B,I,H",
+        "mode",
+        "cupy_raw, us/step",
+        "numba_cuda, us/step",
+        "ratio",
+        "on the host, us/step",
+    )
+    lines += [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    for row in report["rows"]:
+        case = [row["strategy"], row["cell"], ",".join(str(row[axis]) for axis in "TBIH"), row["mode"]]
+        if "reason" in row:
+            found = ["-", "-", "-", row["reason"]]
+        else:
+            found = [f"{row['cupy_raw_us']:.2f}", "wrong" if row["wrong"] else f"{row['numba_cuda_us']:.2f}"]
+            found += [f"{row['ratio']:.2f}", f"{row['cupy_raw_host_us']:.2f}, {row['numba_cuda_host_us']:.2f}"]
+        lines.append(f"| {' | '.join(case + found)} |")
     return "\n".join(lines) + "\n"
 
 

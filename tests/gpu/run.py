@@ -2,9 +2,9 @@
 
     python tests/gpu/run.py [--minutes 9] [--parts smoke barriers ...] [--again] [--list]
 
-A part that has been done at this commit is not done again; one that was cut short goes on where it can. So the same
-command, given again and again, comes to an end however short each time is. What the parts find lies in
-asv_bench/results/<device>/, with what came of each part in gpu-parts.json.
+A part that is done is not done again until a source of the package or of the tests changes; one that was cut short
+goes on where it can. So the same command, given again and again, comes to an end however short each time is. What the
+parts find lies in asv_bench/results/<device>/, with what came of each part in gpu-parts.json.
 
 Status: 0 if all parts are done and right; 1 if one has failed, or cannot be done here; 124 if time was up before all.
 """
@@ -27,27 +27,35 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from gpu.parts import ROOT, UNFINISHED, Part, parts
 
+from rnn_gpu.bench.gpu.sources import digest_of
+
 GRACE = 10.0
 """Seconds that a part has, between being told that time is up and being killed."""
 
 
 class State:
-    """What came of each part, in a file."""
+    """What came of each part, in a file. sources: the digest of what it depends on; commit: for whoever reads it."""
 
-    def __init__(self, path: Path, commit: str) -> None:
-        self._path, self._commit = path, commit
-        self.parts: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.exists() else {}
+    def __init__(self, path: Path, sources: str, commit: str) -> None:
+        self._path, self._now = path, {"sources": sources, "commit": commit}
+        self.parts: dict[str, dict[str, Any]] = {}
+        self._read()
 
     def is_done(self, name: str) -> bool:
         found = self.parts.get(name, {})
-        return found.get("status") == "done" and found.get("commit") == self._commit
+        return found.get("status") == "done" and found.get("sources") == self._now["sources"]
 
     def note(self, name: str, status: str, seconds: float, remark: str = "") -> None:
-        self.parts[name] = {"status": status, "commit": self._commit, "seconds": round(seconds, 1), "remark": remark}
+        self._read()  # another run, of other parts, may go on beside this one
+        self.parts[name] = {"status": status, **self._now, "seconds": round(seconds, 1), "remark": remark}
         self._path.parent.mkdir(parents=True, exist_ok=True)
         new = self._path.with_suffix(".new")
         new.write_text(json.dumps(self.parts, indent=1) + "\n")
         os.replace(new, self._path)
+
+    def _read(self) -> None:
+        if self._path.exists():
+            self.parts = json.loads(self._path.read_text())
 
 
 def main(arguments: list[str]) -> int:
@@ -62,7 +70,8 @@ def main(arguments: list[str]) -> int:
         print("make gpu: no NVIDIA device was found: nvidia-smi names none", file=sys.stderr)
         return 2
     results = ROOT / "asv_bench" / "results" / folder_name(device or "none")
-    state = State(results / "gpu-parts.json", commit())
+    sources = digest_of(ROOT / name for name in ("rnn_gpu", "kernels", "tests"))
+    state = State(results / "gpu-parts.json", sources, commit())
     every = parts(sys.executable, results, min(chosen.minutes, 9.0))
     wanted = [part for part in every if not chosen.parts or part.name.startswith(tuple(chosen.parts))]
     if chosen.list:

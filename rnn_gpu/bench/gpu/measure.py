@@ -61,8 +61,8 @@ def measure(
     save: Callable[[], None] = lambda: None,
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
     stop: Callable[[], bool] = lambda: False,
-) -> None:
-    """Measure the cases that `results` lacks, into it.
+) -> bool:
+    """Measure the cases that `results` lacks, into it. Returns whether all of them are there now.
 
     backend: ours; None measures torch alone. peer: None, where there is no torch.
     stop: asked between cases; when it says so, the results are left as they are, to be gone on with.
@@ -82,16 +82,16 @@ def measure(
         measured = _Group(missing[0], platform, backend, peer, effort or Effort())
         for case in missing:
             if stop():
-                return
+                return False
             progress(str(case), done, total)
             try:
-                results.rows.append(measured.row(case))
+                results.add(measured.row(case))
             except Stopped:
-                return
+                return False
             done += 1
         save()
-    results.complete = True
     save()
+    return True
 
 
 class _Group:

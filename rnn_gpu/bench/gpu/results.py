@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -31,7 +31,7 @@ class Row:
     error, torch_error: the largest of any array relative to float64; error_in: that array, of ours; bound: the largest
     allowed, twice that of torch in the same type and four units in its last place.
     status: "wrong", and no speed, where `error` is above it; "unchecked" where there was nothing to check against;
-    "refused" and "out of memory" are said in `remark`.
+    "refused" and "out of memory" are said in `remark`. date, commit: when it was measured, and of what.
     """
 
     cell: str
@@ -62,6 +62,8 @@ class Row:
     torch_error: float | None = None
     bound: float | None = None
     remark: str | None = None
+    date: str | None = None
+    commit: str | None = None
 
     @staticmethod
     def of(case: Case) -> dict[str, Any]:
@@ -76,7 +78,8 @@ class Row:
 class Results:
     """One part's results. Rows are added as they come; `complete` is set at the end.
 
-    measured: what was to be measured, so that other cases begin anew: the part, the backend, quick or not, the commit.
+    measured: what must be the same for rows of several runs to lie side by side: the part, the backend, the digest of
+    the sources, the peer's versions. machine: that of the latest run; complete: whether it has all of the part.
     """
 
     device: str
@@ -85,6 +88,10 @@ class Results:
     complete: bool = False
     notes: list[str] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
+
+    def add(self, row: Row) -> None:
+        """Put a row of this run beside the others."""
+        self.rows.append(replace(row, date=self.machine.get("date"), commit=self.machine.get("commit")))
 
     def row_of(self, case: Case) -> Row | None:
         """The case's, if it has been measured."""
@@ -116,14 +123,14 @@ class Results:
 
     @classmethod
     def begin(cls, path: Path | None, device: str, measured: dict[str, Any], machine: dict[str, Any]) -> Self:
-        """Those in the file, to go on with, if they are of the same device and measure the same; else none so far.
+        """Those in the file, to go on with, if they are of the same device and `measured` is the same; else none.
 
         Raises FileFormatError for a file that holds something else, which is not overwritten.
         """
         if path is not None and path.exists():
             former = cls.read(path)
             if (former.device, former.measured) == (device, measured):
-                return former
+                return replace(former, machine=machine)
         return cls(device, measured, machine)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from rich.table import Table
 
 from rnn_gpu.bench.gpu.results import Results, Row
+from rnn_gpu.bench.gpu.suites import MODES
 from rnn_gpu.bench.timing import geometric_mean
 
 __all__ = ["machine_in_words", "markdown", "summaries", "table"]
@@ -28,7 +29,7 @@ _COLUMNS = (
 def table(title: str, results: Results) -> Table:
     """For the terminal: a line a case."""
     made = Table(*_COLUMNS, title=title, title_justify="left")
-    for row in results.rows:
+    for row in _in_order(results.rows):
         bad = row.status == "wrong"
         slower = row.ratio is not None and row.ratio < 1
         made.add_row(*_cells(row), style="bold red" if bad else "yellow" if slower else None)
@@ -54,7 +55,30 @@ def machine_in_words(results: Results) -> str:
     """Device, versions, date and commit."""
     machine = results.machine
     versions = [f"{name} {value}" for name, value in machine.items() if value and name not in _NO_VERSION]
-    return f"{results.device}; {', '.join(versions)}; measured {machine.get('date')} at commit {machine.get('commit')}."
+    return f"{results.device}; {', '.join(versions)}; {_when(results)}."
+
+
+def _when(results: Results) -> str:
+    """The days and the commits: rows of several runs lie side by side where nothing has changed that they depend on."""
+    runs = {(row.date, row.commit) for row in results.rows} or {(None, None)}
+    machine = results.machine
+    found = sorted((str(date or machine.get("date")), str(commit or machine.get("commit"))) for date, commit in runs)
+    days = list(dict.fromkeys(date.partition("T")[0] for date, _ in found))
+    commits = list(dict.fromkeys(commit for _, commit in found))
+    first_and_last = " to ".join(dict.fromkeys((days[0], days[-1])))
+    return f"measured {first_and_last} at commit{'s' * (len(commits) > 1)} {', '.join(commits)}"
+
+
+def _in_order(rows: Sequence[Row]) -> list[Row]:
+    """By size, then by cell, type and options; they were measured in an order of chance."""
+    return sorted(rows, key=lambda row: (row.T, row.H, row.B, *map(_place, (row.cell, row.kind, row.mode)), row.resets))
+
+
+_ORDER = ("rnn", "gru", "lstm", "float32", "tf32", "bfloat16", "float16", *MODES)
+
+
+def _place(name: str) -> int:
+    return _ORDER.index(name) if name in _ORDER else len(_ORDER)
 
 
 _NO_VERSION = ("processor", "architecture", "cores", "usable_cores", "system", "date", "commit")
@@ -63,13 +87,11 @@ _NO_VERSION = ("processor", "architecture", "cores", "usable_cores", "system", "
 def markdown(title: str, results: Results) -> str:
     """For the documents: what it was measured on, the summary, and a line a case."""
     lines = [f"### {title}", "", machine_in_words(results), ""]
-    if results.measured.get("quick"):
-        lines += ["A selection of the suite, `--quick`.", ""]
     if not results.complete:
-        lines += ["Not all of it has been measured.", ""]
+        lines += [f"Measured so far: {len(results.rows)} cases, drawn by chance.", ""]
     lines += [*summaries(results.rows), ""]
     lines += [_line(_COLUMNS), _line(["---"] * len(_COLUMNS))]
-    lines += [_line(_cells(row)) for row in results.rows]
+    lines += [_line(_cells(row)) for row in _in_order(results.rows)]
     return "\n".join(lines) + "\n"
 
 
