@@ -28,6 +28,9 @@ class Host:
 
     name = "host"
 
+    def __init__(self):
+        self.prepared = []
+
     def put(self, array):
         return array
 
@@ -44,7 +47,7 @@ class Host:
         return time.perf_counter() - begin
 
     def prepare(self, cases, stop):
-        return f"{len(cases)} cases prepared"
+        self.prepared.append(len(cases))
 
     def synchronize(self):
         pass
@@ -74,9 +77,11 @@ def results(**measured):
     return Results("host", {"part": "tiny", **measured}, {"date": "2026-01-01", "commit": "c0ffee", "torch": "2"})
 
 
-def run(groups, backend="numpy_cpu", peer=Torch, into=None, *, done=True, **options):
+def run(groups, backend="numpy_cpu", peer=Torch, into=None, *, done=True, platform=None, **options):
     into = into or results()
-    assert done == measure(groups, Host(), backend, peer, into, effort=Effort(seconds=0.0, least=2), **options)
+    assert done == measure(
+        groups, platform or Host(), backend, peer, into, effort=Effort(seconds=0.0, least=2), **options
+    )
     return into
 
 
@@ -185,10 +190,10 @@ def test_a_stopped_run_is_gone_on_with(tmp_path):
     later = {"date": "2026-01-02", "commit": "decaf"}
     second = Results.begin(path, "host", {"part": "tiny"}, later)
     assert second == replace(first, machine=later)
-    announced = []
-    run(groups, into=second, progress=lambda what, done, total: announced.append((done, total)))
+    announced, platform = [], Host()
+    run(groups, into=second, platform=platform, progress=lambda what, done, total: announced.append((done, total)))
     assert announced == [(4, 6), (4, 6), (5, 6)]
-    assert second.notes == ["6 cases prepared", "2 cases prepared"]
+    assert platform.prepared == [2]
     assert second.rows[:4] == first.rows
     assert [row.commit for row in second.rows[4:]] == ["decaf"] * 2
     assert "; measured 2026-01-01 to 2026-01-02 at commits c0ffee, decaf." in machine_in_words(second)

@@ -28,6 +28,9 @@ __all__ = ["Effort", "Peer", "measure"]
 ROTATED = 2
 """Sets of numbers that a contender takes in turns."""
 
+PREPARED = 32
+"""Groups whose kernels are compiled at a time: enough to keep all processors busy, few enough to be measured soon."""
+
 SPACING = {"float64": 2.0**-52, "float32": 2.0**-23, "tf32": 2.0**-10, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 """Of the numbers of a type at 1."""
 
@@ -67,18 +70,14 @@ def measure(
     backend: ours; None measures torch alone. peer: None, where there is no torch.
     stop: asked between cases; when it says so, the results are left as they are, to be gone on with.
     """
+    has = results.has()
+    lacking = [missing for group in groups if (missing := [case for case in group if not has(case)])]
     total = sum(map(len, groups))
-    done = 0
-    missing = [case for group in groups for case in group if results.row_of(case) is None]
-    if backend is not None and missing:
-        progress("compiling", total - len(missing), total)
-        note = platform.prepare(missing, stop)
-        results.notes += [] if note is None else [note]
-    for group in groups:
-        missing = [case for case in group if results.row_of(case) is None]
-        done += len(group) - len(missing)
-        if not missing:
-            continue
+    done = total - sum(map(len, lacking))
+    for number, missing in enumerate(lacking):
+        if backend is not None and number % PREPARED == 0:
+            progress("compiling", done, total)
+            platform.prepare([case for group in lacking[number : number + PREPARED] for case in group], stop)
         measured = _Group(missing[0], platform, backend, peer, effort or Effort())
         for case in missing:
             if stop():

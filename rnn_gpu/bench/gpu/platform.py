@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -45,8 +44,8 @@ class Platform(Protocol):
         waking an idle device.
         """
 
-    def prepare(self, cases: Sequence[Case], stop: Callable[[], bool]) -> str | None:
-        """Compile what the cases need, on all processors, and say what was done; until `stop` says so."""
+    def prepare(self, cases: Sequence[Case], stop: Callable[[], bool]) -> None:
+        """Compile what the cases need, on all processors, until `stop` says so."""
 
     def synchronize(self) -> None:
         """Wait until all work is done."""
@@ -88,7 +87,7 @@ class CupyPlatform:
         end.synchronize()
         return float(self._cupy.cuda.get_elapsed_time(begin, end)) * 1e-3
 
-    def prepare(self, cases: Sequence[Case], stop: Callable[[], bool]) -> str | None:
+    def prepare(self, cases: Sequence[Case], stop: Callable[[], bool]) -> None:
         from rnn_gpu.kernels.cupy_raw import ahead, plan  # noqa: PLC0415  (so that other backends need them not)
 
         properties = device_of(library_of("x", self._flush)).properties
@@ -105,9 +104,7 @@ class CupyPlatform:
                 case.cell, case.dtype, found, lengths=case.ragged, resets=case.resets > 0,
                 keeps=0 if case.mode == "forward" else 2,
             )  # fmt: skip
-        begin = time.perf_counter()
-        count = ahead.compile_ahead(kernels, properties, stop)
-        return f"{count} kernels were compiled or on disk before, in {time.perf_counter() - begin:.0f} s."
+        ahead.compile_ahead(kernels, properties, stop)
 
     def synchronize(self) -> None:
         self._cupy.cuda.Device().synchronize()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -74,6 +75,10 @@ class Row:
         return {"cell": case.cell.name, **shape, "kind": kind, **options}
 
 
+_IDENTITY = ("cell", "T", "B", "I", "H", "kind", "mode", "ragged", "resets", "projected")
+"""Fields of a row that say which case it is."""
+
+
 @dataclass
 class Results:
     """One part's results. Rows are added as they come; `complete` is set at the end.
@@ -86,17 +91,16 @@ class Results:
     measured: dict[str, Any]
     machine: dict[str, Any]
     complete: bool = False
-    notes: list[str] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
 
     def add(self, row: Row) -> None:
         """Put a row of this run beside the others."""
         self.rows.append(replace(row, date=self.machine.get("date"), commit=self.machine.get("commit")))
 
-    def row_of(self, case: Case) -> Row | None:
-        """The case's, if it has been measured."""
-        wanted = Row.of(case)
-        return next((row for row in self.rows if all(getattr(row, key) == wanted[key] for key in wanted)), None)
+    def has(self) -> Callable[[Case], bool]:
+        """Whether a case has been measured, as of now."""
+        measured = {tuple(getattr(row, key) for key in _IDENTITY) for row in self.rows}
+        return lambda case: tuple(Row.of(case)[key] for key in _IDENTITY) in measured
 
     @property
     def all_right(self) -> bool:
