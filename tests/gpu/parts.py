@@ -12,7 +12,7 @@ __all__ = ["SUITES", "TESTS", "TOOLS", "Part", "parts"]
 ROOT = Path(__file__).parents[2]
 
 TESTS = (
-    "tests/cupy_raw", "tests/test_grid.py", "tests/test_properties.py", "tests/test_against_torch.py",
+    "tests/cupy_raw/test_on_device.py", "tests/test_grid.py", "tests/test_properties.py", "tests/test_against_torch.py",
     "tests/test_user_cell.py",
 )  # fmt: skip
 """Of the whole suite, what has anything to do on a device."""
