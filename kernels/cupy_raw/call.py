@@ -45,7 +45,7 @@ class Call:
 
     @property
     def operand(self) -> np.dtype[Any]:
-        """The dtype that recurrent products read, and that gradients of products are kept in."""
+        """The dtype that products by cuBLAS read, and that their gradients are kept in."""
         return self.method.plan.operand
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
@@ -150,11 +150,11 @@ class Call:
 
     @cached_property
     def vectors(self) -> Array | None:
-        """[n_vector, H] in the working type."""
+        """[n_vector, H] of the problem's dtype."""
         names, memory = self.problem.cell.vectors, self.device.memory
         if not names:
             return None
-        vectors = memory.empty((len(names), self.problem.H), self.problem.real)
+        vectors = memory.empty((len(names), self.problem.H), self.problem.dtype)
         for k, name in enumerate(names):
             memory.copy(memory.adopt(self.inputs.weights.vectors[name]), vectors[k])
         return vectors
@@ -163,11 +163,11 @@ class Call:
     def common(self) -> tuple[dict[str, int], list[Array]]:
         """The parameters that every kernel of the call takes, by name, and the arrays that their addresses are of."""
         problem, rows = self.problem, self.rows
-        weights, real = self.inputs.weights, problem.real
+        weights = self.inputs.weights
         arrays = {
             "U": self.U,
-            "b_ih": None if weights.b_ih is None else self.dense(weights.b_ih, real),
-            "b_hh": None if weights.b_hh is None else self.dense(weights.b_hh, real),
+            "b_ih": None if weights.b_ih is None else self.dense(weights.b_ih, problem.dtype),
+            "b_hh": None if weights.b_hh is None else self.dense(weights.b_hh, problem.dtype),
             "vectors": self.vectors,
             "initial": self.initial,
             "resets": self._resets(),

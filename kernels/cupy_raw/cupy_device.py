@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -27,11 +27,11 @@ __all__ = ["CupyDevice", "device_of", "devices", "unavailable"]
 OLDEST = (8, 0)
 """Compute capability of the oldest devices that have the instructions of the kernels."""
 
-BODIES_A_GRAPH = 16
-"""Bodies of `repeat` in one CUDA graph: enough that launching the graph costs little beside them."""
+MOST_BODIES_A_GRAPH = 16
 
-FEWEST_FOR_A_GRAPH = 4 * BODIES_A_GRAPH
-"""Below this many, making a graph costs more than it saves."""
+ISSUED_US, GRAPH_US, MADE_US = 90.0, 6.0, 150.0
+"""About what the host takes to issue a body of `repeat`, to launch a graph of some, and to make one, besides issuing its
+bodies."""
 
 _OUT_OF_MEMORY = (
     "cudaErrorMemoryAllocation",
@@ -129,14 +129,15 @@ class CupyDevice:
         )  # fmt: skip
 
     def repeat(self, body: Callable[[], None], times: int) -> None:
-        if times < FEWEST_FOR_A_GRAPH:
+        bodies = bodies_a_graph(times)
+        if not bodies:
             for _ in range(times):
                 body()
             return
         body()  # loads what it launches, which a capture does not allow
         workspace = self.memory.empty((WORKSPACE_BYTES,), np.dtype(np.uint8))  # the stream reuses it after the graphs
-        graph = self._captured(body, BODIES_A_GRAPH, self.memory.address(workspace))
-        graphs, rest = divmod(times - 1, BODIES_A_GRAPH)
+        graph = self._captured(body, bodies, self.memory.address(workspace))
+        graphs, rest = divmod(times - 1, bodies)
         streams = self._shared.cuda.Stream
         stream = streams.from_external(_Stream(self._stream)) if self._stream else streams.null
         for _ in range(graphs):
@@ -163,6 +164,19 @@ class CupyDevice:
         finally:
             self._stream, self._workspace = callers, 0
         return stream.end_capture()
+
+
+@lru_cache(maxsize=1024)
+def bodies_a_graph(times: int) -> int:
+    """Of so many bodies in all, those to be in one graph for the host to be done soonest; 0: no graph.
+
+    One is issued first and those that are left over after whole graphs at the end, each by itself.
+    """
+    costs = {0: times * ISSUED_US}
+    for bodies in range(1, min(MOST_BODIES_A_GRAPH, times - 1) + 1):
+        graphs, rest = divmod(times - 1, bodies)
+        costs[bodies] = (1 + bodies + rest) * ISSUED_US + graphs * GRAPH_US + MADE_US
+    return min(costs, key=lambda bodies: costs[bodies])
 
 
 class _Stream:

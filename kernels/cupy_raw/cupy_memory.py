@@ -42,6 +42,8 @@ class CupyMemory:
         return array.dtype == dtype and bool(array.flags.c_contiguous) and array.data.ptr % ALIGNMENT == 0
 
     def copy(self, source: Array, out: Array) -> None:
+        if source.dtype == out.dtype:  # as bits: CuPy converts bfloat16 by way of the host
+            source, out = _bits(source), _bits(out)
         out[...] = source
 
     def take_rows(self, source: Array, rows: Array, out: Array) -> None:

@@ -48,8 +48,9 @@ def filled(kernel: SequenceKernel, properties: Properties) -> SequenceKernel:
 
 
 def divisions(
-    cell: Cell, operand: str, product: str, direction: str, strategy: str, B: int, H: int, properties: Properties
-) -> Iterator[Traits]:
+    cell: Cell, operand: str, kept: str, product: str, direction: str, strategy: str, B: int, H: int,
+    properties: Properties,
+) -> Iterator[Traits]:  # fmt: skip
     """The ways to divide a step among threads and blocks."""
     shares = [(1, lanes) for lanes in LANES] if product == "fma" else [(splits, 4) for splits in SPLITS]
     width = 16 // itemsize(operand)
@@ -60,7 +61,7 @@ def divisions(
             for blocks, threads in _blocks(strategy, H, group_threads, group_units, properties):
                 for rows, chunk in _tiles(product, B, most_teams(strategy, blocks, properties)):
                     traits = Traits(
-                        strategy, product, operand, hidden, blocks, threads, lanes, splits, units, rows, chunk, 0
+                        strategy, product, operand, kept, hidden, blocks, threads, lanes, splits, units, rows, chunk, 0
                     )
                     if traits.per_lane * (rows // chunk) <= MAX_ITEMS:
                         yield traits

@@ -78,7 +78,8 @@ class Verdict:
 class Plan:
     """How a call is run. forward, backward: the sequence kernels, None for step by step.
 
-    operand: dtype that recurrent products read, and that their gradients are kept in; tf32: of float32 products.
+    operand: dtype that what the products over all steps read is kept in, which products of a step read, too, where they
+    are cuBLAS' or on tensor cores; tf32: of float32 products.
     verdicts: by direction, what was found.
     """
 
@@ -203,7 +204,7 @@ def samples(cell: Cell, dtype: str, properties: Properties) -> list[SequenceKern
 
 
 def operand_of(cell: Cell, dtype: str, H: int) -> str:
-    """The dtype that recurrent products read."""
+    """The dtype that operands of recurrent products, and their gradients, are kept in."""
     if itemsize(dtype) != 2:
         return dtype
     return dtype if cell.stages and H >= SMALLEST_MMA else "float32"
@@ -231,12 +232,15 @@ def _best(
     most = max(8, len(cell.input_gates), len(cell.recurrent_gates), len(cell.saved), len(cell.states))
     if B * H * most >= 1 << 31:  # 8: bytes of a number of dy
         return "a step has 2^31 numbers or more"
-    products = ["mma"] if itemsize(operand) == 2 else ["fma"]
-    if tf32 and cell.stages:  # asked for to be fast: where IEEE products are faster, they are taken
-        products.append("mma")
+    real = "float64" if dtype == "float64" else "float32"
+    products = [("fma", real)]  # on tensor cores only where that is faster
+    if itemsize(operand) == 2 or (tf32 and cell.stages):
+        products.append(("mma", operand))
     best: Choice | None = None
     reason = "no division of the work fits"
-    every = (divisions(cell, operand, product, direction, strategy, B, H, properties) for product in products)
+    every = (
+        divisions(cell, read, operand, product, direction, strategy, B, H, properties) for product, read in products
+    )
     for traits in chain.from_iterable(every):
         kernel = filled(SequenceKernel(cell, dtype, direction, traits), properties)
         if lacks := misfit(kernel, properties):

@@ -153,7 +153,7 @@ def sequence_cost(kernel: SequenceKernel, B: int, H: int, teams: int, properties
         clocks += clocks_of.get(name, 0.0) * count * by_all * (slower if name == "fma_warps" else 1.0)
     tiles = -(-B // traits.rows)
     rounds = -(-tiles // teams)
-    moved = memory_bytes(cell, kernel.direction, kernel.dtype, traits.operand, B, H, save=save)
+    moved = memory_bytes(cell, kernel.direction, kernel.dtype, traits.kept, B, H, save=save)
     seconds = max(rounds * clocks / properties.clock, moved / properties.bandwidth)
     return Cost(flops_of(cell, kernel.direction, B, H), moved, rounds * len(kernel.products), seconds)
 

@@ -28,7 +28,8 @@ def forward(call: Call, fields: dict[str, int]) -> None:
     problem, device = call.problem, call.device
     cell, B, H = problem.cell, problem.B, problem.H
     n_stages, columns = len(cell.stages), len(cell.recurrent_gates) * H
-    exchange = call.matrix(call.empty((B, H), call.operand), B, H, call.operand)
+    # Zeros, as a row that has no step is multiplied, too, where its neighbours have some.
+    exchange = call.matrix(device.memory.zeros((B, H), call.operand), B, H, call.operand)
     products = call.matrix(call.empty((B, columns), problem.real), B, columns, problem.real)
     clock = device.memory.zeros((2,), _INT)
     own = {"exchange": exchange.address, "products": products.address, "clock": device.memory.address(clock)}
@@ -60,7 +61,7 @@ def backward(call: Call, fields: dict[str, int]) -> None:
     cell, B, H = problem.cell, problem.B, problem.H
     stages = cell.program.backward_stages
     widest = max((len(stage.gates) for stage in stages), default=0)
-    exchange = call.empty((B * widest * H,), call.operand)
+    exchange = device.memory.zeros((B * widest * H,), call.operand)
     products = call.empty((len(stages), B, H), real)
     clock = device.memory.zeros((2,), _INT)
     address = device.memory.address

@@ -30,7 +30,8 @@ COUNTER_BYTES = 16
 class Traits:
     """Tuning numbers of a sequence kernel.
 
-    strategy: "block", "cluster" or "grid"; product: "fma" or, on tensor cores, "mma"; operand: the dtype that it reads.
+    strategy: "block", "cluster" or "grid"; product: "fma" or, on tensor cores, "mma"; operand: the dtype that it reads;
+    kept: that in which what the products over all steps read is kept.
     hidden: the largest H, to which columns are padded; blocks: of a team; threads: of a block.
     fma: `lanes` threads share the columns of `units` hidden units; splits is 1.
     mma: `splits` warps share those of `units` octets of hidden units; lanes is 4, those of a fragment.
@@ -43,6 +44,7 @@ class Traits:
     strategy: str
     product: str
     operand: str
+    kept: str
     hidden: int
     blocks: int
     threads: int
@@ -90,10 +92,10 @@ class Traits:
         numbers = "\n".join(
             f"  static constexpr int {field.name} = {int(getattr(self, field.name))};"
             for field in fields(self)
-            if field.name not in ("strategy", "product", "operand")
+            if field.name not in ("strategy", "product", "operand", "kept")
         )
         return (
-            f"struct {name} {{\n  using Operand = {CPP_TYPES[self.operand]};\n"
+            f"struct {name} {{\n  using Operand = {CPP_TYPES[self.operand]};\n  using Kept = {CPP_TYPES[self.kept]};\n"
             f"  static constexpr Strategy strategy = Strategy::{self.strategy};\n{numbers}\n}};\n"
         )
 

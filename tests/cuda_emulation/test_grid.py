@@ -94,13 +94,15 @@ def test_cells_that_no_paper_has(strategy, name, case):
 @pytest.mark.parametrize(
     ("name", "dtype"), [("lstm", "bfloat16"), ("gru_2014", "float32"), ("gru_2014", "float16"), ("leaky", "bfloat16")]
 )
-@pytest.mark.parametrize("strategy", MMA)
-def test_tensor_cores_err_as_plain_rounding_of_operands_does(strategy, name, dtype, case):
+@pytest.mark.parametrize(
+    ("product", "strategy"), [("mma", name) for name in MMA] + [("fma_kept", name) for name in FMA[:-1]]
+)
+def test_what_is_kept_in_16_bits_errs_as_plain_rounding_of_operands_does(product, strategy, name, dtype, case):
     """The measure is a product a step, whose operands are rounded in the same places."""
     cell, tf32 = CELLS[name], dtype == "float32"
     _, reference = expected(cell, case, dtype)
     call = draw(cell, case, dtype)
-    found = run(call, plan_of(strategy, "mma"), device_for(len(case.name)), tf32=tf32)
+    found = run(call, plan_of(strategy, product), device_for(len(case.name)), tf32=tf32)
     plain = run(call, plan_of("stepwise", "mma"), tf32=tf32)
     assert list(found) == list(reference)
     for key, array in found.items():

@@ -17,7 +17,7 @@ from rnn_gpu.errors import BackendError
 from rnn_gpu.kernels.cupy_raw import cupy_device, modules
 from rnn_gpu.kernels.cupy_raw.ahead import compile_ahead, kernels_of
 from rnn_gpu.kernels.cupy_raw.compilation import folder
-from rnn_gpu.kernels.cupy_raw.cupy_device import BODIES_A_GRAPH, FEWEST_FOR_A_GRAPH, CupyDevice, largest_cluster
+from rnn_gpu.kernels.cupy_raw.cupy_device import CupyDevice, bodies_a_graph, largest_cluster
 from rnn_gpu.kernels.cupy_raw.device import Kernel, Properties
 from rnn_gpu.kernels.cupy_raw.modules import Modules, _Function
 from rnn_gpu.kernels.cupy_raw.plan import plan_for
@@ -213,9 +213,7 @@ def current(device):
     return next(stream for stream in Stream.made if stream.ptr == device._stream)
 
 
-@pytest.mark.parametrize(
-    "times", [0, 1, FEWEST_FOR_A_GRAPH - 1, FEWEST_FOR_A_GRAPH, FEWEST_FOR_A_GRAPH + 1, 10 * BODIES_A_GRAPH + 5]
-)
+@pytest.mark.parametrize("times", [0, 1, 2, 5, 7, 8, 64, 65, 500])
 def test_a_body_is_repeated_so_many_times(device, times):
     ran, captured = [], []
 
@@ -232,7 +230,15 @@ def test_a_body_is_repeated_so_many_times(device, times):
         device.repeat(body, times)
         assert current(device) is device.callers
     assert ran == [device.callers] * times
-    assert len(captured) == (BODIES_A_GRAPH if times >= FEWEST_FOR_A_GRAPH else 0)
+    assert len(captured) == bodies_a_graph(times)
+
+
+def test_graphs_save_the_host_time():
+    """The most that the host issues by itself: a graph is made of few bodies where it is replayed seldom."""
+    assert [bodies_a_graph(times) for times in (0, 1, 2, 3)] == [0] * 4
+    for times, most in ((10, 2), (64, 4), (512, 8), (2048, 13)):
+        bodies = bodies_a_graph(times)
+        assert 0 < 1 + bodies + (times - 1) % bodies <= most
 
 
 def test_an_error_while_capturing_ends_the_capture(device):
@@ -245,7 +251,7 @@ def test_an_error_while_capturing_ends_the_capture(device):
 
     with device.active():
         with pytest.raises(BackendError, match="does not fit"):
-            device.repeat(body, FEWEST_FOR_A_GRAPH)
+            device.repeat(body, 64)
         assert len(streams) == 2
         assert not any(stream.capturing for stream in streams)
         assert current(device) is device.callers

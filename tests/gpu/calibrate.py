@@ -59,7 +59,7 @@ def candidates(cell, dtype, tf32, direction, strategy, B, H, properties):
     operand = plan.operand_of(cell, dtype, H)
     product = "mma" if itemsize(operand) == 2 or tf32 else "fma"
     found = []
-    for traits in divisions(cell, operand, product, direction, strategy, B, H, properties):
+    for traits in divisions(cell, operand, operand, product, direction, strategy, B, H, properties):
         kernel = filled(SequenceKernel(cell, dtype, direction, traits), properties)
         if misfit(kernel, properties):
             continue
@@ -143,7 +143,7 @@ class Drawn:
     def run(self, choice, direction):
         """y, or the gradient of x, by this kernel, in float32."""
         problem, inputs = describe(self.cell, self.x, self.weights, tf32=self.tf32)
-        operand = dtype_named(choice.kernel.traits.operand)
+        operand = dtype_named(choice.kernel.traits.kept)
         self.forward = choice if direction == "forward" else self.forward
         found = plan.Plan(self.forward, choice if direction == "backward" else None, operand, self.tf32, {})
         backend = CudaBackend(device_of, lambda: None, list, lambda problem, properties: found)

@@ -30,20 +30,24 @@ MMA = ("block", "block_splits", "cluster", "grid_splits")
 
 
 def awkward(strategy: str, product: str, dtype: str) -> Traits:
-    """Numbers that test everything for H up to 11: several tiles, chunks, warps and blocks, weights in both places."""
+    """Numbers that test everything for H up to 11: several tiles, chunks, warps and blocks, weights in both places.
+
+    product: "fma", "mma", or "fma_kept", multiply-adds that keep 16-bit numbers for the products over all steps.
+    """
     name, _, splits = strategy.partition("_")
     blocks = 1 if name == "block" else 2
-    if product == "fma":
+    if product != "mma":
         real = "float64" if dtype == "float64" else "float32"
+        kept = dtype if product == "fma_kept" else real
         if name == "cluster":
-            return Traits(name, "fma", real, 64, blocks, 64, 16, 1, 2, 4, 2, 1)
-        return Traits(name, "fma", real, 16, blocks, 64 // blocks, 4, 1, 1, 4, 2, 1)
+            return Traits(name, "fma", real, kept, 64, blocks, 64, 16, 1, 2, 4, 2, 1)
+        return Traits(name, "fma", real, kept, 16, blocks, 64 // blocks, 4, 1, 1, 4, 2, 1)
     share = 2 if splits else 1
     span = (16 if dtype == "float32" else 32) * share
     octets = 2 if name == "block" and splits else 1
     warps = share if blocks == 2 or octets == 2 else 2 * share
     chunk = 16 if name == "grid" else 8
-    return Traits(name, "mma", dtype, span, blocks, 32 * warps, 4, share, octets, 16, chunk, 1 if splits else 0)
+    return Traits(name, "mma", dtype, dtype, span, blocks, 32 * warps, 4, share, octets, 16, chunk, 1 if splits else 0)
 
 
 def awkward_plan(strategy: str, product: str) -> Callable[[Problem, Properties], Plan]:

@@ -26,7 +26,7 @@ template <class Real> struct Sum {
 };
 
 // What a step reads of the forward pass and of the caller's gradient of y.
-template <class Cell, class T, class Operand> struct BackwardStep {
+template <class Cell, class T> struct BackwardStep {
   using Real = Working<T>;
   static constexpr int n_state = Cell::n_state, n_saved = Cell::n_saved;
   Registers<Real, n_state> before, after;
@@ -85,36 +85,36 @@ template <class Cell, class T, class Operand> struct BackwardStep {
 };
 
 // What each stage multiplied, for the gradient of U, into the step that begins at `operands`.
-template <class Cell, class P, class Unit, class Operand, class AnyRow>
-__device__ __forceinline__ void store_operands(const P& p, Unit& unit, Operand* operands, const AnyRow& row,
+template <class Cell, class P, class Unit, class Kept, class AnyRow>
+__device__ __forceinline__ void store_operands(const P& p, Unit& unit, Kept* operands, const AnyRow& row,
                                                int unit_index) {
   if constexpr (Cell::n_stages > 0) {
-    Operand* const to = element<Cell::n_stages>(operands, row.sorted, p.hidden, unit_index);
+    Kept* const to = element<Cell::n_stages>(operands, row.sorted, p.hidden, unit_index);
     unrolled<Cell::n_stages>([&](auto stage) {
       constexpr int k = decltype(stage)::value;
       Cell::template operand<k>(unit);
-      to[k * p.hidden] = rounded<Operand>(unit.operand);
+      to[k * p.hidden] = rounded<Kept>(unit.operand);
     });
   }
 }
 
 // The gradients of W x_t + b_ih and of U operand + b_hh, where they are the same numbers once, into the step that begins
 // at d_P and d_R.
-template <class Cell, class P, class Unit, class Operand, class AnyRow>
-__device__ __forceinline__ void store_gradients(const P& p, const Unit& unit, Operand* d_P, Operand* d_R,
+template <class Cell, class P, class Unit, class Kept, class AnyRow>
+__device__ __forceinline__ void store_gradients(const P& p, const Unit& unit, Kept* d_P, Kept* d_R,
                                                 const AnyRow& row, int unit_index) {
   if constexpr (Cell::n_input > 0) {
-    Operand* const to = element<Cell::n_input>(d_P, row.sorted, p.hidden, unit_index);
+    Kept* const to = element<Cell::n_input>(d_P, row.sorted, p.hidden, unit_index);
     unrolled<Cell::n_input>([&](auto input) {
       constexpr int g = decltype(input)::value;
-      to[g * p.hidden] = rounded<Operand>(unit.d_Wx[g]);
+      to[g * p.hidden] = rounded<Kept>(unit.d_Wx[g]);
     });
   }
   if constexpr (!Cell::same_gradients && Cell::n_recurrent > 0) {
-    Operand* const to = element<Cell::n_recurrent>(d_R, row.sorted, p.hidden, unit_index);
+    Kept* const to = element<Cell::n_recurrent>(d_R, row.sorted, p.hidden, unit_index);
     unrolled<Cell::n_recurrent>([&](auto place) {
       constexpr int s = decltype(place)::value;
-      to[s * p.hidden] = rounded<Operand>(unit.d_U[Stages<Cell>::gate(s)]);
+      to[s * p.hidden] = rounded<Kept>(unit.d_U[Stages<Cell>::gate(s)]);
     });
   }
 }

@@ -4,13 +4,13 @@
 // T time steps, B rows, H hidden units, G gates with an input product, S with a recurrent one, K stages.
 // Rows are numbered in two ways: the caller's 0 .. B-1, and sorted, the longest first. The steps that exist, those before
 // the end of their row, are numbered n = 0 .. N-1, step by step and within a step by sorted row.
-// Real is the working type, Operand the type that products read.
+// Real is the working type, Kept the type in which gradients of products are kept for the products over all steps.
 
 namespace rnn_gpu {
 
-template <class T, class Real, class Operand> struct Parameters {
+template <class T, class Real, class Kept> struct Parameters {
   using Stored = T;
-  using Multiplied = Operand;
+  using Multiplied = Kept;
 
   int steps;        // T
   int rows;         // B
@@ -24,9 +24,9 @@ template <class T, class Real, class Operand> struct Parameters {
 
   // Of the call
   const T* U;                // [S, H, H]: the gates' blocks in the order of their stages
-  const Real* b_ih;          // [G, H] or null
-  const Real* b_hh;          // [S, H] or null
-  const Real* vectors;       // [n_vector, H]
+  const T* b_ih;             // [G, H] or null
+  const T* b_hh;             // [S, H] or null
+  const T* vectors;          // [n_vector, H]
   const Real* initial;       // [n_state, B, H] or null for zeros
   const unsigned char* resets;  // [T, B] or null
   const int* ends;           // [B]: length of each sorted row, or null: T
@@ -44,16 +44,20 @@ template <class T, class Real, class Operand> struct Parameters {
   const void* dy;            // [T, B, H] of T or of Real, or null for zeros
   const Real* d_last;        // [n_state, B, H] or null for zeros
   Real* d_initial;           // [n_state, B, H]
-  Operand* d_P;              // [N, G, H]
-  Operand* d_R;              // [N, S, H], in the order of the stages; null where it equals d_P
-  Operand* operands;         // [N, K, H]: what each stage multiplied
+  Kept* d_P;                 // [N, G, H]
+  Kept* d_R;                 // [N, S, H], in the order of the stages; null where it equals d_P
+  Kept* operands;            // [N, K, H]: what each stage multiplied
   Real* d_vectors;           // [2, n_vector, B, H]: sums over the steps done so far and their rests, by sorted row
 
   // Between blocks, and between kernels
-  Operand* exchange;         // grid: what a stage publishes, two buffers a team; stepwise: [B, H], backward [B, S_k, H]
+  void* exchange;            // grid: what a stage publishes, of the type that its products read, two buffers a team;
+                             // stepwise: of Kept, [B, H], backward [B, S_k, H]
   arch::uint32* counters;    // grid: arrivals of each team
   Real* products;            // stepwise: [B, S, H] forward, [K, B, H] backward
   int* clock;                // stepwise: [2], steps done so far; read here, written there, and the reverse
+
+  // stepwise: what is exchanged
+  __device__ __forceinline__ Kept* published() const { return static_cast<Kept*>(exchange); }
 };
 
 }  // namespace rnn_gpu

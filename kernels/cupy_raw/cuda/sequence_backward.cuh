@@ -16,11 +16,12 @@ template <class Cell, class T, class Traits, template <class, class, class, temp
 struct SequenceBackward {
   using Real = Working<T>;
   using Operand = typename Traits::Operand;
-  using Arguments = Parameters<T, Real, Operand>;
+  using Kept = typename Traits::Kept;
+  using Arguments = Parameters<T, Real, Kept>;
   using Multiply = Product<Cell, T, Traits, BackwardProducts>;
   using Unit = typename Cell::template Backward<Real>;
   using Team = typename TeamOf<Traits::strategy, Operand, Traits, Multiply::stride>::type;
-  using Passed = BackwardStep<Cell, T, Operand>;
+  using Passed = BackwardStep<Cell, T>;
 
   static constexpr int n_state = Cell::n_state, n_vector = Cell::n_vector, n_stages = Cell::n_backward_stages;
   static constexpr int chunks = Traits::rows / Traits::chunk, per_lane = Multiply::per_lane;
@@ -59,9 +60,9 @@ struct SequenceBackward {
 
   // Where what is written of a step begins.
   struct Written {
-    Place<Traits, Cell::n_stages, Operand> operands;
-    Place<Traits, Cell::n_input, Operand> d_P;
-    Place<Traits, Cell::n_recurrent, Operand> d_R;
+    Place<Traits, Cell::n_stages, Kept> operands;
+    Place<Traits, Cell::n_input, Kept> d_P;
+    Place<Traits, Cell::n_recurrent, Kept> d_R;
     __device__ __forceinline__ Written(const Arguments& p, long long n, int direction)
         : operands(p, p.operands, n, direction), d_P(p, p.d_P, n, direction), d_R(p, p.d_R, n, direction) {}
     __device__ __forceinline__ void go_on(const Arguments& p, long long n) {
@@ -99,7 +100,7 @@ struct SequenceBackward {
           if constexpr (n_vector > 0) {
 #pragma unroll
             for (int v = 0; v < n_vector; ++v) {
-              item.unit.vector[v] = is ? p.vectors[v * p.hidden + unit] : Real(0);
+              item.unit.vector[v] = is ? widen(p.vectors[v * p.hidden + unit]) : Real(0);
               item.d_vector[v] = Sum<Real>{};
               if (is) item.d_vector[v].load(p, v, n_vector, item.row, unit);
             }

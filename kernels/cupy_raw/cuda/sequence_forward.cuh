@@ -17,7 +17,7 @@ template <class Cell, class T, class Traits, template <class, class, class, temp
 struct SequenceForward {
   using Real = Working<T>;
   using Operand = typename Traits::Operand;
-  using Arguments = Parameters<T, Real, Operand>;
+  using Arguments = Parameters<T, Real, typename Traits::Kept>;
   using Multiply = Product<Cell, T, Traits, ForwardProducts>;
   using Unit = typename Cell::template Forward<Real>;
   using Team = typename TeamOf<Traits::strategy, Operand, Traits, Multiply::stride>::type;
@@ -68,15 +68,15 @@ struct SequenceForward {
       const int unit = first_unit + multiply.unit(e);
       const bool is = unit < p.hidden;
 #pragma unroll
-      for (int g = 0; g < n_input; ++g) b_ih[e * n_input + g] = p.b_ih && is ? p.b_ih[g * p.hidden + unit] : Real(0);
+      for (int g = 0; g < n_input; ++g) b_ih[e * n_input + g] = p.b_ih && is ? widen(p.b_ih[g * p.hidden + unit]) : Real(0);
 #pragma unroll
       for (int g = 0; g < n_recurrent; ++g)
-        b_hh[e * n_recurrent + g] = p.b_hh && is ? p.b_hh[g * p.hidden + unit] : Real(0);
+        b_hh[e * n_recurrent + g] = p.b_hh && is ? widen(p.b_hh[g * p.hidden + unit]) : Real(0);
       if constexpr (n_vector > 0) {
 #pragma unroll
         for (int v = 0; v < n_vector; ++v) {
 #pragma unroll
-          for (int c = 0; c < chunks; ++c) items[c][e].unit.vector[v] = is ? p.vectors[v * p.hidden + unit] : Real(0);
+          for (int c = 0; c < chunks; ++c) items[c][e].unit.vector[v] = is ? widen(p.vectors[v * p.hidden + unit]) : Real(0);
         }
       }
     }

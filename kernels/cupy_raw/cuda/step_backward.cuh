@@ -5,9 +5,9 @@
 
 namespace rnn_gpu {
 
-template <class Cell, class T, class Operand, int segment> struct StepBackward {
+template <class Cell, class T, class Kept, int segment> struct StepBackward {
   using Real = Working<T>;
-  using Arguments = Parameters<T, Real, Operand>;
+  using Arguments = Parameters<T, Real, Kept>;
   using Unit = typename Cell::template Backward<Real>;
   static constexpr int n_state = Cell::n_state, n_vector = Cell::n_vector, n_stages = Cell::n_backward_stages;
 
@@ -46,8 +46,8 @@ template <class Cell, class T, class Operand, int segment> struct StepBackward {
       }
       if constexpr (segment == n_stages && n_stages > 0) {
         if (row.sorted < rows_next) {
-          StepBackward<Cell, T, Operand, 0>::load(p, unit, row, t_next, unit_index);
-          StepBackward<Cell, T, Operand, 0>::publish(p, unit, row, unit_index);
+          StepBackward<Cell, T, Kept, 0>::load(p, unit, row, t_next, unit_index);
+          StepBackward<Cell, T, Kept, 0>::publish(p, unit, row, unit_index);
         }
       }
     }
@@ -56,7 +56,7 @@ template <class Cell, class T, class Operand, int segment> struct StepBackward {
 
   // Fill what the cell reads, and run it through segment `segment`. Returns whether the step began with a reset.
   static __device__ __forceinline__ bool load(const Arguments& p, Unit& unit, const Row& row, int t, int unit_index) {
-    BackwardStep<Cell, T, Operand> step;
+    BackwardStep<Cell, T> step;
     const long long n = start_of(p, t), n_before = is_first(p, row, t) ? 0 : start_of(p, p.reverse ? t + 1 : t - 1);
     step.load_after(p, WideRow(row), p.history + n * n_state * p.hidden, unit_index);
     step.load_others(p, WideRow(row), t, p.history + n_before * n_state * p.hidden,
@@ -68,7 +68,7 @@ template <class Cell, class T, class Operand, int segment> struct StepBackward {
     step.give(unit);
     if constexpr (n_vector > 0) {
 #pragma unroll
-      for (int v = 0; v < n_vector; ++v) unit.vector[v] = p.vectors[v * p.hidden + unit_index];
+      for (int v = 0; v < n_vector; ++v) unit.vector[v] = widen(p.vectors[v * p.hidden + unit_index]);
     }
     if constexpr (segment > 0) {
       unrolled<segment>([&](auto stage) {
@@ -87,7 +87,7 @@ template <class Cell, class T, class Operand, int segment> struct StepBackward {
     unrolled<inputs>([&](auto input) {
       constexpr int g = decltype(input)::value;
       constexpr int gate = Stages<Cell>::gate(BackwardProducts<Cell>::first(segment) + g);
-      p.exchange[((long long)row.sorted * inputs + g) * p.hidden + unit_index] = rounded<Operand>(unit.d_U[gate]);
+      p.published()[((long long)row.sorted * inputs + g) * p.hidden + unit_index] = rounded<Kept>(unit.d_U[gate]);
     });
   }
 };

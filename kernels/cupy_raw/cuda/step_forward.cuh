@@ -12,9 +12,9 @@
 
 namespace rnn_gpu {
 
-template <class Cell, class T, class Operand, int segment> struct StepForward {
+template <class Cell, class T, class Kept, int segment> struct StepForward {
   using Real = Working<T>;
-  using Arguments = Parameters<T, Real, Operand>;
+  using Arguments = Parameters<T, Real, Kept>;
   using Unit = typename Cell::template Forward<Real>;
   static constexpr int n_input = Cell::n_input, n_recurrent = Cell::n_recurrent, n_state = Cell::n_state;
   static constexpr int n_vector = Cell::n_vector, n_saved = Cell::n_saved, n_stages = Cell::n_stages;
@@ -33,7 +33,7 @@ template <class Cell, class T, class Operand, int segment> struct StepForward {
       if (row.sorted < rows) {
         const long long n = start_of(p, t) + row.sorted;
         load(p, unit, row, t, n, row.sorted, unit_index, [&](int s) { return p.last[at_state(p, row, s, unit_index)]; });
-        if constexpr (segment < n_stages) p.exchange[at] = rounded<Operand>(unit.operand);
+        if constexpr (segment < n_stages) p.published()[at] = rounded<Kept>(unit.operand);
         if constexpr (segment == n_stages) {
 #pragma unroll
           for (int s = 0; s < n_state; ++s) {
@@ -46,9 +46,9 @@ template <class Cell, class T, class Operand, int segment> struct StepForward {
       }
       if (row.sorted < rows_next) {
         const long long n = start_of(p, t_next) + row.sorted;
-        StepForward<Cell, T, Operand, 0>::load(p, unit, row, t_next, n, row.sorted, unit_index,
-                                               [&](int s) { return p.last[at_state(p, row, s, unit_index)]; });
-        if constexpr (n_stages > 0) p.exchange[at] = rounded<Operand>(unit.operand);
+        StepForward<Cell, T, Kept, 0>::load(p, unit, row, t_next, n, row.sorted, unit_index,
+                                            [&](int s) { return p.last[at_state(p, row, s, unit_index)]; });
+        if constexpr (n_stages > 0) p.published()[at] = rounded<Kept>(unit.operand);
       }
     }
     if (ends && arch::block_index() == 0 && arch::thread_index() == 0) p.clock[1 - p.parity] = done + 1;
@@ -64,7 +64,7 @@ template <class Cell, class T, class Operand, int segment> struct StepForward {
       Unit unit;
       load(p, unit, row, t, n, n - p.rows_begin, unit_index,
            [&](int s) { return state_before<n_state>(p, row, t, s, unit_index); });
-      if constexpr (segment < n_stages) p.exchange[at] = rounded<Operand>(unit.operand);
+      if constexpr (segment < n_stages) p.published()[at] = rounded<Kept>(unit.operand);
       if constexpr (segment == n_stages) save(p, unit, n, unit_index);
     }
   }
@@ -80,11 +80,11 @@ template <class Cell, class T, class Operand, int segment> struct StepForward {
 #pragma unroll
       for (int g = 0; g < n_input; ++g)
         unit.Wx[g] = p.P[((n - p.rows_begin) * n_input + g) * p.hidden + unit_index] +
-                     (p.b_ih ? p.b_ih[g * p.hidden + unit_index] : Real(0));
+                     (p.b_ih ? widen(p.b_ih[g * p.hidden + unit_index]) : Real(0));
     }
     if constexpr (n_vector > 0) {
 #pragma unroll
-      for (int v = 0; v < n_vector; ++v) unit.vector[v] = p.vectors[v * p.hidden + unit_index];
+      for (int v = 0; v < n_vector; ++v) unit.vector[v] = widen(p.vectors[v * p.hidden + unit_index]);
     }
     if constexpr (segment > 0) {
       unrolled<segment>([&](auto stage) {
@@ -93,7 +93,7 @@ template <class Cell, class T, class Operand, int segment> struct StepForward {
         unrolled<Stages<Cell>::size(k)>([&](auto output) {
           constexpr int place = Stages<Cell>::begin(k) + decltype(output)::value, gate = Stages<Cell>::gate(place);
           unit.U[gate] = p.products[(product_row * n_recurrent + place) * p.hidden + unit_index] +
-                         (p.b_hh ? p.b_hh[gate * p.hidden + unit_index] : Real(0));
+                         (p.b_hh ? widen(p.b_hh[gate * p.hidden + unit_index]) : Real(0));
         });
       });
     }

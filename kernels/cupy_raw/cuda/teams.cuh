@@ -112,7 +112,7 @@ template <class Operand, class Traits, int stride> struct GridTeam {
 
   template <class P> __device__ __forceinline__ GridTeam(const P& p, unsigned char* shared)
       : buffers(reinterpret_cast<Operand*>(shared)),
-        exchanged(p.exchange + (long long)index() * 2 * Traits::rows * stride),
+        exchanged(static_cast<Operand*>(p.exchange) + (long long)index() * 2 * Traits::rows * stride),
         counter(p.counters + index()) {}
   __device__ __forceinline__ int index() const { return arch::block_index() / Traits::blocks; }
   __device__ __forceinline__ int count() const { return arch::n_blocks() / Traits::blocks; }
