@@ -4,6 +4,10 @@
 // seed. In the first two a fiber runs on until it has to wait, as far ahead of the others as barriers let it, and they
 // are met in opposite orders: what lacks a barrier goes wrong in one of them. The third also switches where nobody waits.
 // Blocks of a cooperative launch are all there from the start; else one cluster runs after the other.
+//
+// What a thread stores to be exchanged is seen when it has passed a fence, or its block has arrived with release. Without
+// either it is when nobody can go on: then each thread's latest store is seen, before those that it did earlier. Of two
+// stores to one address only the later one is.
 #include <sys/mman.h>
 
 #include <cstdint>
@@ -109,7 +113,6 @@ struct Block {
   std::vector<unsigned char> memory;
   Barrier barrier;
   std::vector<Warp> warps;
-  std::vector<Store> unpublished;  // in global memory
   std::map<long, Counter> counters;  // by their place in its memory
   int cluster = 0, live = 0;
   bool begun = false;
@@ -120,7 +123,9 @@ struct Fiber {
   char* stack = nullptr;
   int block = 0, thread = 0;
   int shuffles = 0;
-  unsigned seen = 0;               // progress when it last read a counter
+  const void* awaited = nullptr;   // where it last looked for a store that it waits for
+  unsigned seen = 0;               // progress when it did
+  std::vector<Store> unpublished;  // in global memory
   const char* where = "";
 };
 
@@ -210,6 +215,27 @@ void pass_if_all_have_come(Counter& counter) {
   counter.waiting.clear();
 }
 
+void publish_all(int block) {
+  for (Fiber& fiber : fibers) {
+    if (fiber.block == block) publish(fiber.unpublished);
+  }
+  ++progress;
+}
+
+// Whether there was any.
+bool publish_latest() {
+  bool any = false;
+  for (Fiber& fiber : fibers) {
+    if (fiber.unpublished.empty()) continue;
+    std::vector<Store> latest{fiber.unpublished.back()};
+    fiber.unpublished.pop_back();
+    publish(latest);
+    any = true;
+  }
+  progress += any;
+  return any;
+}
+
 void wait(Barrier& barrier, const char* where) {
   fibers[current].where = where;
   if (++barrier.arrived < barrier.members) {
@@ -232,7 +258,7 @@ void run_fiber() {
   kernel(argument);
   Fiber& same = fibers[current];
   Block& block = blocks[same.block];
-  if (--block.live == 0) publish(block.unpublished);
+  if (--block.live == 0) publish_all(same.block);
   --live;
   same.where = "its end";
   for (;;) suspend();
@@ -271,6 +297,7 @@ void run_blocks(int threads) {
         else still.push_back(fiber);
       }
       watching.swap(still);
+      if (!n_ready && publish_latest()) continue;
       if (!n_ready) {
         failure = "deadlock: threads wait at";
         for (size_t i = 0; i < fibers.size() && failure.size() < 300; ++i)
@@ -359,23 +386,37 @@ void rnn_gpu_store_exchanged(void* address, const void* value, int bytes) {
   rnn_gpu_maybe_suspend();
   Store store{address, {}, bytes};
   std::memcpy(store.value, value, bytes);
-  blocks[fibers[current].block].unpublished.push_back(store);
+  std::vector<Store>& own = fibers[current].unpublished;
+  for (size_t i = 0; i < own.size(); ++i) {
+    if (own[i].address == address) own.erase(own.begin() + i--);
+  }
+  own.push_back(store);
 }
 
-void rnn_gpu_arrive_release(unsigned* counter) {
-  publish(blocks[fibers[current].block].unpublished);
-  ++*counter;
+void rnn_gpu_fence() {
+  publish(fibers[current].unpublished);
   ++progress;
 }
 
-unsigned rnn_gpu_read_acquire(const unsigned* counter) {
+void rnn_gpu_arrive_release(unsigned* counter) {
+  publish_all(fibers[current].block);
+  ++*counter;
+}
+
+// Until something has been stored since this thread last looked there.
+void rnn_gpu_await_store(const void* address) {
   Fiber& fiber = fibers[current];
-  if (fiber.seen == progress) {
-    fiber.where = "a counter";
+  if (fiber.awaited == address && fiber.seen == progress) {
+    fiber.where = "another block's store";
     watching.push_back(current);
     suspend();
   }
+  fibers[current].awaited = address;
   fibers[current].seen = progress;
+}
+
+unsigned rnn_gpu_read_acquire(const unsigned* counter) {
+  rnn_gpu_await_store(counter);
   return *counter;
 }
 

@@ -124,7 +124,9 @@ struct SequenceForward {
             for (int g = 0; g < n_input; ++g) item.unit.Wx[g] = item.next[g] + b_ih[e * n_input + g];
           }
           Cell::template forward<0>(item.unit);
-          if constexpr (n_stages > 0) publish(team, multiply, item, t, c, e, first_unit);
+          if constexpr (n_stages > 0) {
+            if (!Traits::lengths || t < ends[c]) publish(team, multiply, item, t, c, e, first_unit);
+          }
         });
         if constexpr (n_stages > 0) {
           team.template arrive<1, Multiply::block_units>(first_unit);
@@ -147,8 +149,10 @@ struct SequenceForward {
             unrolled<chunks>([&](auto chunk) {
               constexpr int c = decltype(chunk)::value;
               if (Traits::lengths && t >= ends[c]) return;  // every row of the chunk has ended
+              const Operand* const operand = team.template chunk<Multiply::columns(k), Multiply::block_units>(c);
+              if constexpr (Team::waits_for_numbers) clear(team, multiply, c, first_unit);
               Real sums[per_lane][Stages<Cell>::size(k)];
-              multiply.template run<k>(team.template chunk<Multiply::columns(k)>(c), sums);
+              multiply.template run<k>(operand, sums);
               unrolled<per_lane>([&](auto element) {
                 constexpr int e = decltype(element)::value;
                 Item& item = items[c][e];
@@ -182,15 +186,27 @@ struct SequenceForward {
         for (int s = 0; s < n_state; ++s)
           p.last[at_state(p, item.row, s, first_unit + multiply.unit(e))] = item.unit.state[s];
       });
+      if constexpr (Team::waits_for_numbers && n_stages > 0) {
+        if (tile + team.count() < p.tiles) team.restart();
+      }
     }
   }
 
  private:
   static __device__ __forceinline__ void publish(Team& team, const Multiply& multiply, const Item& item, int t, int c,
                                                  int e, int first_unit) {
-    if (has_step<Traits>(item.row, t))
+    const bool has = has_step<Traits>(item.row, t);
+    if (Team::waits_for_numbers ? multiply.owns() : has)
       team.publish(c * Traits::chunk + multiply.row(e), first_unit + multiply.unit(e),
-                   Multiply::prepared(item.unit.operand));
+                   has ? Multiply::prepared(item.unit.operand) : Operand{});
+  }
+
+  // What the items of a chunk published in the exchange before the one that has been read.
+  static __device__ __forceinline__ void clear(Team& team, const Multiply& multiply, int c, int first_unit) {
+    if (!multiply.owns()) return;
+#pragma unroll
+    for (int e = 0; e < per_lane; ++e)
+      team.clear(c * Traits::chunk + multiply.row(e), first_unit + multiply.unit(e));
   }
 
   // Begin to load what step t needs; it is used a step later. P: W x_t of the step's first row.
