@@ -30,8 +30,8 @@ OLDEST = (8, 0)
 MOST_BODIES_A_GRAPH = 16
 
 ISSUED_US, GRAPH_US, MADE_US = 90.0, 6.0, 150.0
-"""About what the host takes to issue a body of `repeat`, to launch a graph of some, and to make one, besides issuing its
-bodies."""
+"""About what the host takes to issue a body of `repeat`, to launch a graph of some, and to make one, besides issuing
+its bodies."""
 
 _OUT_OF_MEMORY = (
     "cudaErrorMemoryAllocation",

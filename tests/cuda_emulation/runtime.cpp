@@ -6,8 +6,8 @@
 // Blocks of a cooperative launch are all there from the start; else one cluster runs after the other.
 //
 // What a thread stores to be exchanged is seen when it has passed a fence, or its block has arrived with release. Without
-// either it is when nobody can go on: then each thread's latest store is seen, before those that it did earlier. Of two
-// stores to one address only the later one is.
+// either it is when nobody can go on: then one store of each thread is seen, its latest before those that it did earlier,
+// or of some threads one drawn at random. Of two stores to one address only the later one is.
 #include <sys/mman.h>
 
 #include <cstdint>
@@ -223,14 +223,17 @@ void publish_all(int block) {
 }
 
 // Whether there was any.
-bool publish_latest() {
+bool publish_one_each() {
   bool any = false;
   for (Fiber& fiber : fibers) {
     if (fiber.unpublished.empty()) continue;
-    std::vector<Store> latest{fiber.unpublished.back()};
-    fiber.unpublished.pop_back();
-    publish(latest);
     any = true;
+    if (order == random_order && draw() % 2) continue;
+    const size_t last = fiber.unpublished.size() - 1;
+    const auto which = fiber.unpublished.begin() + (order == random_order ? draw() % (last + 1) : last);
+    std::vector<Store> one{*which};
+    fiber.unpublished.erase(which);
+    publish(one);
   }
   progress += any;
   return any;
@@ -297,7 +300,7 @@ void run_blocks(int threads) {
         else still.push_back(fiber);
       }
       watching.swap(still);
-      if (!n_ready && publish_latest()) continue;
+      if (!n_ready && publish_one_each()) continue;
       if (!n_ready) {
         failure = "deadlock: threads wait at";
         for (size_t i = 0; i < fibers.size() && failure.size() < 300; ++i)

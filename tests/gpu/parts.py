@@ -23,8 +23,8 @@ TOOLS: dict[str, tuple[str, ...]] = {
     "initcheck": (),
     "synccheck": ("--num-cuda-barriers", "64"),
 }
-"""compute-sanitizer's, with the options that each needs: the barriers that clusters count bytes with are not found by its
-own count of a block's."""
+"""compute-sanitizer's, with the options that each needs: the barriers that clusters count bytes with are not found by
+its own count of a block's."""
 
 SUITES = ("core", "large", "flashrnn", "varlen", "reset", "rl")
 
@@ -69,9 +69,9 @@ def parts(python: str, results: Path, minutes: float) -> list[Part]:
     for path in TESTS:
         name = Path(path).stem.removeprefix("test_")
         made.append(Part(f"tests:{name}", (*pytest, path), 540, least=60, tests=True))
-    for tool in TOOLS:
+    for tool, options in TOOLS.items():
         command = (
-            sanitizer or "compute-sanitizer", "--tool", tool, *TOOLS[tool], "--error-exitcode", "86", python,
+            sanitizer or "compute-sanitizer", "--tool", tool, *options, "--error-exitcode", "86", python,
             str(ROOT / "tests" / "gpu" / "sanitized.py"), "--small",
         )  # fmt: skip
         made.append(Part(f"sanitizer:{tool}", command, 420, least=60, needs=needs))

@@ -206,7 +206,7 @@ struct SequenceBackward {
 #pragma unroll
         for (int v = 0; v < n_vector; ++v) item.d_vector[v].store(p, v, n_vector, item.row, unit);
       });
-      if constexpr (Team::waits_for_numbers && n_stages > 0) {
+      if constexpr (Team::waits_for_numbers && n_stages > 0 && Traits::lengths) {
         if (tile + team.count() < p.tiles) team.restart();
       }
     }
@@ -243,10 +243,10 @@ struct SequenceBackward {
   static __device__ __forceinline__ void clear(Team& team, const Multiply& multiply, int c, int first_unit) {
     if (!multiply.owns()) return;
     unrolled<BackwardProducts<Cell>::inputs(k)>([&](auto input) {
+      const int first_column = decltype(input)::value * Traits::hidden + first_unit;
 #pragma unroll
       for (int e = 0; e < per_lane; ++e)
-        team.clear(c * Traits::chunk + multiply.row(e),
-                   decltype(input)::value * Traits::hidden + first_unit + multiply.unit(e));
+        team.clear(c * Traits::chunk + multiply.row(e), first_column + multiply.unit(e));
     });
   }
 };

@@ -186,7 +186,7 @@ struct SequenceForward {
         for (int s = 0; s < n_state; ++s)
           p.last[at_state(p, item.row, s, first_unit + multiply.unit(e))] = item.unit.state[s];
       });
-      if constexpr (Team::waits_for_numbers && n_stages > 0) {
+      if constexpr (Team::waits_for_numbers && n_stages > 0 && Traits::lengths) {
         if (tile + team.count() < p.tiles) team.restart();
       }
     }

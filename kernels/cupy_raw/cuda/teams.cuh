@@ -151,15 +151,14 @@ template <class Operand, class Traits, int stride> struct GridTeam {
 #pragma unroll
       for (int n = 0; n < together; ++n) {
         const int i = first + n * Traits::threads;
-        if (i < all) loaded[n] = arch::load_exchanged(reinterpret_cast<const arch::Bytes16*>(from + place(i)));
+        if (i < all) loaded[n] = arch::load_exchanged(vector_at(from + place(i)));
       }
 #pragma unroll
       for (int n = 0; n < together; ++n) {
         const int i = first + n * Traits::threads;
         if (i >= all) break;
-        const arch::Bytes16* const again = reinterpret_cast<const arch::Bytes16*>(from + place(i));
-        const int column = i % (used / vector) * vector % Traits::hidden;
-        while (!has_come<units>(loaded[n], column)) loaded[n] = arch::load_exchanged_again(again);
+        while (!has_come<units>(loaded[n], place(i) % stride % Traits::hidden))
+          loaded[n] = arch::load_exchanged_again(vector_at(from + place(i)));
         *reinterpret_cast<arch::Bytes16*>(to + place(i)) = loaded[n];
       }
     }
@@ -170,7 +169,7 @@ template <class Operand, class Traits, int stride> struct GridTeam {
   __device__ __forceinline__ void clear(int row, int column) {
     arch::store_exchanged(of(exchange - 2) + row * stride + column, Operand{});
   }
-  // Before another tile: nothing is left of this one.
+  // Before another tile, where chunks may have ended at different steps: nothing is left of their last numbers.
   __device__ __forceinline__ void restart() {
     barrier();  // every block has read all
     for (int i = rank() * Traits::threads + arch::thread_index(); i < slots * Traits::rows * stride / vector;
@@ -181,6 +180,9 @@ template <class Operand, class Traits, int stride> struct GridTeam {
   }
 
  private:
+  static __device__ __forceinline__ const arch::Bytes16* vector_at(const Operand* first) {
+    return reinterpret_cast<const arch::Bytes16*>(first);
+  }
   __device__ __forceinline__ Operand* of(int number) const {
     return exchanged + (number & (slots - 1)) * Traits::rows * stride;
   }
