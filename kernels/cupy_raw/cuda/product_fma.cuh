@@ -97,17 +97,20 @@ template <class Cell, class T, class Traits, template <class> class Direction> s
           return loaded;
         };
         if constexpr (kept > 0) {
-          constexpr int first = registers_before(k) + o * kept * width, last = first + (kept - 1) * width;
+          constexpr int n = at_a_time(kept), first = registers_before(k) + o * kept * width;
+          constexpr int last = first + (kept - n) * width;
 #pragma unroll 1
-          for (int v = 0; v < kept; ++v) {  // each comes in at the end, as registers cannot be counted off by v
-            const Stored loaded = vector(v);
+          for (int v = 0; v < kept; v += n) {  // they come in at the end, as registers cannot be counted off by v
+            Stored loaded[n];
 #pragma unroll
-            for (int i = first; i < last; ++i) in_register[i] = in_register[i + width];
+            for (int i = 0; i < n; ++i) loaded[i] = vector(v + i);
 #pragma unroll
-            for (int i = 0; i < width; ++i) in_register[last + i] = widen(loaded.at[i]);
+            for (int i = first; i < last; ++i) in_register[i] = in_register[i + n * width];
+#pragma unroll
+            for (int i = 0; i < n * width; ++i) in_register[last + i] = widen(loaded[i / width].at[i % width]);
           }
         }
-#pragma unroll 1
+#pragma unroll at_a_time(vectors(k) - kept)
         for (int v = kept; v < vectors(k); ++v)
           in_shared[(shared_before(k) + o * (vectors(k) - kept) + v - kept) * threads] = vector(v);
       });

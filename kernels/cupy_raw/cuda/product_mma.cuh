@@ -115,16 +115,19 @@ template <class Cell, class T, class Traits, template <class> class Direction> s
           return loaded.bytes;
         };
         if constexpr (kept > 0) {
-          constexpr int first = registers_before(k) + o * kept, last = first + kept - 1;
+          constexpr int n = at_a_time(kept), first = registers_before(k) + o * kept, last = first + kept - n;
 #pragma unroll 1
-          for (int v = 0; v < kept; ++v) {  // each comes in at the end, as registers cannot be counted off by v
-            const arch::Bytes16 loaded = vector(v);
+          for (int v = 0; v < kept; v += n) {  // they come in at the end, as registers cannot be counted off by v
+            arch::Bytes16 loaded[n];
 #pragma unroll
-            for (int i = first; i < last; ++i) in_register[i] = in_register[i + 1];
-            in_register[last] = loaded;
+            for (int i = 0; i < n; ++i) loaded[i] = vector(v + i);
+#pragma unroll
+            for (int i = first; i < last; ++i) in_register[i] = in_register[i + n];
+#pragma unroll
+            for (int i = 0; i < n; ++i) in_register[last + i] = loaded[i];
           }
         }
-#pragma unroll 1
+#pragma unroll at_a_time(vectors(k) - kept)
         for (int v = kept; v < vectors(k); ++v)
           in_shared[(shared_before(k) + o * (vectors(k) - kept) + v - kept) * threads] = vector(v);
       });
