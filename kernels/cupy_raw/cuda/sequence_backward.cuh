@@ -229,11 +229,12 @@ struct SequenceBackward {
   static __device__ __forceinline__ void publish(Team& team, const Multiply& multiply, const Item& item, int t, int c,
                                                  int e, int first_unit) {
     const bool has = has_step<Traits>(item.row, t);
-    if (Team::waits_for_numbers ? !multiply.owns() : !has) return;
+    const int unit = first_unit + multiply.unit(e);
+    if (!(Team::waits_for_numbers ? is_waited_for<Traits>(multiply, unit) : has)) return;
     unrolled<BackwardProducts<Cell>::inputs(k)>([&](auto input) {
       constexpr int g = decltype(input)::value;
       constexpr int gate = Stages<Cell>::gate(BackwardProducts<Cell>::first(k) + g);
-      team.publish(c * Traits::chunk + multiply.row(e), g * Traits::hidden + first_unit + multiply.unit(e),
+      team.publish(c * Traits::chunk + multiply.row(e), g * Traits::hidden + unit,
                    has ? Multiply::prepared(item.unit.d_U[gate]) : Operand{});
     });
   }
@@ -241,13 +242,14 @@ struct SequenceBackward {
   // What the items of a chunk published for stage k, in the exchange before the one that has been read.
   template <int k>
   static __device__ __forceinline__ void clear(Team& team, const Multiply& multiply, int c, int first_unit) {
-    if (!multiply.owns()) return;
-    unrolled<BackwardProducts<Cell>::inputs(k)>([&](auto input) {
-      const int first_column = decltype(input)::value * Traits::hidden + first_unit;
 #pragma unroll
-      for (int e = 0; e < per_lane; ++e)
-        team.clear(c * Traits::chunk + multiply.row(e), first_column + multiply.unit(e));
-    });
+    for (int e = 0; e < per_lane; ++e) {
+      const int unit = first_unit + multiply.unit(e);
+      if (!is_waited_for<Traits>(multiply, unit)) continue;
+      unrolled<BackwardProducts<Cell>::inputs(k)>([&](auto input) {
+        team.clear(c * Traits::chunk + multiply.row(e), decltype(input)::value * Traits::hidden + unit);
+      });
+    }
   }
 };
 

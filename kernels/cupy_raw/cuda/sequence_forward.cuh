@@ -196,17 +196,18 @@ struct SequenceForward {
   static __device__ __forceinline__ void publish(Team& team, const Multiply& multiply, const Item& item, int t, int c,
                                                  int e, int first_unit) {
     const bool has = has_step<Traits>(item.row, t);
-    if (Team::waits_for_numbers ? multiply.owns() : has)
-      team.publish(c * Traits::chunk + multiply.row(e), first_unit + multiply.unit(e),
-                   has ? Multiply::prepared(item.unit.operand) : Operand{});
+    const int unit = first_unit + multiply.unit(e);
+    if (Team::waits_for_numbers ? is_waited_for<Traits>(multiply, unit) : has)
+      team.publish(c * Traits::chunk + multiply.row(e), unit, has ? Multiply::prepared(item.unit.operand) : Operand{});
   }
 
   // What the items of a chunk published in the exchange before the one that has been read.
   static __device__ __forceinline__ void clear(Team& team, const Multiply& multiply, int c, int first_unit) {
-    if (!multiply.owns()) return;
 #pragma unroll
-    for (int e = 0; e < per_lane; ++e)
-      team.clear(c * Traits::chunk + multiply.row(e), first_unit + multiply.unit(e));
+    for (int e = 0; e < per_lane; ++e) {
+      const int unit = first_unit + multiply.unit(e);
+      if (is_waited_for<Traits>(multiply, unit)) team.clear(c * Traits::chunk + multiply.row(e), unit);
+    }
   }
 
   // Begin to load what step t needs; it is used a step later. P: W x_t of the step's first row.

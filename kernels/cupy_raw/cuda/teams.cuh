@@ -215,6 +215,11 @@ template <class Operand, class Traits, int stride> struct GridTeam {
   }
 };
 
+// Whether this thread publishes a unit's numbers where they are waited for, be there such a unit and row or not.
+template <class Traits, class Product> __device__ __forceinline__ bool is_waited_for(const Product& product, int unit) {
+  return product.owns() && unit < Traits::hidden;
+}
+
 enum class Strategy { block, cluster, grid };
 
 template <Strategy strategy, class Operand, class Traits, int stride> struct TeamOf;
