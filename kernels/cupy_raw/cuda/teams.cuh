@@ -189,7 +189,7 @@ template <class Operand, class Traits, int stride> struct GridTeam {
   // Whether all numbers of a vector, from this column of an input on, are there; nobody publishes beyond the blocks' units.
   template <int units> static __device__ __forceinline__ bool has_come(const arch::Bytes16& loaded, int column) {
     constexpr int published = Traits::blocks * units < Traits::hidden ? Traits::blocks * units : Traits::hidden;
-    if (column >= published) return true;
+    if (published < Traits::hidden && column >= published) return true;
     if constexpr (sizeof(Operand) == 2 && published % vector == 0) {
       arch::uint32 zeros = 0;  // a bit for each half of a word that is 0
 #pragma unroll
