@@ -66,9 +66,7 @@ def parts(python: str, results: Path, minutes: float) -> list[Part]:
         Part("barriers", (python, "-m", "rnn_gpu.bench.gpu.barriers", str(results / "gpu-barriers.json")), 90),
         Part("cudnn", (*bench, "--parts", "core", "--backend", "none", "--minutes", "{minutes}"), 60 * minutes),
     ]
-    for path in TESTS:
-        name = Path(path).stem.removeprefix("test_")
-        made.append(Part(f"tests:{name}", (*pytest, path), 540, least=60, tests=True))
+    made.append(Part("tests", (*pytest, *TESTS), 540, least=60, tests=True))
     for tool, options in TOOLS.items():
         command = (
             sanitizer or "compute-sanitizer", "--tool", tool, *options, "--error-exitcode", "86", python,
@@ -82,14 +80,14 @@ def parts(python: str, results: Path, minutes: float) -> list[Part]:
 
 
 def _numba_parts(python: str, results: Path, minutes: float) -> list[Part]:
-    """The other backend's grid, both side by side, and its rows of the core suite, in a folder of their own."""
+    """The other backend's tests, both side by side, and its rows of the core suite, in a folder of their own."""
     needs = None if importable("numba_cuda") else "numba-cuda is not installed: pip install 'rnn_gpu[cuda13]'"
     pytest = (python, *PYTEST, *_workers(), "-k", "numba_cuda")
     strategies = (python, str(ROOT / "tests" / "gpu" / "strategies.py"), str(results / "gpu-strategies.json"))
     bench = (python, "-m", "rnn_gpu.cli", "bench", "--suite", "gpu", "--results", str(results / "numba_cuda"))
     core = (*bench, "--parts", "core", "--backend", "numba_cuda", "--minutes", "{minutes}")
     return [
-        Part("numba_cuda:grid", (*pytest, "tests/test_grid.py"), 540, least=60, needs=needs, tests=True),
+        Part("numba_cuda:tests", (*pytest, *TESTS[1:]), 540, least=60, needs=needs, tests=True),
         Part("numba_cuda:strategies", strategies, 300, least=60, needs=needs),
         Part("numba_cuda:core", core, 60 * minutes, needs=needs),
     ]
