@@ -18,7 +18,7 @@ from rnn_gpu.kernels.numba_cuda.traits import Traits
 from rnn_gpu.problem import Problem
 from rnn_gpu.strategies import ENVIRONMENT_VARIABLE, asked_for
 
-__all__ = ["Plan", "Tile", "parts_of", "plan", "tile_of_step"]
+__all__ = ["Plan", "Tile", "parts_of", "plan", "planned", "tile_of_step"]
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,15 @@ def plan(problem: Problem, direction: str, device: Properties, traits: Traits) -
             return _plan(problem, direction, segments, device, strategy, tile, _WHY[strategy], refused)
         refused[strategy] = tile
     raise AssertionError("stepwise runs everything")
+
+
+def planned(problem: Problem, direction: str, device: Properties, traits: Traits) -> Plan:
+    """`plan`, made once for a problem and the strategy that is named, if any."""
+    key = ("numba_cuda", direction, asked_for())
+    if key not in problem.memo:
+        problem.memo[key] = plan(problem, direction, device, traits)
+    found: Plan = problem.memo[key]
+    return found
 
 
 _WHY = {

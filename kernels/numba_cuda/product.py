@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import cuda
 
-from rnn_gpu.kernels.numba_cuda.jit import SCALAR, kernel, launch
+from rnn_gpu.kernels.numba_cuda.jit import SCALAR, kernel
 from rnn_gpu.kernels.numba_cuda.memory import Queue
 from rnn_gpu.kernels.numba_cuda.traits import TRAITS
 
@@ -187,8 +187,8 @@ def multiply(
         int(rows is not None and over == "m"), int(rows is not None and over == "k"), int(bias is not None),
     )  # fmt: skip
     nothing = queue.nothing
-    launch(
-        _kernel(real), (*tiles, parts), (SIDE, SIDE), queue.stream, 2 * SLICE * real.itemsize,
+    queue.launch(
+        _kernel(real), (*tiles, parts), (SIDE, SIDE), 2 * SLICE * real.itemsize,
         target.array, a.array, b.array,
         nothing if bias is None else bias, queue.no_rows if rows is None else rows, sizes,
     )  # fmt: skip
@@ -218,8 +218,8 @@ def _sum(
     rows: Array | None,
 ) -> None:  # fmt: skip
     grid = (-(-n_columns // TRAITS.wide), max(1, -(-n_rows // max(part, 1))))
-    launch(
-        _sum_kernel(queue.real), grid, TRAITS.wide, queue.stream, 0,
+    queue.launch(
+        _sum_kernel(queue.real), grid, (TRAITS.wide,), 0,
         out, out_at, a, at, stride, n_columns, n_rows, part,
         queue.no_rows if rows is None else rows, int(rows is not None),
     )  # fmt: skip

@@ -1,0 +1,100 @@
+"""Arrays on a device as kernels are launched with them: numbers, and whoever owns the memory; no object of Numba's.
+
+Numba's own device arrays take tens of microseconds to make and to pass on, a call has some twenty arrays.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from rnn_gpu.arrays import dtype_name, dtype_named
+
+__all__ = ["DeviceArray", "flat", "seen"]
+
+BFLOAT16_BITS = np.dtype(np.uint16)
+"""What bfloat16 is seen as: Numba has no arrays of it."""
+
+
+class DeviceArray:
+    """An array on a device. address and strides in bytes; owner: keeps the memory.
+
+    words: the numbers that Numba passes to a kernel for it, see `launching`. kind: what kernels are compiled for:
+    dtype, number of axes, and C or A for rows without and with gaps; the same for arrays that are alike.
+    """
+
+    __slots__ = ("address", "dtype", "kind", "owner", "shape", "size", "strides", "words")
+
+    def __init__(
+        self, address: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype: np.dtype[Any], owner: Any
+    ) -> None:
+        size = 1
+        for length in shape:
+            size *= length
+        self.address, self.shape, self.strides, self.dtype, self.owner = address, shape, strides, dtype, owner
+        self.size = size
+        self.kind = _kind(dtype, len(shape), strides == _dense(shape, dtype.itemsize))
+        self.words = (0, 0, size, dtype.itemsize, address, *shape, *strides)
+
+    def is_c_contiguous(self) -> bool:
+        return self.kind[-1] == "C"
+
+    def __getitem__(self, part: slice) -> DeviceArray:
+        """A part of a flat array."""
+        first, last, _ = part.indices(self.size)
+        return flat(self.address + first * self.dtype.itemsize, max(last - first, 0), self.dtype, self.owner)
+
+    def reshape(self, size: int) -> DeviceArray:
+        """Flat; `size` is -1. Only of one without gaps."""
+        assert size == -1, "made flat, and nothing else"
+        assert self.is_c_contiguous(), "an array with gaps is not flat"
+        return flat(self.address, self.size, self.dtype, self.owner)
+
+    def view(self, dtype: Any) -> DeviceArray:
+        """The same bits as another dtype of that size."""
+        wanted = np.dtype(dtype)
+        assert wanted.itemsize == self.dtype.itemsize, "of another size"
+        return DeviceArray(self.address, self.shape, self.strides, wanted, self.owner)
+
+
+def flat(address: int, size: int, dtype: np.dtype[Any], owner: Any) -> DeviceArray:
+    """An array of one axis, without gaps."""
+    return DeviceArray(address, (size,), (dtype.itemsize,), dtype, owner)
+
+
+def seen(array: Any) -> DeviceArray:
+    """An array of CuPy, torch or Numba, or one of ours, on the same memory. bfloat16 is seen as its bits."""
+    if isinstance(array, DeviceArray):
+        return array
+    name = dtype_name(array)
+    dtype = BFLOAT16_BITS if name == "bfloat16" else dtype_named(name)
+    shape = tuple(array.shape)
+    if hasattr(array, "data_ptr"):  # torch
+        strides = tuple([step * dtype.itemsize for step in array.stride()])
+        return _seen(array.data_ptr(), shape, strides, array.is_contiguous(), dtype, array)
+    if hasattr(array, "copy_to_host"):  # Numba
+        pointer = array.device_ctypes_pointer.value
+        return _seen(pointer or 0, shape, tuple(array.strides), array.is_c_contiguous(), dtype, array)
+    return _seen(array.data.ptr, shape, tuple(array.strides), bool(array.flags.c_contiguous), dtype, array)
+
+
+def _seen(
+    address: int, shape: tuple[int, ...], strides: tuple[int, ...], dense: bool, dtype: np.dtype[Any], owner: Any
+) -> DeviceArray:
+    """Libraries may give any stride to an axis of length 1."""
+    return DeviceArray(address, shape, _dense(shape, dtype.itemsize) if dense else strides, dtype, owner)
+
+
+@cache
+def _kind(dtype: np.dtype[Any], axes: int, dense: bool) -> str:
+    return f"{dtype.char}{axes}{'C' if dense else 'A'}"
+
+
+def _dense(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    strides = []
+    for length in reversed(shape):
+        strides.append(itemsize)
+        itemsize *= length
+    return tuple(reversed(strides))

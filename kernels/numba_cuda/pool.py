@@ -1,0 +1,78 @@
+"""Device memory that is handed out again once it is free, for callers whose library has no such: Numba's and NumPy's.
+
+The driver's own allocations wait for the device. Here a piece that nobody holds any more goes to the next who asks for
+as much on the same stream, behind whose work it comes, so that nothing waits. What was once given is kept until memory
+runs out.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["Piece", "Pool", "rounded"]
+
+_LEAST = 512
+"""Bytes of the smallest piece: what the driver aligns memory to."""
+
+_STEPS = 8
+"""Sizes between a power of two and the next: a piece is at most an eighth larger than what was asked for."""
+
+
+class Piece:
+    """Memory that goes back to its pool when nobody holds it any more. address, size: in bytes."""
+
+    __slots__ = ("_free", "_memory", "address", "size")
+
+    def __init__(self, memory: Any, size: int, free: list[Any]) -> None:
+        self._memory, self._free = memory, free
+        self.address, self.size = int(memory.device_pointer_value), size
+
+    def __del__(self) -> None:
+        self._free.append(self._memory)
+
+
+class Pool:
+    """The memory of one device.
+
+    allocate: bytes -> Numba's memory pointer, which frees what it points to when it is dropped.
+    is_out_of_memory: whether an error says that there is no more.
+    """
+
+    def __init__(self, allocate: Callable[[int], Any], is_out_of_memory: Callable[[Exception], bool]) -> None:
+        self._allocate, self._is_out_of_memory = allocate, is_out_of_memory
+        self._free: defaultdict[tuple[int, int], list[Any]] = defaultdict(list)
+
+    def take(self, size: int, stream: int) -> Piece:
+        """At least `size` bytes, to be used on that stream. What is free is given up before memory runs out."""
+        size = rounded(size)
+        free = self._free[stream, size]
+        try:
+            return Piece(free.pop(), size, free)  # in one step: pieces may come back at any time, in any thread
+        except IndexError:
+            pass
+        try:
+            return Piece(self._allocate(size), size, free)
+        except Exception as error:
+            if not self._is_out_of_memory(error):
+                raise
+        self.give_up()
+        return Piece(self._allocate(size), size, free)
+
+    def give_up(self) -> None:
+        """Give what is free back to the driver."""
+        for free in list(self._free.values()):
+            free.clear()
+
+    def free_bytes(self) -> int:
+        """Bytes that are kept and not in use."""
+        return sum(size * len(free) for (_, size), free in list(self._free.items()))
+
+
+def rounded(size: int) -> int:
+    """The size of the piece that holds `size` bytes."""
+    if size <= _LEAST:
+        return _LEAST
+    step = max(_LEAST, (1 << (size - 1).bit_length()) // (2 * _STEPS))
+    return -(-size // step) * step
