@@ -11,7 +11,8 @@ Shared memory, from its beginning; D and W are blocks of H terms, and of H terms
     sums      [z, product, width, units]   the shares of a sum; none where one thread makes it all
 
 Registers hold the sums of one stage and the sequence's values of this step and the next: those are fetched a step
-ahead, so that they arrive while products run. The states live in global memory, read and written by their owner only.
+ahead, so that they arrive while products run; and the states and biases. States come from memory before the first step
+and go there after the last.
 
 Barrier: `syncthreads`, one for each stage and step, and one more where sums are shared. Invariant: a thread writes a
 half of `operand` only after the barrier of the step before, which every thread reaches only after its last read of that
@@ -47,10 +48,14 @@ def copy(source: Any, begin: int, target: Any, at: int, count: int, thread: int,
 
 
 @lru_cache(maxsize=256)
-def make(cell: CompiledCell) -> Any:
-    """The kernel `block_sequence(a, s)`; a, s: see `sequence`. Grid: (row tiles, unit tiles)."""
+def make(cell: CompiledCell, hidden: int, parts: int) -> Any:
+    """The kernel `block_sequence(a, s)`; a, s: see `sequence`. Grid: (row tiles, unit tiles).
+
+    hidden, parts: H and the block's z threads, which the kernel is compiled for; 0 and 1 of a cell without products.
+    """
     f, segments, rows, n_stages = cell.functions, cell.segments, cell.rows, cell.segments.n_stages
     fetch, segment, accumulate, begin = f.fetch, f.segment, f.accumulate, f.begin
+    load_own, store_own, load_fixed = f.load_own, f.store_own, f.load_fixed
     row_ends, longest, store_sums, load_sums, no_sums = f.row_ends, f.longest, f.store_sums, f.load_sums, f.no_sums
     depth_of, operand_of, weights_of = f.depth_of, f.operand_of, f.weights_of
     D, W = sum(segments.depth), segments.area
@@ -58,38 +63,41 @@ def make(cell: CompiledCell) -> Any:
 
     def block_sequence(a: Any, s: Any) -> None:
         x, group, part = cuda.threadIdx.x, cuda.threadIdx.y, cuda.threadIdx.z
-        units, groups, parts = cuda.blockDim.x, cuda.blockDim.y, cuda.blockDim.z
+        units, groups = cuda.blockDim.x, cuda.blockDim.y
         width = groups * rows
         first = cuda.blockIdx.x * width
         row, unit = first + group * rows, cuda.blockIdx.y * units + x
 
         shared = cuda.shared.array(0, scalar)
-        operand = W * s.H * units
-        sums_at = operand + 2 * D * s.H * width + group * rows * units + x
+        operand = W * hidden * hidden
+        sums_at = operand + 2 * D * hidden * width + group * rows * hidden + x
         copy(a.weights, 0, shared, 0, operand, (part * groups + group) * units + x, units * groups * parts)
 
         ends = row_ends(a, s, row, unit, part)
         begin(a, s, ends, row, unit)
+        own, fixed = load_own(a, s, ends, row, unit), load_fixed(a, s, unit)
         steps = longest(a, s, first, width)
         now = fetch(a, s, steps - 1 if s.descending else 0, ends, row, unit)
         step = 0
         while step < steps:
             t = steps - 1 - step if s.descending else step
             coming = fetch(a, s, t - 1 if s.descending else t + 1, ends, row, unit)
-            half = operand + (step & 1) * D * s.H * width + group * rows
-            segment(0, a, s, now, no_sums(), t, ends, row, unit, shared, half, width)
+            half = operand + (step & 1) * D * hidden * width + group * rows
+            own = segment(0, a, s, now, no_sums(), own, fixed, t, ends, row, unit, shared, half, width)
             for stage in range(n_stages):
                 cuda.syncthreads()  # the stage's operand is complete, in all rows of the tile
                 sums = accumulate(
-                    stage, no_sums(), shared, half + operand_of(stage) * s.H * width,
-                    shared, weights_of(stage) * s.H * units + x, part, parts, depth_of(stage) * s.H, width, units,
+                    stage, no_sums(), shared, half + operand_of(stage) * hidden * width,
+                    shared, weights_of(stage) * hidden * hidden + x, part, parts, depth_of(stage) * hidden, width,
+                    hidden,
                 )  # fmt: skip
                 if parts > 1:
-                    store_sums(sums, shared, sums_at, part, width, units)
+                    store_sums(sums, shared, sums_at, part, width, hidden)
                     cuda.syncthreads()  # every share is stored; the next are, only after the next stage's barrier
-                    sums = load_sums(sums, shared, sums_at, parts, width, units)
-                segment(stage + 1, a, s, now, sums, t, ends, row, unit, shared, half, width)
+                    sums = load_sums(sums, shared, sums_at, parts, width, hidden)
+                own = segment(stage + 1, a, s, now, sums, own, fixed, t, ends, row, unit, shared, half, width)
             now = coming
             step += 1
+        store_own(a, s, own, ends, row, unit)
 
     return kernel(block_sequence, threads=TRAITS.threads)

@@ -5,6 +5,7 @@ Numba's own device arrays take tens of microseconds to make and to pass on, a ca
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from rnn_gpu.arrays import dtype_name, dtype_named
 
-__all__ = ["DeviceArray", "flat", "seen"]
+__all__ = ["DeviceArray", "dense_strides", "flat", "seen"]
 
 BFLOAT16_BITS = np.dtype(np.uint16)
 """What bfloat16 is seen as: Numba has no arrays of it."""
@@ -30,13 +31,10 @@ class DeviceArray:
     def __init__(
         self, address: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype: np.dtype[Any], owner: Any
     ) -> None:
-        size = 1
-        for length in shape:
-            size *= length
         self.address, self.shape, self.strides, self.dtype, self.owner = address, shape, strides, dtype, owner
-        self.size = size
-        self.kind = _kind(dtype, len(shape), strides == _dense(shape, dtype.itemsize))
-        self.words = (0, 0, size, dtype.itemsize, address, *shape, *strides)
+        self.size = size = shape[0] if len(shape) == 1 else math.prod(shape)
+        self.kind, itemsize = _kind(dtype, len(shape), strides == dense_strides(shape, dtype.itemsize))
+        self.words = (0, 0, size, itemsize, address, *shape, *strides)
 
     def is_c_contiguous(self) -> bool:
         return self.kind[-1] == "C"
@@ -84,15 +82,19 @@ def _seen(
     address: int, shape: tuple[int, ...], strides: tuple[int, ...], dense: bool, dtype: np.dtype[Any], owner: Any
 ) -> DeviceArray:
     """Libraries may give any stride to an axis of length 1."""
-    return DeviceArray(address, shape, _dense(shape, dtype.itemsize) if dense else strides, dtype, owner)
+    return DeviceArray(address, shape, dense_strides(shape, dtype.itemsize) if dense else strides, dtype, owner)
 
 
 @cache
-def _kind(dtype: np.dtype[Any], axes: int, dense: bool) -> str:
-    return f"{dtype.char}{axes}{'C' if dense else 'A'}"
+def _kind(dtype: np.dtype[Any], axes: int, dense: bool) -> tuple[str, int]:
+    """An array's kind, and bytes of an element."""
+    return f"{dtype.char}{axes}{'C' if dense else 'A'}", dtype.itemsize
 
 
-def _dense(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+def dense_strides(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    """Strides in bytes of an array without gaps."""
+    if len(shape) == 1:
+        return (itemsize,)
     strides = []
     for length in reversed(shape):
         strides.append(itemsize)

@@ -27,6 +27,7 @@ from numba import cuda, types
 from numba.cuda.cudadrv.driver import CudaAPIError
 
 from rnn_gpu.errors import BackendError
+from rnn_gpu.kernels.numba_cuda.device_array import DeviceArray
 
 __all__ = ["Compiled", "checked", "compiled", "flattened", "launch_each", "on_device", "signature"]
 
@@ -61,15 +62,15 @@ def _entered(index: int) -> Iterator[None]:
 def flattened(kinds: list[Any], words: list[int], arguments: Iterable[Any]) -> None:
     """Append what each argument is compiled as, and the numbers that it is passed as."""
     for argument in arguments:
-        if isinstance(argument, int):
-            kinds.append(int)
-            words.append(argument)
-        elif isinstance(argument, tuple):
-            kinds.append(type(argument))
-            flattened(kinds, words, argument)
-        else:
+        if type(argument) is DeviceArray:
             kinds.append(argument.kind)
             words += argument.words
+        elif isinstance(argument, int):
+            kinds.append(int)
+            words.append(argument)
+        else:
+            kinds.append(type(argument))
+            flattened(kinds, words, argument)
 
 
 def signature(arguments: Iterable[Any]) -> tuple[Any, ...]:

@@ -6,6 +6,7 @@ the same for callers of Numba, and of NumPy, whose arrays are copied. In the sim
 
 from __future__ import annotations
 
+import math
 import sys
 from functools import cache
 from typing import Any, Protocol
@@ -15,7 +16,7 @@ from numba import cuda
 
 from rnn_gpu import cuda_arrays
 from rnn_gpu.arrays import ArrayLibrary, name_of
-from rnn_gpu.kernels.numba_cuda.device_array import DeviceArray, flat, seen
+from rnn_gpu.kernels.numba_cuda.device_array import DeviceArray, dense_strides, flat, seen
 from rnn_gpu.kernels.numba_cuda.jit import SIMULATED
 from rnn_gpu.kernels.numba_cuda.pool import Pool
 
@@ -134,7 +135,7 @@ class _TorchMemory(_DeviceMemory):
     def given(self, array: DeviceArray, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         torch, owner = sys.modules["torch"], array.owner
         first = array.address - owner.data_ptr()
-        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        size = math.prod(shape) * dtype.itemsize
         return owner[first : first + size].view(getattr(torch, name_of(dtype))).view(shape)
 
 
@@ -147,7 +148,7 @@ class _NumbaMemory(_DeviceMemory):
         pointer = driver.CUdeviceptr(array.address)
         size = array.size * array.dtype.itemsize
         memory = cuda.MemoryPointer(cuda.current_context(), pointer, size, owner=array.owner)
-        strides = tuple(dtype.itemsize * int(np.prod(shape[k + 1 :], dtype=np.int64)) for k in range(len(shape)))
+        strides = dense_strides(shape, dtype.itemsize)
         return cuda.cudadrv.devicearray.DeviceNDArray(shape, strides, dtype, gpu_data=memory)
 
 

@@ -6,6 +6,7 @@ the integers of its bits, as Numba has no such arrays.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -167,7 +168,7 @@ class Queue:
 
     def give(self, array: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """A flat array as the caller gets it: of that shape, a NumPy array where the caller's are on the host."""
-        size = int(np.prod(shape, dtype=np.int64))
+        size = math.prod(shape)
         part = array if array.size == size else array[:size]
         if self.on_host:
             return self._memory.on_host(part).view(dtype).reshape(shape)

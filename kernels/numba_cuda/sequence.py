@@ -108,7 +108,8 @@ def run(queue: Queue, direction: str, strategy: str, tile: Tile, arrays: NamedTu
 
 
 def _block(queue: Queue, cell: CompiledCell, tile: Tile, arrays: NamedTuple, sizes: Sizes) -> None:
-    queue.launch(block.make(cell), _blocks(tile), _threads(tile), tile.shared, arrays, sizes)
+    compiled_for = (queue.problem.H, tile.parts) if cell.segments.n_stages else (0, 1)
+    queue.launch(block.make(cell, *compiled_for), _blocks(tile), _threads(tile), tile.shared, arrays, sizes)
 
 
 def _grid(queue: Queue, cell: CompiledCell, tile: Tile, arrays: NamedTuple, sizes: Sizes) -> None:

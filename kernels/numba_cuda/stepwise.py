@@ -41,6 +41,7 @@ def make(cell: CompiledCell) -> Any:
     """
     f, segments, rows, n_stages = cell.functions, cell.segments, cell.rows, cell.segments.n_stages
     fetch, segment, begin, row_ends, no_sums = f.fetch, f.segment, f.begin, f.row_ends, f.no_sums
+    load_own, store_own, load_fixed = f.load_own, f.store_own, f.load_fixed
     multiply = staged.make(cell)
     D, W = sum(segments.depth), segments.area
     scalar = SCALAR[cell.dtype]
@@ -57,19 +58,27 @@ def make(cell: CompiledCell) -> Any:
         t = s.steps - 1 - step if s.descending else step
         half = ((step & 1) * cuda.gridDim.x + tile) * D * s.H * width
         now = fetch(a, s, t, ends, row, unit)
+        own, fixed = load_own(a, s, ends, row, unit), load_fixed(a, s, unit)
+        first = stage < 0
         if stage >= 0:
             shared = cuda.shared.array(0, scalar)
             sums = multiply(
                 stage, s.H, a.published, half, a.weights, cuda.blockIdx.y * W * s.H * units, shared, 0,
                 x, group, part, units, groups, parts,
             )  # fmt: skip
-            segment(stage + 1, a, s, now, sums, t, ends, row, unit, a.published, half + group * rows, width)
+            own = segment(
+                stage + 1, a, s, now, sums, own, fixed, t, ends, row, unit, a.published, half + group * rows, width
+            )
             step += 1
-            if stage + 1 < n_stages or step == s.steps:
-                return
-            t = t - 1 if s.descending else t + 1
-            half = ((step & 1) * cuda.gridDim.x + tile) * D * s.H * width
-            now = fetch(a, s, t, ends, row, unit)
-        segment(0, a, s, now, no_sums(), t, ends, row, unit, a.published, half + group * rows, width)
+            first = stage + 1 == n_stages and step < s.steps
+            if first:
+                t = t - 1 if s.descending else t + 1
+                half = ((step & 1) * cuda.gridDim.x + tile) * D * s.H * width
+                now = fetch(a, s, t, ends, row, unit)
+        if first:
+            own = segment(
+                0, a, s, now, no_sums(), own, fixed, t, ends, row, unit, a.published, half + group * rows, width
+            )
+        store_own(a, s, own, ends, row, unit)
 
     return kernel(one_stage, threads=TRAITS.threads)
