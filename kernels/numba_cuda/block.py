@@ -18,8 +18,8 @@ Barrier: `syncthreads`, one for each stage and step, and one more where sums are
 half of `operand` only after the barrier of the step before, which every thread reaches only after its last read of that
 half, two steps ago. Rows that have ended are left as they are; a tile ends with its longest row.
 
-Limits: weights, operand and sums fit in the 48 KB of shared memory that Numba launches with; at most as many threads as
-`traits.Traits.threads`. `plan.block` checks both, and says why not.
+Limits: weights, operand and sums fit in the shared memory that a block of the device may have; at most as many threads
+as `traits.Traits.threads_block`. `plan.block` checks both, and says why not.
 
 The idea, weights that stay on the chip for all steps, is Diamos et al. (2016), "Persistent RNNs", in its smallest form.
 """
@@ -42,8 +42,23 @@ __all__ = ["copy", "make"]
 def copy(source: Any, begin: int, target: Any, at: int, count: int, thread: int, threads: int) -> None:
     """target[at + i] = source[begin + i] for i below `count`, by all threads of a block together."""
     i, end, step = INDEX(thread), INDEX(count), INDEX(threads)
+    begin, at = INDEX(begin), INDEX(at)
+    last = i + INDEX(7) * step
+    while last < end:  # eight on the way at once: one by one, each waits for memory
+        i_1 = i + step
+        i_2 = i_1 + step
+        i_3 = i_2 + step
+        i_4 = i_3 + step
+        i_5 = i_4 + step
+        i_6 = i_5 + step
+        a, b, c, d = source[begin + i], source[begin + i_1], source[begin + i_2], source[begin + i_3]
+        e, f, g, h = source[begin + i_4], source[begin + i_5], source[begin + i_6], source[begin + last]
+        target[at + i], target[at + i_1], target[at + i_2], target[at + i_3] = a, b, c, d
+        target[at + i_4], target[at + i_5], target[at + i_6], target[at + last] = e, f, g, h
+        i = last + step
+        last = i + INDEX(7) * step
     while i < end:
-        target[INDEX(at) + i] = source[INDEX(begin) + i]
+        target[at + i] = source[begin + i]
         i += step
 
 
@@ -100,4 +115,4 @@ def make(cell: CompiledCell, hidden: int, parts: int) -> Any:
             step += 1
         store_own(a, s, own, ends, row, unit)
 
-    return kernel(block_sequence, threads=TRAITS.threads)
+    return kernel(block_sequence, threads=TRAITS.threads_block)

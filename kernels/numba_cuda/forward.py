@@ -85,7 +85,8 @@ def rebuilt(queue: Queue, saved: Saved) -> Array:
     T, B, H, cell = problem.T, problem.B, problem.H, problem.cell
     n_rows, size = T * B, T * B * H
     values = queue.empty(len(cell.saved) * size)
-    tile = tile_of_step(problem, segments_of(cell, "forward"), n_rows, TRAITS)
+    properties = device.properties(queue.device)
+    tile = tile_of_step(problem, segments_of(cell, "forward"), n_rows, properties, TRAITS)
     before = [(k * (T + 1) + problem.reverse) * B * H for k in range(len(cell.states))]
     lengths = queue.nothing_int
     if problem.has_lengths:

@@ -43,22 +43,22 @@ __all__ = ["make"]
 
 
 @lru_cache(maxsize=256)
-def make(cell: CompiledCell, resident: bool) -> Any:
+def make(cell: CompiledCell, resident: bool, units: int, parts: int) -> Any:
     """The kernel `grid_sequence(a, s)`; a, s: see `sequence`. Grid: (row tiles, unit tiles).
 
-    resident: U's columns of the block lie in shared memory.
+    resident: U's columns of the block lie in shared memory. units, parts: of the block; the kernel is compiled for them.
     """
     f, segments, rows, n_stages = cell.functions, cell.segments, cell.rows, cell.segments.n_stages
     fetch, segment, begin, row_ends, no_sums = f.fetch, f.segment, f.begin, f.row_ends, f.no_sums
     load_own, store_own, load_fixed = f.load_own, f.store_own, f.load_fixed
-    multiply = staged.make(cell)
+    multiply = staged.make(cell, units, parts)
     D, W = sum(segments.depth), segments.area
     scalar = SCALAR[cell.dtype]
 
     def grid_sequence(a: Any, s: Any) -> None:
         x, group, part = cuda.threadIdx.x, cuda.threadIdx.y, cuda.threadIdx.z
-        units, groups, parts = cuda.blockDim.x, cuda.blockDim.y, cuda.blockDim.z
-        tile, width = cuda.blockIdx.x, groups * rows
+        groups, tile = cuda.blockDim.y, cuda.blockIdx.x
+        width = groups * rows
         row, unit = tile * width + group * rows, cuda.blockIdx.y * units + x
         grid = cuda.cg.this_grid()
 
@@ -93,13 +93,11 @@ def make(cell: CompiledCell, resident: bool) -> Any:
             for stage in range(n_stages):
                 grid.sync()  # the stage's operand is complete, in all units of all rows
                 if resident:
-                    sums = multiply(
-                        stage, s.H, a.published, half, shared, 0, shared, free, x, group, part, units, groups, parts
-                    )
+                    sums = multiply(stage, s.H, a.published, half, shared, 0, shared, free, x, group, part, groups)
                 else:
                     sums = multiply(
                         stage, s.H, a.published, half, a.weights, slice_at, shared, free,
-                        x, group, part, units, groups, parts,
+                        x, group, part, groups,
                     )  # fmt: skip
                 own = segment(
                     stage + 1, a, s, now, sums, own, fixed, t, ends, row, unit, a.published, half + group * rows, width

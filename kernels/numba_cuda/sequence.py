@@ -113,7 +113,7 @@ def _block(queue: Queue, cell: CompiledCell, tile: Tile, arrays: NamedTuple, siz
 
 
 def _grid(queue: Queue, cell: CompiledCell, tile: Tile, arrays: NamedTuple, sizes: Sizes) -> None:
-    kernel, blocks = grid.make(cell, tile.resident), _blocks(tile)
+    kernel, blocks = grid.make(cell, tile.resident, tile.units, tile.parts), _blocks(tile)
     if not SIMULATED:
         compiled_kernel = queue.compiled(kernel, arrays, sizes)
         most = compiled_kernel.most_blocks(tile.threads, tile.shared)
@@ -127,7 +127,7 @@ def _grid(queue: Queue, cell: CompiledCell, tile: Tile, arrays: NamedTuple, size
 
 
 def _stepwise(queue: Queue, cell: CompiledCell, tile: Tile, arrays: NamedTuple, sizes: Sizes) -> None:
-    kernel, n_stages = stepwise.make(cell), cell.segments.n_stages
+    kernel, n_stages = stepwise.make(cell, tile.units, tile.parts), cell.segments.n_stages
     stages = range(n_stages) if n_stages else (-1,)
     steps = [(step, stage) for step in range(sizes.steps) for stage in stages]
     steps = [(0, -1), *steps] if n_stages else steps

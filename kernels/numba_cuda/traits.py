@@ -13,8 +13,9 @@ __all__ = ["DEVICE", "SIMULATOR", "TRAITS", "Traits"]
 class Traits:
     """Sizes of tiles and blocks. None of them changes a bit of what belongs to rows, but `chain` and `parts`.
 
-    threads: the most in a block of a sequence kernel; registers are allotted for as many.
-    shared: bytes of shared memory that a block may have; Numba launches with no more than 48 KB.
+    threads: the most in a block of a sequence kernel, threads_block: in the block strategy; registers are allotted for
+        as many.
+    shared: bytes of shared memory of a block in the stepwise strategy, at most: a multiprocessor has several blocks.
     row_bytes: what one number takes for all the batch rows that a thread owns, at most: more rows, more registers.
     chain: terms of a recurrent sum that one thread adds up before the sum is shared out; parts: the most shares, a
         power of two.
@@ -28,6 +29,7 @@ class Traits:
     """
 
     threads: int
+    threads_block: int
     shared: int
     row_bytes: int
     chain: int
@@ -54,11 +56,12 @@ class Traits:
 
 DEVICE = Traits(
     threads=256,
+    threads_block=512,
     shared=48 * 1024,
     row_bytes=8,
-    chain=64,
+    chain=32,
     parts=8,
-    chunk=64,
+    chunk=256,
     units=4,
     units_stepwise=64,
     units_shared=16,
@@ -73,6 +76,7 @@ DEVICE = Traits(
 
 SIMULATOR = Traits(
     threads=128,
+    threads_block=128,
     shared=48 * 1024,
     row_bytes=16,
     chain=16,

@@ -27,7 +27,6 @@ from numba import cuda, types
 from rnn_gpu.kernels.numba_cuda import backward, block, forward, grid, memory, packing, product, sequence, stepwise
 from rnn_gpu.kernels.numba_cuda.cells import compiled, compiled_operands
 from rnn_gpu.kernels.numba_cuda.jit import SCALAR
-from rnn_gpu.kernels.numba_cuda.plan import parts_of
 from rnn_gpu.kernels.numba_cuda.traits import DEVICE
 
 CAPABILITIES = [(8, 0), (9, 0), (10, 0)]
@@ -76,9 +75,9 @@ def sequence_ptx(compile_ptx, strategy, cell, real, direction, capability):
     real = REAL[real]
     functions = compiled(cell, real, direction, DEVICE.row_bytes // real.itemsize)
     make = {
-        "block": lambda cell: block.make(cell, 32, parts_of(cell.segments, 32, DEVICE)),
-        "stepwise": stepwise.make,
-        "grid": lambda cell: grid.make(cell, True),
+        "block": lambda cell: block.make(cell, 32, 4),
+        "stepwise": lambda cell: stepwise.make(cell, 16, 4),
+        "grid": lambda cell: grid.make(cell, True, 4, 8),
     }[strategy]
     arguments = (arrays(ARGUMENTS[direction], real), sizes(sequence.Sizes))
     arguments += (types.int64, types.int64) if strategy == "stepwise" else ()
