@@ -46,7 +46,7 @@ __all__ = ["make"]
 def make(cell: CompiledCell, resident: bool, units: int, parts: int) -> Any:
     """The kernel `grid_sequence(a, s)`; a, s: see `sequence`. Grid: (row tiles, unit tiles).
 
-    resident: U's columns of the block lie in shared memory. units, parts: of the block; the kernel is compiled for them.
+    resident: U's columns of the block lie in shared memory. units, parts: of the block, compiled for.
     """
     f, segments, rows, n_stages = cell.functions, cell.segments, cell.rows, cell.segments.n_stages
     fetch, segment, begin, row_ends, no_sums = f.fetch, f.segment, f.begin, f.row_ends, f.no_sums

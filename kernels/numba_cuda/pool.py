@@ -23,14 +23,13 @@ _STEPS = 8
 class Piece:
     """Memory that goes back to its pool when nobody holds it any more. address, size: in bytes."""
 
-    __slots__ = ("_free", "_memory", "address", "size")
+    __slots__ = ("_free", "address", "size")
 
-    def __init__(self, memory: Any, size: int, free: list[Any]) -> None:
-        self._memory, self._free = memory, free
-        self.address, self.size = int(memory.device_pointer_value), size
+    def __init__(self, address: int, size: int, free: list[int]) -> None:
+        self.address, self.size, self._free = address, size, free
 
     def __del__(self) -> None:
-        self._free.append(self._memory)
+        self._free.append(self.address)
 
 
 class Pool:
@@ -42,28 +41,41 @@ class Pool:
 
     def __init__(self, allocate: Callable[[int], Any], is_out_of_memory: Callable[[Exception], bool]) -> None:
         self._allocate, self._is_out_of_memory = allocate, is_out_of_memory
-        self._free: defaultdict[tuple[int, int], list[Any]] = defaultdict(list)
+        self._memory: dict[int, Any] = {}
+        """By address. Pieces have no pointer: one in a cycle would be told that it is dropped before the piece is."""
+        self._free: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
+        """By stream and size, addresses. Pieces come back at any time, in any thread: a change is one operation."""
 
     def take(self, size: int, stream: int) -> Piece:
         """At least `size` bytes, to be used on that stream. What is free is given up before memory runs out."""
         size = rounded(size)
         free = self._free[stream, size]
         try:
-            return Piece(free.pop(), size, free)  # in one step: pieces may come back at any time, in any thread
+            return Piece(free.pop(), size, free)
         except IndexError:
             pass
         try:
-            return Piece(self._allocate(size), size, free)
+            return Piece(self._allocated(size), size, free)
         except Exception as error:
             if not self._is_out_of_memory(error):
                 raise
         self.give_up()
-        return Piece(self._allocate(size), size, free)
+        return Piece(self._allocated(size), size, free)
+
+    def _allocated(self, size: int) -> int:
+        memory = self._allocate(size)
+        address = int(memory.device_pointer_value)
+        self._memory[address] = memory
+        return address
 
     def give_up(self) -> None:
         """Give what is free back to the driver."""
         for free in list(self._free.values()):
-            free.clear()
+            while free:
+                try:
+                    del self._memory[free.pop()]
+                except IndexError:  # another thread took the last one
+                    break
 
     def free_bytes(self) -> int:
         """Bytes that are kept and not in use."""

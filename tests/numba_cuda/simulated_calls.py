@@ -228,14 +228,14 @@ def test_plans(direction, cell, T, B, H, dtype, strategy, refused):
 
 def test_parts_of_a_sum_do_not_depend_on_the_batch():
     segments = segments_of(cells.lstm, "backward")
-    assert [parts_of(segments, hidden, 4, H200, DEVICE) for hidden in (8, 16, 64, 128, 1024)] == [1, 2, 8, 8, 8]
+    assert [parts_of(segments, hidden, 4, H200, DEVICE) for hidden in (8, 16, 64, 128, 1024)] == [4, 8, 8, 8, 8]
 
 
 def test_where_u_fits_in_a_block_a_sum_has_as_many_parts_as_the_block_has_threads():
     segments = segments_of(cells.rnn, "forward")
     small = replace(H200, shared=48 * 1024)
-    assert [parts_of(segments, hidden, 4, H200, DEVICE) for hidden in (64, 128, 200, 512)] == [2, 4, 2, 8]
-    assert [parts_of(segments, hidden, 4, small, DEVICE) for hidden in (64, 128, 200, 512)] == [2, 4, 8, 8]
+    assert [parts_of(segments, hidden, 4, H200, DEVICE) for hidden in (64, 128, 200, 512)] == [8, 4, 2, 8]
+    assert [parts_of(segments, hidden, 4, small, DEVICE) for hidden in (64, 128, 200, 512)] == [8, 8, 8, 8]
     assert plan(problem_of(cells.rnn, 100, 16, 200), "forward", H200, DEVICE).strategy == "block"
     assert plan(problem_of(cells.rnn, 100, 16, 200), "forward", small, DEVICE).strategy == "grid"
 

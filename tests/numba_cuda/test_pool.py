@@ -110,3 +110,15 @@ def test_a_piece_is_held_by_its_parts():
     assert pool.free_bytes() == 0
     del part
     assert pool.free_bytes() == rounded(4000)
+
+
+def test_a_piece_in_a_cycle_comes_back_whole():
+    device = Device(10**6)
+    pool = device.pool()
+    cycle = [pool.take(4000, stream=0)]
+    cycle.append(cycle)
+    address = cycle[0].address
+    del cycle
+    gc.collect()
+    assert device.left == 10**6 - rounded(4000)
+    assert pool.take(4000, stream=0).address == address
