@@ -43,23 +43,35 @@ def copy(source: Any, begin: int, target: Any, at: int, count: int, thread: int,
     """target[at + i] = source[begin + i] for i below `count`, by all threads of a block together."""
     i, end, step = INDEX(thread), INDEX(count), INDEX(threads)
     begin, at = INDEX(begin), INDEX(at)
-    last = i + INDEX(7) * step
-    while last < end:  # eight on the way at once: one by one, each waits for memory
+    last = end - INDEX(1)
+    while i < end:  # eight on the way at once: one by one, each waits for memory
         i_1 = i + step
         i_2 = i_1 + step
         i_3 = i_2 + step
         i_4 = i_3 + step
         i_5 = i_4 + step
         i_6 = i_5 + step
-        a, b, c, d = source[begin + i], source[begin + i_1], source[begin + i_2], source[begin + i_3]
-        e, f, g, h = source[begin + i_4], source[begin + i_5], source[begin + i_6], source[begin + last]
-        target[at + i], target[at + i_1], target[at + i_2], target[at + i_3] = a, b, c, d
-        target[at + i_4], target[at + i_5], target[at + i_6], target[at + last] = e, f, g, h
-        i = last + step
-        last = i + INDEX(7) * step
-    while i < end:
-        target[at + i] = source[begin + i]
-        i += step
+        i_7 = i_6 + step
+        v_0, v_1 = source[begin + i], source[begin + min(i_1, last)]
+        v_2, v_3 = source[begin + min(i_2, last)], source[begin + min(i_3, last)]
+        v_4, v_5 = source[begin + min(i_4, last)], source[begin + min(i_5, last)]
+        v_6, v_7 = source[begin + min(i_6, last)], source[begin + min(i_7, last)]
+        target[at + i] = v_0
+        if i_1 < end:
+            target[at + i_1] = v_1
+        if i_2 < end:
+            target[at + i_2] = v_2
+        if i_3 < end:
+            target[at + i_3] = v_3
+        if i_4 < end:
+            target[at + i_4] = v_4
+        if i_5 < end:
+            target[at + i_5] = v_5
+        if i_6 < end:
+            target[at + i_6] = v_6
+        if i_7 < end:
+            target[at + i_7] = v_7
+        i = i_7 + step
 
 
 @lru_cache(maxsize=256)

@@ -25,6 +25,7 @@ class Traits:
     product_tile, product_own: sums along the side of the square that a block of a matrix product owns, and a thread.
     product_depth: terms that are taken at a time; product_chain: terms of one chain of additions, a multiple of that.
     product_blocks: blocks that a product over time is cut into where its result is small.
+    column: terms of a column's sum that one thread adds up, unless that makes more than `product_blocks` blocks.
     wide: threads of a block in kernels that only copy or add up columns; wide_blocks: the most blocks of such.
     """
 
@@ -43,6 +44,7 @@ class Traits:
     product_depth: int
     product_chain: int
     product_blocks: int
+    column: int
     wide: int
     wide_blocks: int
 
@@ -68,8 +70,9 @@ DEVICE = Traits(
     product_tile=64,
     product_own=4,
     product_depth=16,
-    product_chain=512,
+    product_chain=128,
     product_blocks=264,
+    column=64,
     wide=256,
     wide_blocks=1056,
 )
@@ -90,6 +93,7 @@ SIMULATOR = Traits(
     product_depth=16,
     product_chain=16,
     product_blocks=2,
+    column=16,
     wide=2,
     wide_blocks=1,
 )
