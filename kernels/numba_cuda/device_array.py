@@ -31,9 +31,15 @@ class DeviceArray:
     def __init__(
         self, address: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype: np.dtype[Any], owner: Any
     ) -> None:
+        itemsize = dtype.itemsize
         self.address, self.shape, self.strides, self.dtype, self.owner = address, shape, strides, dtype, owner
-        self.size = size = shape[0] if len(shape) == 1 else math.prod(shape)
-        self.kind, itemsize = _kind(dtype, len(shape), strides == dense_strides(shape, dtype.itemsize))
+        if len(shape) == 1:
+            self.size = size = shape[0]
+            dense = strides[0] == itemsize
+        else:
+            self.size = size = math.prod(shape)
+            dense = strides == dense_strides(shape, itemsize)
+        self.kind = _kind(dtype.char, len(shape), dense)
         self.words = (0, 0, size, itemsize, address, *shape, *strides)
 
     def is_c_contiguous(self) -> bool:
@@ -86,15 +92,12 @@ def _seen(
 
 
 @cache
-def _kind(dtype: np.dtype[Any], axes: int, dense: bool) -> tuple[str, int]:
-    """An array's kind, and bytes of an element."""
-    return f"{dtype.char}{axes}{'C' if dense else 'A'}", dtype.itemsize
+def _kind(char: str, axes: int, dense: bool) -> str:
+    return f"{char}{axes}{'C' if dense else 'A'}"
 
 
 def dense_strides(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
     """Strides in bytes of an array without gaps."""
-    if len(shape) == 1:
-        return (itemsize,)
     strides = []
     for length in reversed(shape):
         strides.append(itemsize)

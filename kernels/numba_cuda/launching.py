@@ -60,7 +60,10 @@ def _entered(index: int) -> Iterator[None]:
 
 
 def flattened(kinds: list[Any], words: list[int], arguments: Iterable[Any]) -> None:
-    """Append what each argument is compiled as, and the numbers that it is passed as."""
+    """Append what each argument is compiled as, and the numbers that it is passed as.
+
+    An argument is an array, an integer, or a tuple of a class of its own, all of arrays or all of integers.
+    """
     for argument in arguments:
         if type(argument) is DeviceArray:
             kinds.append(argument.kind)
@@ -68,9 +71,14 @@ def flattened(kinds: list[Any], words: list[int], arguments: Iterable[Any]) -> N
         elif isinstance(argument, int):
             kinds.append(int)
             words.append(argument)
+        elif isinstance(argument[0], int):
+            kinds.append(type(argument))
+            words += argument
         else:
             kinds.append(type(argument))
-            flattened(kinds, words, argument)
+            for array in argument:
+                kinds.append(array.kind)
+                words += array.words
 
 
 def signature(arguments: Iterable[Any]) -> tuple[Any, ...]:
@@ -139,6 +147,7 @@ class Compiled:
         first = ctypes.addressof(self._values)
         self._pointers = (ctypes.c_void_p * n_words)(*(first + _EIGHT * k for k in range(n_words)))
         self._parameters = ctypes.addressof(self._pointers)
+        self._pack = struct.Struct(f"{n_words}q").pack_into
         self._lock = threading.Lock()
         self._most: dict[tuple[int, int], int] = {}
 
@@ -152,7 +161,7 @@ class Compiled:
         threads = (*block, 1, 1)[:3]
         at, queue, parameters = len(words) - len(lasts[0]), driver.CUstream(stream), self._parameters
         with self._lock:  # the driver copies the parameters before a launch returns
-            struct.pack_into(f"{len(words)}q", self._values, 0, *words)
+            self._pack(self._values, 0, *words)
             for last in lasts:
                 if last:
                     struct.pack_into(f"{len(last)}q", self._values, _EIGHT * at, *last)

@@ -25,7 +25,7 @@ if not SIMULATED:
 
     from rnn_gpu.kernels.numba_cuda.launching import checked
 
-__all__ = ["Memory", "dummy", "is_out_of_memory", "memory_of"]
+__all__ = ["Memory", "dummies", "is_out_of_memory", "memory_of"]
 
 Array = Any
 
@@ -58,9 +58,13 @@ def memory_of(library: ArrayLibrary, stream: int) -> Memory:
 
 
 @cache
-def dummy(device: int, dtype: np.dtype[Any]) -> Array:
-    """An array of one element on that device, the current one, for kernels that take one and will not read it."""
-    return (_SimulatedMemory() if SIMULATED else _NumbaMemory(device, 0)).upload(np.zeros(1, dtype))
+def dummies(device: int, real: str) -> tuple[Array, ...]:
+    """Arrays of one element on that device, the current one, for kernels that take one and will not read it.
+
+    One of the working type, and one each of int64, int32 and uint8.
+    """
+    memory = _SimulatedMemory() if SIMULATED else _NumbaMemory(device, 0)
+    return tuple(memory.upload(np.zeros(1, dtype)) for dtype in (real, "int64", "int32", "uint8"))
 
 
 class _SimulatedMemory:

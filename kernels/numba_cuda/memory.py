@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from rnn_gpu.arrays import dtype_name
+from rnn_gpu.arrays import dtype_name, name_of
 from rnn_gpu.errors import BackendError
 from rnn_gpu.kernels.numba_cuda.jit import SIMULATED, device, kernel, simulate
-from rnn_gpu.kernels.numba_cuda.libraries import dummy, is_out_of_memory, memory_of
+from rnn_gpu.kernels.numba_cuda.libraries import dummies, is_out_of_memory, memory_of
 from rnn_gpu.kernels.numba_cuda.traits import TRAITS
 from rnn_gpu.problem import Problem
 
@@ -42,14 +42,12 @@ class Queue:
     def __init__(self, problem: Problem) -> None:
         library = problem.library
         self.problem, self.real = problem, problem.real
+        self._name = name_of(problem.real)
         self.on_host = library.kind == "cpu"
         self.device = library.index
         self.stream = 0 if self.on_host or SIMULATED else library.stream()
         self._memory = memory_of(library, self.stream)
-        self.nothing = dummy(self.device, self.real)
-        self.no_rows = dummy(self.device, np.dtype(np.int64))
-        self.nothing_int = dummy(self.device, np.dtype(np.int32))
-        self.nothing_flags = dummy(self.device, np.dtype(np.uint8))
+        self.nothing, self.no_rows, self.nothing_int, self.nothing_flags = dummies(self.device, self._name)
 
     def launch(self, kernel: Any, grid: tuple[int, ...], block: tuple[int, ...], shared: int, *arguments: Any) -> None:
         """Launch a kernel with arrays, integers and tuples of them; nothing for an empty grid."""
@@ -100,7 +98,7 @@ class Queue:
         """The caller's array as a flat one of the working type: a copy only where it must be one."""
         name = dtype_name(array)
         ours = self._ours(array, name)
-        if name == self.real.name and ours.is_c_contiguous():
+        if name == self._name and ours.is_c_contiguous():
             return ours.reshape(-1) if ours.size else self.nothing
         out = self.empty(ours.size)
         shape = (1,) * (3 - len(ours.shape)) + tuple(ours.shape)
@@ -160,7 +158,7 @@ class Queue:
         dtype = self.problem.dtype
         if dtype == self.real:
             return array
-        integers = _INTEGERS.get(dtype.name)
+        integers = _INTEGERS.get(name_of(dtype))
         out = self.empty(array.size, integers or dtype)
         source = array if integers is None else array.view(np.uint32)
         self.over(array.size, _narrow(integers is not None), source, out)

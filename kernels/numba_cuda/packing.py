@@ -65,13 +65,24 @@ def _taken(queue: Queue, inputs: Inputs) -> DeviceWeights:
 
 
 def _packed(queue: Queue, w_hh: Array, direction: str, tile: Tile) -> Array:
-    problem = queue.problem
+    runs = _packings(queue.problem, direction, tile)
+    out = queue.empty(tile.unit_tiles * runs[0][1].tile_step if runs else 0)
+    for count, shape in runs:
+        queue.over(count * tile.unit_tiles * shape.H * shape.units, _pack, out, w_hh, shape)
+    return out
+
+
+def _packings(problem: Problem, direction: str, tile: Tile) -> list[tuple[int, _Packing]]:
+    """Gates that are packed by one launch: how many, and from where to where; found once for a problem."""
+    key = ("numba_cuda", "packing", direction, tile)
+    found: list[tuple[int, _Packing]] | None = problem.memo.get(key)
+    if found is not None:
+        return found
     hidden, units = problem.H, tile.units
     place = {gate: k for k, gate in enumerate(problem.cell.recurrent_gates)}
     stages = _gates_by_stage(problem, direction)
     area = sum(map(len, stages)) * hidden * units
-    out = queue.empty(tile.unit_tiles * area)
-    at = 0
+    at, found = 0, []
     for gates in stages:
         if direction == "forward":  # [k, product, units]: a gate is a product
             gate_step, k_step = units, len(gates) * units
@@ -84,9 +95,10 @@ def _packed(queue: Queue, w_hh: Array, direction: str, tile: Tile) -> Array:
                 at + first * gate_step, area, gate_step, k_step, run[0] * hidden * hidden, from_unit, from_k, hidden,
                 units, tile.unit_tiles,
             )  # fmt: skip
-            queue.over(len(run) * tile.unit_tiles * hidden * units, _pack, out, w_hh, shape)
+            found.append((len(run), shape))
         at += len(gates) * hidden * units
-    return out
+    problem.memo[key] = found
+    return found
 
 
 def _runs(places: list[int]) -> list[tuple[int, list[int]]]:
