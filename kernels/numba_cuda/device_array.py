@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from rnn_gpu.arrays import dtype_name, dtype_named
+from rnn_gpu.arrays import dtype_named, name_of
 
-__all__ = ["DeviceArray", "dense_strides", "flat", "seen"]
+__all__ = ["BFLOAT16_BITS", "DeviceArray", "dense_strides", "flat", "of_cupy", "of_numba", "of_torch"]
 
 BFLOAT16_BITS = np.dtype(np.uint16)
 """What bfloat16 is seen as: Numba has no arrays of it."""
@@ -68,20 +68,22 @@ def flat(address: int, size: int, dtype: np.dtype[Any], owner: Any) -> DeviceArr
     return DeviceArray(address, (size,), (dtype.itemsize,), dtype, owner)
 
 
-def seen(array: Any) -> DeviceArray:
-    """An array of CuPy, torch or Numba, or one of ours, on the same memory. bfloat16 is seen as its bits."""
-    if isinstance(array, DeviceArray):
-        return array
-    name = dtype_name(array)
-    dtype = BFLOAT16_BITS if name == "bfloat16" else dtype_named(name)
-    shape = tuple(array.shape)
-    if hasattr(array, "data_ptr"):  # torch
-        strides = tuple([step * dtype.itemsize for step in array.stride()])
-        return _seen(array.data_ptr(), shape, strides, array.is_contiguous(), dtype, array)
-    if hasattr(array, "copy_to_host"):  # Numba
-        pointer = array.device_ctypes_pointer.value
-        return _seen(pointer or 0, shape, tuple(array.strides), array.is_c_contiguous(), dtype, array)
-    return _seen(array.data.ptr, shape, tuple(array.strides), bool(array.flags.c_contiguous), dtype, array)
+def of_cupy(array: Any) -> DeviceArray:
+    """An array of CuPy on the same memory. bfloat16 is seen as its bits, here and below."""
+    return _seen(array.data.ptr, array.shape, array.strides, array.flags.c_contiguous, _dtype(array.dtype), array)
+
+
+def of_torch(tensor: Any) -> DeviceArray:
+    """A tensor on the same memory."""
+    dtype = _dtype(tensor.dtype)
+    strides = tuple([step * dtype.itemsize for step in tensor.stride()])
+    return _seen(tensor.data_ptr(), tuple(tensor.shape), strides, tensor.is_contiguous(), dtype, tensor)
+
+
+def of_numba(array: Any) -> DeviceArray:
+    """A device array of Numba on the same memory."""
+    address = array.device_ctypes_pointer.value or 0
+    return _seen(address, array.shape, array.strides, array.is_c_contiguous(), _dtype(array.dtype), array)
 
 
 def _seen(
@@ -89,6 +91,13 @@ def _seen(
 ) -> DeviceArray:
     """Libraries may give any stride to an axis of length 1."""
     return DeviceArray(address, shape, dense_strides(shape, dtype.itemsize) if dense else strides, dtype, owner)
+
+
+@cache
+def _dtype(dtype: Any) -> np.dtype[Any]:
+    """What a dtype of any library is seen as."""
+    name = name_of(dtype)
+    return BFLOAT16_BITS if name == "bfloat16" else dtype_named(name)
 
 
 @cache

@@ -16,7 +16,7 @@ from numba import cuda
 
 from rnn_gpu import cuda_arrays
 from rnn_gpu.arrays import ArrayLibrary, name_of
-from rnn_gpu.kernels.numba_cuda.device_array import DeviceArray, dense_strides, flat, seen
+from rnn_gpu.kernels.numba_cuda.device_array import DeviceArray, dense_strides, flat, of_cupy, of_numba, of_torch
 from rnn_gpu.kernels.numba_cuda.jit import SIMULATED
 from rnn_gpu.kernels.numba_cuda.pool import Pool
 
@@ -40,7 +40,7 @@ class Memory(Protocol):
         """A copy of a host array without gaps."""
 
     def seen(self, array: Array) -> Array:
-        """A caller's array on the device, as kernels take it."""
+        """A caller's array on the device, or one of ours, as kernels take it."""
 
     def given(self, array: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """What `empty` made, as the caller's library has it."""
@@ -109,7 +109,10 @@ class _DeviceMemory:
         return DeviceArray(address, array.shape, array.strides, array.dtype, owner)
 
     def seen(self, array: Array) -> DeviceArray:
-        return seen(array)
+        return array if type(array) is DeviceArray else self._of_caller(array)
+
+    def _of_caller(self, array: Array) -> DeviceArray:
+        raise NotImplementedError
 
     def on_host(self, array: DeviceArray) -> np.ndarray[Any, Any]:
         host = np.empty(array.shape, array.dtype)
@@ -121,6 +124,9 @@ class _DeviceMemory:
 
 
 class _CupyMemory(_DeviceMemory):
+    def _of_caller(self, array: Array) -> DeviceArray:
+        return of_cupy(array)
+
     def _allocate(self, size: int) -> tuple[int, Any]:
         pointer = sys.modules["cupy"].cuda.alloc(size)
         return pointer.ptr, pointer
@@ -131,6 +137,9 @@ class _CupyMemory(_DeviceMemory):
 
 
 class _TorchMemory(_DeviceMemory):
+    def _of_caller(self, array: Array) -> DeviceArray:
+        return of_torch(array)
+
     def _allocate(self, size: int) -> tuple[int, Any]:
         torch = sys.modules["torch"]
         owner = torch.empty(size, dtype=torch.uint8, device=torch.device("cuda", self._device))
@@ -144,6 +153,9 @@ class _TorchMemory(_DeviceMemory):
 
 
 class _NumbaMemory(_DeviceMemory):
+    def _of_caller(self, array: Array) -> DeviceArray:
+        return of_numba(array)
+
     def _allocate(self, size: int) -> tuple[int, Any]:
         piece = _pool(self._device).take(size, self._stream)
         return piece.address, piece

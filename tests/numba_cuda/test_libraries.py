@@ -13,7 +13,7 @@ if importlib.util.find_spec("numba_cuda") is None:
 
 from rnn_gpu.arrays import dtype_named
 from rnn_gpu.kernels.numba_cuda import libraries
-from rnn_gpu.kernels.numba_cuda.device_array import BFLOAT16_BITS, flat, seen
+from rnn_gpu.kernels.numba_cuda.device_array import BFLOAT16_BITS, flat, of_cupy
 
 
 def test_tensors_are_parts_of_the_memory_that_was_made():
@@ -31,6 +31,12 @@ def test_tensors_are_parts_of_the_memory_that_was_made():
     assert memory.given(bits[:0], (0, 4), dtype_named("bfloat16")).shape == (0, 4)
 
 
+def test_our_own_arrays_are_seen_as_they_are():
+    array = flat(4096, 24, np.dtype(np.float32), None)
+    for kind in (libraries._CupyMemory, libraries._TorchMemory, libraries._NumbaMemory):
+        assert kind(0, 0).seen(array) is array
+
+
 def test_arrays_of_cupy_are_parts_of_the_memory_that_was_made():
     cupy = pytest.importorskip("cupy")
     pointer = cupy.cuda.MemoryPointer(cupy.cuda.UnownedMemory(4096, 1024, None, device_id=0), 0)
@@ -42,7 +48,7 @@ def test_arrays_of_cupy_are_parts_of_the_memory_that_was_made():
     bits = flat(pointer.ptr, 48, BFLOAT16_BITS, pointer)
     given = memory.given(bits[12:24], (2, 2, 3), dtype_named("bfloat16"))
     assert (given.data.ptr, given.shape, given.dtype) == (4120, (2, 2, 3), ml_dtypes.bfloat16)
-    assert seen(given).kind == bits.kind.replace("1", "3")
+    assert of_cupy(given).kind == bits.kind.replace("1", "3")
     assert memory.given(bits[:0], (0, 4), dtype_named("bfloat16")).shape == (0, 4)
 
 
