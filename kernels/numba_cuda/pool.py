@@ -2,7 +2,7 @@
 
 The driver's own allocations wait for the device. Here a piece that nobody holds any more goes to the next who asks for
 as much on the same stream, behind whose work it comes, so that nothing waits. What was once given is kept until memory
-runs out.
+runs out, but large pieces, whose use takes longer than their making, go back to the driver.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ __all__ = ["Piece", "Pool", "rounded"]
 _LEAST = 512
 """Bytes of the smallest piece: what the driver aligns memory to."""
 
+_LARGEST = 2**30
+"""Bytes of the largest piece that is kept."""
+
 _STEPS = 8
 """Sizes between a power of two and the next: a piece is at most an eighth larger than what was asked for."""
 
@@ -23,13 +26,13 @@ _STEPS = 8
 class Piece:
     """Memory that goes back to its pool when nobody holds it any more. address, size: in bytes."""
 
-    __slots__ = ("_free", "address", "size")
+    __slots__ = ("_back", "address", "size")
 
-    def __init__(self, address: int, size: int, free: list[int]) -> None:
-        self.address, self.size, self._free = address, size, free
+    def __init__(self, address: int, size: int, back: Callable[[int], object]) -> None:
+        self.address, self.size, self._back = address, size, back
 
     def __del__(self) -> None:
-        self._free.append(self.address)
+        self._back(self.address)
 
 
 class Pool:
@@ -49,21 +52,23 @@ class Pool:
     def take(self, size: int, stream: int) -> Piece:
         """At least `size` bytes, to be used on that stream. What is free is given up before memory runs out."""
         size = rounded(size)
+        if size > _LARGEST:
+            return Piece(self._allocated(size), size, self._memory.pop)
         free = self._free[stream, size]
         try:
-            return Piece(free.pop(), size, free)
+            address = free.pop()
         except IndexError:
-            pass
+            address = self._allocated(size)
+        return Piece(address, size, free.append)
+
+    def _allocated(self, size: int) -> int:
         try:
-            return Piece(self._allocated(size), size, free)
+            memory = self._allocate(size)
         except Exception as error:
             if not self._is_out_of_memory(error):
                 raise
-        self.give_up()
-        return Piece(self._allocated(size), size, free)
-
-    def _allocated(self, size: int) -> int:
-        memory = self._allocate(size)
+            self.give_up()
+            memory = self._allocate(size)
         address = int(memory.device_pointer_value)
         self._memory[address] = memory
         return address

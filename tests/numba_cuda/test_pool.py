@@ -122,3 +122,13 @@ def test_a_piece_in_a_cycle_comes_back_whole():
     gc.collect()
     assert device.left == 10**6 - rounded(4000)
     assert pool.take(4000, stream=0).address == address
+
+
+def test_large_pieces_are_not_kept():
+    device = Device(2**33)
+    pool = device.pool()
+    pieces = [pool.take(size, stream=0) for size in (2**30, 2**30 + 1)]
+    assert device.left == 2**33 - 2**30 - rounded(2**30 + 1)
+    del pieces
+    assert device.left == 2**33 - 2**30
+    assert pool.free_bytes() == 2**30

@@ -118,6 +118,9 @@ SEQUENCES = [("lstm", "float32", strategy, (9, 0)) for strategy in ("block", "gr
 def test_sequences(compile_ptx, tmp_path, strategy, name, real, capability, direction):
     text = sequence_ptx(compile_ptx, strategy, CELLS[name], real, direction, capability)
     assert_lean(text, real)
+    parameters = re.findall(r"\.param \.(\w+) ", text[text.index(".entry") : text.index("{", text.index(".entry"))])
+    words = 7 * len(ARGUMENTS[direction]._fields) + len(sequence.Sizes._fields) + 2 * (strategy == "stepwise")
+    assert [kind[1:] for kind in parameters] == ["64"] * words, "as `launching` passes them"
     assert ("cudaCGSynchronize" in text) == (strategy == "grid")
     assert max(spills(text, capability, tmp_path)) <= (32 if strategy == "grid" else 0)  # its barrier is a call
 
