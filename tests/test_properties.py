@@ -312,7 +312,7 @@ def test_a_tape_can_be_used_again_and_no_gradient_is_one_of_zeros(target, call):
         return target.named(there, y, last, rnn_gpu.backward(tape, dy, dlast))
 
     expected = run(there.dy, there.dlast)
-    zeros = call.map(np.zeros_like).map(target.put)
+    zeros = target.place(call.map(np.zeros_like))
     assert_close(run(there.dy, None), run(there.dy, zeros.dlast), 0)
     assert_close(run(None, there.dlast), run(zeros.dy, there.dlast), 0)
     assert_same_bits(run(there.dy, there.dlast), expected)

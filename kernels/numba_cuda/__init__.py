@@ -32,19 +32,22 @@ class _NumbaCudaBackend:
 
     def refuses(self, problem: Problem) -> str | None:
         try:
-            self.plan(problem)
+            self._plans(problem)
         except BackendError as error:  # a strategy was named, and cannot run it
             return str(error)
         return None
 
     def plan(self, problem: Problem) -> str | None:
-        from rnn_gpu.kernels.numba_cuda.plan import plan  # noqa: PLC0415  (imports Numba)
+        lines = [] if problem.library.kind == "cuda" else ["x is copied to the device, and the results back"]
+        return "\n".join([*lines, *map(str, self._plans(problem))])
+
+    def _plans(self, problem: Problem) -> list[Any]:
+        from rnn_gpu.kernels.numba_cuda.plan import planned  # noqa: PLC0415  (imports Numba)
         from rnn_gpu.kernels.numba_cuda.traits import TRAITS  # noqa: PLC0415
 
         properties = device.properties(problem.library.index)
-        lines = [] if problem.library.kind == "cuda" else ["x is copied to the device, and the results back"]
         directions = ("forward", "backward") if problem.save else ("forward",)
-        return "\n".join([*lines, *(str(plan(problem, direction, properties, TRAITS)) for direction in directions)])
+        return [planned(problem, direction, properties, TRAITS) for direction in directions]
 
     def forward(self, problem: Problem, inputs: Inputs) -> Result:
         from rnn_gpu.kernels.numba_cuda import forward  # noqa: PLC0415

@@ -15,7 +15,7 @@ from rnn_gpu.kernels.numba_cuda.cells import compiled_operands
 from rnn_gpu.kernels.numba_cuda.forward import Saved, rebuilt
 from rnn_gpu.kernels.numba_cuda.jit import kernel
 from rnn_gpu.kernels.numba_cuda.memory import Queue, active
-from rnn_gpu.kernels.numba_cuda.plan import plan
+from rnn_gpu.kernels.numba_cuda.plan import planned
 from rnn_gpu.kernels.numba_cuda.product import Matrix
 from rnn_gpu.kernels.numba_cuda.sequence import Backward, Sizes
 from rnn_gpu.kernels.numba_cuda.traits import TRAITS
@@ -31,7 +31,7 @@ def run(problem: Problem, inputs: Inputs, saved: Saved, dy: Array | None, dlast:
         cell, prepared = problem.cell, saved.prepared
         T, B, H = problem.T, problem.B, problem.H
         values = rebuilt(queue, saved) if saved.values is None else saved.values
-        chosen = plan(problem, "backward", device.properties(queue.device), TRAITS)
+        chosen = planned(problem, "backward", device.properties(queue.device), TRAITS)
         size = T * B * H
         dR = queue.empty(len(cell.recurrent_gates) * size)
         dP = dR if cell.program.shares_gradient else queue.empty(len(cell.input_gates) * size)

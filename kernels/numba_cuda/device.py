@@ -24,6 +24,7 @@ class Properties:
     """A device. multiprocessors: each runs at least one block; cooperative: a kernel can wait for its whole grid.
 
     bandwidth: bytes a second between its memory and its multiprocessors, 0 if unknown; clock: cycles a second.
+    shared: bytes of shared memory that a block may have, if its kernel asks for them.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Properties:
     cooperative: bool
     bandwidth: float
     clock: float
+    shared: int
 
 
 @cache
@@ -94,7 +96,7 @@ def properties(index: int) -> Properties:
     from rnn_gpu.kernels.numba_cuda.jit import SIMULATED  # noqa: PLC0415
 
     if SIMULATED:  # its grid barrier waits for one block only
-        return Properties("Numba's simulator", (0, 0), 1, True, 0.0, 0.0)
+        return Properties("Numba's simulator", (0, 0), 1, True, 0.0, 0.0, 48 * 1024)
     device = cuda.gpus[index]
     name = device.name.decode() if isinstance(device.name, bytes) else str(device.name)
     return Properties(
@@ -104,6 +106,7 @@ def properties(index: int) -> Properties:
         bool(device.COOPERATIVE_LAUNCH),
         2e3 * device.MEMORY_CLOCK_RATE * device.GLOBAL_MEMORY_BUS_WIDTH / 8,  # kHz, two transfers a cycle
         1e3 * device.CLOCK_RATE,
+        device.MAX_SHARED_MEMORY_PER_BLOCK_OPTIN,
     )
 
 

@@ -9,8 +9,11 @@ cell's functions, which know values by name, and the kernels' arrays, which know
 its own rows and unit; only what a product sums over, the *operand*, is published to other threads.
 
 Arrays are flat; `sequence.Forward` and `sequence.Backward` say what each holds. Names in the text: `a` the arrays, `s`
-the sizes, `now` the values fetched for this step, `sums` the products, `out` and `o` where operands are published.
-`index` makes an index unsigned: Numba would check a signed one for being negative.
+the sizes, `now` the values fetched for this step, `own` those of a row and unit that one step hands to the next, or one
+segment to another, `fixed` those of a unit that never change, `sums` the products, `out` and `o` where operands are
+published, `at` the place of step, row and unit in a [T, B, H] array. What an index adds to it is the same at all steps,
+so that the compiler takes it out of the loop. `index` makes an index unsigned: Numba would check a signed one for being
+negative.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ class Segments:
     """The text for one direction of a cell, and what the drivers must know of it.
 
     depth: by stage, how many blocks of H terms a product sums over; outputs: by stage, how many products a unit has.
-    carried: values of a row and unit that one segment hands to a later one.
+    carried: values of a row and unit that one segment hands to a later one, the last of `own`.
     """
 
     text: str
@@ -57,6 +60,7 @@ class _Direction:
     functions: the segments' functions. products: by stage, expressions of its products, {} for the row's first sum.
     depth: by stage, blocks of H terms. fetched: expressions of what is read of the sequence at step t.
     at_hand: expressions of what a segment can read at any time.
+    states: the array of the states, or of their gradients; fixed: expressions of what never changes.
     published: (value, block of the operands). stored: (value, statement with {} for it), as soon as there is the value.
     committed: the same, in the last segment.
     """
@@ -66,6 +70,8 @@ class _Direction:
     depth: Sequence[int]
     fetched: dict[Node, str]
     at_hand: dict[Node, str]
+    states: str
+    fixed: Sequence[str]
     published: Sequence[tuple[Value, int]]
     stored: Sequence[tuple[Value, str]]
     committed: Sequence[tuple[Value, str]]
@@ -74,42 +80,26 @@ class _Direction:
 def forward(program: Program, rows: int) -> Segments:
     """The forward step, for threads that own `rows` rows each."""
     traced, stages = program.traced, program.stages
-    inputs = traced.leaves("input")
-    place = {gate: k for k, gate in enumerate(traced.leaves("recurrent"))}
+    inputs, gates = traced.leaves("input"), traced.leaves("recurrent")
+    place = {gate: k for k, gate in enumerate(gates)}
+    biases = [f"a.b_hh[index({k} * s.H + unit)]" for k in range(len(gates))]
     direction = _Direction(
         functions=program.forward,
         products=[
-            {
-                traced.leaves("recurrent")[gate]: f"sums[{k}] + a.b_hh[index({place[gate]} * s.H + unit)]"
-                for k, gate in enumerate(stage.gates)
-            }
-            for stage in stages
+            {gates[gate]: f"sums[{k}] + fixed[{place[gate]}]" for k, gate in enumerate(stage.gates)} for stage in stages
         ],
         depth=[1] * len(stages),
-        fetched={
-            node: f"a.P[index(((t * s.B + row) * {len(inputs)} + {k}) * s.H + unit)]"
-            for k, node in enumerate(inputs.values())
-        },
-        at_hand=_vectors(program)
-        | {
-            traced.graph.leaf("state", label): f"zero if reset else a.state[index(({k} * s.B + row) * s.H + unit)]"
-            for k, label in enumerate(traced.states)
-        },
+        fetched={node: f"a.P[{_of_gates(len(inputs), k)}]" for k, node in enumerate(inputs.values())},
+        at_hand=_fixed_vectors(program, len(biases))
+        | {traced.graph.leaf("state", label): f"zero if reset else own[{k}]" for k, label in enumerate(traced.states)},
+        states="state",
+        fixed=[*biases, *_vectors(program).values()],
         published=[(stage.operand, k) for k, stage in enumerate(stages)],
-        stored=[
-            (node, f"if s.save_values: a.saved[index((({k} * s.T + t) * s.B + row) * s.H + unit)] = {{}}")
-            for k, node in enumerate(program.derived.saved)
-        ],
+        stored=[(node, f"if s.save_values: {_SAVED.format(k)} = {{}}") for k, node in enumerate(program.derived.saved)],
         committed=[
-            *(
-                (node, f"a.state[index(({k} * s.B + row) * s.H + unit)] = {{}}")
-                for k, node in enumerate(traced.outputs)
-            ),
-            *(
-                (node, f"if s.save: a.history[index((({k} * (s.T + 1) + after) * s.B + row) * s.H + unit)] = {{}}")
-                for k, node in enumerate(traced.outputs)
-            ),
-            (traced.outputs[0], "a.y[index((t * s.B + row) * s.H + unit)] = {}"),
+            *((node, f"own_{k} = {{}}") for k, node in enumerate(traced.outputs)),
+            *((node, f"if s.save: {_AFTER.format(k)} = {{}}") for k, node in enumerate(traced.outputs)),
+            (traced.outputs[0], "a.y[index(at)] = {}"),
         ],
     )
     begin = [
@@ -138,39 +128,30 @@ def backward(program: Program, rows: int) -> Segments:
         products=[{derived.transposed[stage]: "sums[0]"} for stage in stages],
         depth=[len(reached[stage]) for stage in stages],
         fetched=_kept(program),
-        at_hand=_vectors(program)
+        at_hand=_fixed_vectors(program, 0)
         | {
-            traced.graph.leaf("gradient", label): f"a.d_state[index(({k} * s.B + row) * s.H + unit)]"
-            + (" + d_y" if label == output else "")
+            traced.graph.leaf("gradient", label): f"own[{k}]" + (" + d_y" if label == output else "")
             for k, label in enumerate(traced.states)
         },
+        states="d_state",
+        fixed=list(_vectors(program).values()),
         published=published,
         stored=[
+            *((derived.d_recurrent.get(gate), f"a.dR[{_of_gates(len(place), k)}] = {{}}") for gate, k in place.items()),
             *(
-                (
-                    derived.d_recurrent.get(gate),
-                    f"a.dR[index(((t * s.B + row) * {len(place)} + {index}) * s.H + unit)] = {{}}",
-                )
-                for gate, index in place.items()
-            ),
-            *(
-                (derived.d_input.get(gate), f"a.dP[index(((t * s.B + row) * {len(inputs)} + {k}) * s.H + unit)] = {{}}")
+                (derived.d_input.get(gate), f"a.dP[{_of_gates(len(inputs), k)}] = {{}}")
                 for k, gate in enumerate({} if program.shares_gradient else inputs)
             ),
             *(
-                (
-                    derived.d_vectors.get(name),
-                    f"a.dV[index(((t * s.B + row) * {len(traced.vectors)} + {k}) * s.H + unit)] = {{}}",
-                )
+                (derived.d_vectors.get(name), f"a.dV[{_of_gates(len(traced.vectors), k)}] = {{}}")
                 for k, name in enumerate(traced.vectors)
             ),
         ],
         committed=[
-            (derived.d_states.get(label), f"a.d_state[index(({k} * s.B + row) * s.H + unit)] = zero if reset else {{}}")
-            for k, label in enumerate(traced.states)
+            (derived.d_states.get(label), f"own_{k} = zero if reset else {{}}") for k, label in enumerate(traced.states)
         ],
     )
-    return _write(program, direction, rows, d_y="a.dy[index((t * s.B + row) * s.H + unit)] if s.has_dy else zero")
+    return _write(program, direction, rows, d_y="a.dy[index(at)] if s.has_dy else zero")
 
 
 def operands(program: Program) -> str:
@@ -179,18 +160,28 @@ def operands(program: Program) -> str:
     kept, vectors = _kept(program), _vectors(program)
     needed = dict.fromkeys([*function.inputs, *(stage.operand for stage in stages)])
     names = program.traced.graph.names
-    body = [_BEFORE_AND_AFTER, "reset = s.has_resets != 0 and a.resets[index(t * s.B + row)] != 0"]
+    body = [_AT, "reset = s.has_resets != 0 and a.resets[index(t * s.B + row)] != 0"]
     body += [f"v_{names[node]} = {(kept | vectors)[node]}" for node in needed if node in kept or node in vectors]
     body += _call(function, names)
     body += [
-        f"a.operands[index((({k} * s.T + t) * s.B + row) * s.H + unit)] = {_text(stage.operand, names)}"
+        f"a.operands[index(at + {k} * (s.T * s.B * s.H))] = {_text(stage.operand, names)}"
         for k, stage in enumerate(stages)
     ]
     return _define("operands", "a, s, t, row, unit", body)
 
 
-_BEFORE_AND_AFTER = "before, after = t + s.reverse, t + 1 - s.reverse"
-"""Where the states before and after step t lie in the history."""
+_AT = "at = (t * s.B + row) * s.H + unit"
+
+_SAVED = "a.saved[index(at + {} * (s.T * s.B * s.H))]"
+
+_BEFORE = "a.history[index(at + ({} * (s.T + 1) + s.reverse) * (s.B * s.H))]"
+_AFTER = "a.history[index(at + ({} * (s.T + 1) + 1 - s.reverse) * (s.B * s.H))]"
+"""States before and after step t."""
+
+
+def _of_gates(count: int, k: int) -> str:
+    """The index of the k-th of `count` gates in a [T, B, gates, H] array."""
+    return f"index((t * s.B + row) * ({count} * s.H) + ({k} * s.H + unit))"
 
 
 def _vectors(program: Program) -> dict[Node, str]:
@@ -201,25 +192,26 @@ def _vectors(program: Program) -> dict[Node, str]:
     }
 
 
+def _fixed_vectors(program: Program, first: int) -> dict[Node, str]:
+    """The vectors among what never changes, from the `first` on."""
+    return {node: f"fixed[{first + k}]" for k, node in enumerate(_vectors(program))}
+
+
 def _kept(program: Program) -> dict[Node, str]:
     """What backward reads of the forward pass: states after the step, states before it, saved values."""
     traced = program.traced
-    history = "a.history[index((({} * (s.T + 1) + {}) * s.B + row) * s.H + unit)]"
-    kept = {node: history.format(k, "after") for k, node in enumerate(traced.outputs)}
+    kept = {node: _AFTER.format(k) for k, node in enumerate(traced.outputs)}
     kept |= {
-        traced.graph.leaf("state", label): f"zero if reset else {history.format(k, 'before')}"
+        traced.graph.leaf("state", label): f"zero if reset else {_BEFORE.format(k)}"
         for k, label in enumerate(traced.states)
     }
-    return kept | {
-        node: f"a.saved[index((({k} * s.T + t) * s.B + row) * s.H + unit)]"
-        for k, node in enumerate(program.derived.saved)
-    }
+    return kept | {node: _SAVED.format(k) for k, node in enumerate(program.derived.saved)}
 
 
 def _write(
     program: Program, direction: _Direction, rows: int, *, d_y: str = "", begin: Sequence[str] = ("return",)
 ) -> Segments:
-    names = program.traced.graph.names
+    names, n_states = program.traced.graph.names, len(program.traced.states)
     last = len(direction.products)
     computed = {node: k for k, function in enumerate(direction.functions) for node in function.outputs}
     multiplied = {node: k + 1 for k, products in enumerate(direction.products) for node in products}
@@ -245,7 +237,7 @@ def _write(
             if (node in computed or node in multiplied) and available(node) < k:
                 carried.setdefault(node, len(carried))
     for node, slot in carried.items():
-        results[available(node)].append((node, f"a.carried[index(({slot} * s.B + row) * s.H + unit)] = {{}}"))
+        results[available(node)].append((node, f"own_{n_states + slot} = {{}}"))
         needed[available(node)].setdefault(node)
 
     fetched = {
@@ -259,14 +251,15 @@ def _write(
     parts = [_fetch(rows, [*([d_y] if d_y else []), *fetched.values()])]
     widest = max((len(products) for products in direction.products), default=0)
     for k, function in enumerate(direction.functions):
-        body = [_BEFORE_AND_AFTER, "reset = now[0] != zero"] + (["d_y = now[1]"] if d_y else [])
+        body = [_AT, "reset = now[0] != zero"] + (["d_y = now[1]"] if d_y else [])
+        body += [f"own_{n} = own[{n}]" for n in range(n_states + len(carried))]
         for node in needed[k]:
             if computed.get(node) == k:
                 continue
             if multiplied.get(node) == k:
                 text = direction.products[k - 1][node]
             elif node in carried:
-                text = f"a.carried[index(({carried[node]} * s.B + row) * s.H + unit)]"
+                text = f"own[{n_states + carried[node]}]"
             elif node in position:
                 text = f"now[{position[node]}]"
             else:
@@ -274,8 +267,11 @@ def _write(
             body.append(f"v_{names[node]} = {text}")
         body += _call(function, names)
         body += [statement.format(_text(value, names)) for value, statement in results[k]]
-        parts.append(_define(f"segment_{k}", "a, s, now, sums, t, row, unit, out, o, stride", body))
+        body.append(f"return {_tuple([f'own_{n}' for n in range(n_states + len(carried))])}")
+        parts.append(_define(f"segment_{k}", "a, s, now, sums, own, fixed, t, row, unit, out, o, stride", body))
     parts.append(_segment(rows, last, widest))
+    parts += _own(rows, direction.states, n_states, len(carried))
+    parts.append(_fixed(direction.fixed))
     outputs = tuple(len(products) for products in direction.products)
     parts += [_accumulate(k, rows, count, widest) for k, count in enumerate(outputs)]
     parts += _of_stages(outputs, tuple(direction.depth))
@@ -304,7 +300,7 @@ def _fetch(rows: int, values: Sequence[str]) -> str:
     one = [
         "if t < 0 or t >= end:",
         f"    return {zeros}",
-        _BEFORE_AND_AFTER,
+        _AT,
         "reset = s.has_resets != 0 and a.resets[index(t * s.B + row)] != 0",
         f"return {_tuple([read, *values])}",
     ]
@@ -317,36 +313,77 @@ def _fetch(rows: int, values: Sequence[str]) -> str:
 
 
 def _segment(rows: int, last: int, widest: int) -> str:
-    """`segment`: runs segment k of the own rows that have not ended."""
-    body = []
+    """`segment`: runs segment k of the own rows that have not ended, and returns what they own then."""
+    body = [f"own_{r} = own[{r}]" for r in range(rows)]
     for k in range(last + 1):
         body.append(f"if k == {k}:")
         for r in range(rows):
             sums = _tuple([f"sums[{r * widest + g}]" for g in range(widest)]) if widest else "sums"
-            body.append(f"    if t < ends[{r}]:")
-            body.append(f"        segment_{k}(a, s, now[{r}], {sums}, t, row + {r}, unit, out, o + {r}, stride)")
-    return _define("segment", "k, a, s, now, sums, t, ends, row, unit, out, o, stride", body)
+            given = f"a, s, now[{r}], {sums}, own[{r}], fixed, t, row + {r}, unit, out, o + {r}, stride"
+            body += [f"    if t < ends[{r}]:", f"        own_{r} = segment_{k}({given})"]
+    body.append(f"return {_tuple([f'own_{r}' for r in range(rows)])}")
+    return _define("segment", "k, a, s, now, sums, own, fixed, t, ends, row, unit, out, o, stride", body)
+
+
+def _own(rows: int, states: str, n_states: int, carried: int) -> list[str]:
+    """`load_own` and `store_own`: what the thread's rows own, a tuple a row, from and to memory."""
+    places = [f"a.{states}[index(({k} * s.B + row) * s.H + unit)]" for k in range(n_states)]
+    places += [f"a.carried[index(({k} * s.B + row) * s.H + unit)]" for k in range(carried)]
+    load = [f"if end <= 0: return {_tuple(['zero'] * len(places))}", f"return {_tuple(places)}"]
+    store = ["if end <= 0: return", *(f"{place} = own[{k}]" for k, place in enumerate(places))]
+    loads = [f"load_row(a, s, ends[{r}], row + {r}, unit)" for r in range(rows)]
+    stores = [f"store_row(a, s, own[{r}], ends[{r}], row + {r}, unit)" for r in range(rows)]
+    return [
+        _define("load_row", "a, s, end, row, unit", load),
+        _define("store_row", "a, s, own, end, row, unit", store),
+        _define("load_own", "a, s, ends, row, unit", [f"return {_tuple(loads)}"]),
+        _define("store_own", "a, s, own, ends, row, unit", stores),
+    ]
+
+
+def _fixed(values: Sequence[str]) -> str:
+    """`load_fixed`: what never changes, of the thread's unit; zeros where there is no such unit."""
+    zeros = _tuple(["zero"] * max(len(values), 1))
+    return _define(
+        "load_fixed", "a, s, unit", [f"if unit >= s.H: return {zeros}", f"return {_tuple(values) if values else zeros}"]
+    )
+
+
+_AT_A_TIME = 40
+"""Numbers that a product loads before it multiplies them, so that one does not wait for another; at most so many."""
 
 
 def _accumulate(stage: int, rows: int, outputs: int, widest: int) -> str:
-    """`accumulate_<stage>`: adds to the sums every parts-th of `count` terms, from the part-th on.
+    """`accumulate_<stage>`: adds to the sums every parts-th of `count` terms, from the part-th on, in their order.
 
     operand [count, width] from the thread's first row on; weights [count, outputs, units] from the thread's unit on.
     """
     own = [(r, g) for r in range(rows) for g in range(outputs)]
+    at_a_time = 8
+    while at_a_time > 1 and at_a_time * (rows + outputs) > _AT_A_TIME:
+        at_a_time //= 2
+
+    def terms(count: int) -> list[str]:
+        """The body of a loop that takes so many terms at a time."""
+        places = [
+            ("at", "u") if j == 0 else (f"at + index({j}) * at_step", f"u + index({j}) * u_step") for j in range(count)
+        ]
+        body = [f"x_{j}_{r} = operand[{at} + index({r})]" for j, (at, _) in enumerate(places) for r in range(rows)]
+        body += [f"w_{j}_{g} = weights[{u} + u_{g}]" for j, (_, u) in enumerate(places) for g in range(outputs)]
+        body += [f"s_{r}_{g} += w_{j}_{g} * x_{j}_{r}" for j in range(count) for r, g in own]
+        body += [f"k += index({count}) * step", f"at += index({count}) * at_step", f"u += index({count}) * u_step"]
+        return [f"    {line}" for line in body]
+
     body = [f"s_{r}_{g} = sums[{r * widest + g}]" for r, g in own]
     body += [
         "k, end, step = index(part), index(count), index(parts)",
         "at, at_step = index(o + part * width), index(parts * width)",
         f"u, u_step = index(w + part * {outputs} * units), index(parts * {outputs} * units)",
-        *(f"u_{g} = index({g} * units)" for g in range(1, outputs)),
-        "while k < end:",
-        *(f"    x_{r} = operand[at + index({r})]" if r else "    x_0 = operand[at]" for r in range(rows)),
+        *(f"u_{g} = index({g} * units)" for g in range(outputs)),
     ]
-    for g in range(outputs):
-        body.append(f"    weight = weights[u + u_{g}]" if g else "    weight = weights[u]")
-        body += [f"    s_{r}_{g} += weight * x_{r}" for r in range(rows)]
-    body += ["    k += step", "    at += at_step", "    u += u_step"]
+    if at_a_time > 1:
+        body += [f"while k + index({at_a_time - 1}) * step < end:", *terms(at_a_time)]
+    body += ["while k < end:", *terms(1)]
     total = [f"s_{r}_{g}" if g < outputs else f"sums[{r * widest + g}]" for r in range(rows) for g in range(widest)]
     body.append(f"return {_tuple(total)}")
     return _define(f"accumulate_{stage}", "sums, operand, o, weights, w, part, parts, count, width, units", body)

@@ -13,7 +13,7 @@ from rnn_gpu.kernels.numba_cuda.cells import segments_of
 from rnn_gpu.kernels.numba_cuda.jit import kernel
 from rnn_gpu.kernels.numba_cuda.memory import Queue, active
 from rnn_gpu.kernels.numba_cuda.packing import DeviceWeights, weights_of
-from rnn_gpu.kernels.numba_cuda.plan import plan, tile_of_step
+from rnn_gpu.kernels.numba_cuda.plan import planned, tile_of_step
 from rnn_gpu.kernels.numba_cuda.product import Matrix
 from rnn_gpu.kernels.numba_cuda.sequence import Forward, Sizes
 from rnn_gpu.kernels.numba_cuda.traits import TRAITS
@@ -52,7 +52,7 @@ def run(problem: Problem, inputs: Inputs) -> Result:
     """Run the sequence: y [T, B, H], last a [B, H] a state, and what backward needs."""
     with active(problem) as queue:
         prepared = _prepare(queue, inputs)
-        chosen = plan(problem, "forward", device.properties(queue.device), TRAITS)
+        chosen = planned(problem, "forward", device.properties(queue.device), TRAITS)
         T, B, H = problem.T, problem.B, problem.H
         n_states, n_saved = len(problem.cell.states), len(problem.cell.saved)
         save_values = problem.save and not problem.recompute
@@ -85,7 +85,8 @@ def rebuilt(queue: Queue, saved: Saved) -> Array:
     T, B, H, cell = problem.T, problem.B, problem.H, problem.cell
     n_rows, size = T * B, T * B * H
     values = queue.empty(len(cell.saved) * size)
-    tile = tile_of_step(problem, segments_of(cell, "forward"), n_rows, TRAITS)
+    properties = device.properties(queue.device)
+    tile = tile_of_step(problem, segments_of(cell, "forward"), n_rows, properties, TRAITS)
     before = [(k * (T + 1) + problem.reverse) * B * H for k in range(len(cell.states))]
     lengths = queue.nothing_int
     if problem.has_lengths:

@@ -12,7 +12,8 @@ Shared memory, from its beginning:
     operand   [CHUNK, width]          the part of `published` that is being multiplied
     sums      [z, product, width, units]   the shares of a sum
 
-Registers hold the sums of one stage, and the sequence's values of this step and the next.
+Registers hold the sums of one stage, the sequence's values of this step and the next, the states and the biases. The
+barrier is a call, which saves those that it may use: a few bytes a thread go through local memory around it.
 
 Barrier: of the whole grid, one for each stage and step; it also makes what was published before it visible to all.
 Invariant: a block writes a half of `published` only after the barrier of the step before, which every block reaches
@@ -42,21 +43,22 @@ __all__ = ["make"]
 
 
 @lru_cache(maxsize=256)
-def make(cell: CompiledCell, resident: bool) -> Any:
+def make(cell: CompiledCell, resident: bool, units: int, parts: int) -> Any:
     """The kernel `grid_sequence(a, s)`; a, s: see `sequence`. Grid: (row tiles, unit tiles).
 
-    resident: U's columns of the block lie in shared memory.
+    resident: U's columns of the block lie in shared memory. units, parts: of the block, compiled for.
     """
     f, segments, rows, n_stages = cell.functions, cell.segments, cell.rows, cell.segments.n_stages
     fetch, segment, begin, row_ends, no_sums = f.fetch, f.segment, f.begin, f.row_ends, f.no_sums
-    multiply = staged.make(cell)
+    load_own, store_own, load_fixed = f.load_own, f.store_own, f.load_fixed
+    multiply = staged.make(cell, units, parts)
     D, W = sum(segments.depth), segments.area
     scalar = SCALAR[cell.dtype]
 
     def grid_sequence(a: Any, s: Any) -> None:
         x, group, part = cuda.threadIdx.x, cuda.threadIdx.y, cuda.threadIdx.z
-        units, groups, parts = cuda.blockDim.x, cuda.blockDim.y, cuda.blockDim.z
-        tile, width = cuda.blockIdx.x, groups * rows
+        groups, tile = cuda.blockDim.y, cuda.blockIdx.x
+        width = groups * rows
         row, unit = tile * width + group * rows, cuda.blockIdx.y * units + x
         grid = cuda.cg.this_grid()
 
@@ -78,26 +80,30 @@ def make(cell: CompiledCell, resident: bool) -> Any:
 
         ends = row_ends(a, s, row, unit, part)
         begin(a, s, ends, row, unit)
+        own, fixed = load_own(a, s, ends, row, unit), load_fixed(a, s, unit)
         now = fetch(a, s, s.steps - 1 if s.descending else 0, ends, row, unit)
         step = 0
         while step < s.steps:
             t = s.steps - 1 - step if s.descending else step
             coming = fetch(a, s, t - 1 if s.descending else t + 1, ends, row, unit)
             half = ((step & 1) * cuda.gridDim.x + tile) * D * s.H * width
-            segment(0, a, s, now, no_sums(), t, ends, row, unit, a.published, half + group * rows, width)
+            own = segment(
+                0, a, s, now, no_sums(), own, fixed, t, ends, row, unit, a.published, half + group * rows, width
+            )
             for stage in range(n_stages):
                 grid.sync()  # the stage's operand is complete, in all units of all rows
                 if resident:
-                    sums = multiply(
-                        stage, s.H, a.published, half, shared, 0, shared, free, x, group, part, units, groups, parts
-                    )
+                    sums = multiply(stage, s.H, a.published, half, shared, 0, shared, free, x, group, part, groups)
                 else:
                     sums = multiply(
                         stage, s.H, a.published, half, a.weights, slice_at, shared, free,
-                        x, group, part, units, groups, parts,
+                        x, group, part, groups,
                     )  # fmt: skip
-                segment(stage + 1, a, s, now, sums, t, ends, row, unit, a.published, half + group * rows, width)
+                own = segment(
+                    stage + 1, a, s, now, sums, own, fixed, t, ends, row, unit, a.published, half + group * rows, width
+                )
             now = coming
             step += 1
+        store_own(a, s, own, ends, row, unit)
 
     return kernel(grid_sequence, threads=TRAITS.threads)

@@ -9,13 +9,12 @@ import linecache
 import sys
 import warnings
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numba import config, cuda, types
 
-__all__ = ["INDEX", "SCALAR", "SIMULATED", "device", "device_with_barriers", "executed", "kernel", "launch"]
+__all__ = ["INDEX", "SCALAR", "SIMULATED", "device", "device_with_barriers", "executed", "kernel", "simulate"]
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
 
@@ -56,26 +55,13 @@ def executed(text: str, name: str, namespace: Mapping[str, Any]) -> dict[str, An
     return functions
 
 
-@lru_cache(maxsize=1024)
-def _configured(kernel: Any, grid: Any, block: Any, stream: Any, shared: int) -> Any:
-    """A kernel with what it is launched with. Numba warns of few blocks, of which some of ours have one or two."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Grid size")
-        return kernel[grid, block, stream, shared]
-
-
-def launch(kernel: Any, grid: Any, block: Any, stream: Any, shared: int, *arguments: Any) -> None:
-    """Launch a kernel; nothing is launched for an empty grid."""
-    if 0 in (grid if isinstance(grid, tuple) else (grid,)):
-        return
-    if not SIMULATED:
-        _configured(kernel, grid, block, stream, shared)(*arguments)
-        return
+def simulate(kernel: Any, grid: tuple[int, ...], block: tuple[int, ...], shared: int, *arguments: Any) -> None:
+    """Run a kernel in the simulator."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(2e-5)  # the simulator waits for its threads in a loop, which would keep them from running
     try:
         with warnings.catch_warnings():  # NumPy's scalars warn where a device gives inf or NaN
             warnings.simplefilter("ignore", RuntimeWarning)
-            kernel[grid, block, stream, shared](*arguments)
+            kernel[grid, block, 0, shared](*arguments)
     finally:
         sys.setswitchinterval(interval)

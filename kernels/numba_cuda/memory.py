@@ -6,6 +6,7 @@ the integers of its bits, as Numba has no such arrays.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -14,12 +15,15 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from rnn_gpu import cuda_arrays
-from rnn_gpu.arrays import dtype_name
+from rnn_gpu.arrays import dtype_name, name_of
 from rnn_gpu.errors import BackendError
-from rnn_gpu.kernels.numba_cuda.jit import SIMULATED, device, kernel, launch
+from rnn_gpu.kernels.numba_cuda.jit import SIMULATED, device, kernel, simulate
+from rnn_gpu.kernels.numba_cuda.libraries import dummies, is_out_of_memory, memory_of
 from rnn_gpu.kernels.numba_cuda.traits import TRAITS
 from rnn_gpu.problem import Problem
+
+if not SIMULATED:
+    from rnn_gpu.kernels.numba_cuda.launching import compiled, launch_each, on_device
 
 __all__ = ["Queue", "active"]
 
@@ -38,18 +42,37 @@ class Queue:
     def __init__(self, problem: Problem) -> None:
         library = problem.library
         self.problem, self.real = problem, problem.real
+        self._name = name_of(problem.real)
         self.on_host = library.kind == "cpu"
         self.device = library.index
-        address = 0 if self.on_host or SIMULATED else library.stream()
-        self.stream: Any = cuda.external_stream(address) if address else 0
-        self.nothing = _dummy(self.device, self.real)
-        self.no_rows = _dummy(self.device, np.dtype(np.int64))
-        self.nothing_int = _dummy(self.device, np.dtype(np.int32))
-        self.nothing_flags = _dummy(self.device, np.dtype(np.uint8))
+        self.stream = 0 if self.on_host or SIMULATED else library.stream()
+        self._memory = memory_of(library, self.stream)
+        self.nothing, self.no_rows, self.nothing_int, self.nothing_flags = dummies(self.device, self._name)
+
+    def launch(self, kernel: Any, grid: tuple[int, ...], block: tuple[int, ...], shared: int, *arguments: Any) -> None:
+        """Launch a kernel with arrays, integers and tuples of them; nothing for an empty grid."""
+        self.launch_each(kernel, grid, block, shared, arguments, [()])
+
+    def launch_each(
+        self, kernel: Any, grid: tuple[int, ...], block: tuple[int, ...], shared: int, arguments: Sequence[Any],
+        lasts: Sequence[tuple[int, ...]],
+    ) -> None:  # fmt: skip
+        """Launch a kernel for each of `lasts`, the integers that follow the arguments."""
+        if 0 in grid:
+            return
+        if not SIMULATED:
+            launch_each(self.device, self.stream, kernel, grid, block, shared, arguments, lasts)
+            return
+        for last in lasts:
+            simulate(kernel, grid, block, shared, *arguments, *last)
+
+    def compiled(self, kernel: Any, *arguments: Any) -> Any:
+        """The kernel as it is loaded on the device for arguments like these."""
+        return compiled(self.device, kernel, arguments)
 
     def empty(self, size: int, dtype: Any = None) -> Array:
         """A flat array that holds anything."""
-        return cuda.device_array(max(size, 1), dtype or self.real)
+        return self._memory.empty(max(size, 1), self.real if dtype is None else np.dtype(dtype))
 
     def zeros(self, size: int, dtype: Any = None) -> Array:
         """A flat array of zeros."""
@@ -64,29 +87,32 @@ class Queue:
     def over(self, size: int, kernel: Any, *arguments: Any) -> None:
         """Launch a kernel whose threads share out `size` elements, its last argument."""
         blocks = min(-(-size // TRAITS.wide), TRAITS.wide_blocks)
-        launch(kernel, blocks, TRAITS.wide, self.stream, 0, *arguments, size)
+        self.launch(kernel, (blocks,), (TRAITS.wide,), 0, *arguments, size)
 
     def upload(self, array: np.ndarray[Any, Any]) -> Array:
         """A flat copy of a host array."""
         flat = np.ascontiguousarray(array).reshape(-1)
-        return cuda.to_device(flat if flat.size else np.zeros(1, flat.dtype), stream=self.stream)
+        return self._memory.upload(flat if flat.size else np.zeros(1, flat.dtype))
 
     def take(self, array: Array) -> Array:
         """The caller's array as a flat one of the working type: a copy only where it must be one."""
         name = dtype_name(array)
         ours = self._ours(array, name)
-        if name == self.real.name and _is_contiguous(ours):
+        if name == self._name and ours.is_c_contiguous():
             return ours.reshape(-1) if ours.size else self.nothing
         out = self.empty(ours.size)
         shape = (1,) * (3 - len(ours.shape)) + tuple(ours.shape)
         if ours.size:
-            flat = _is_contiguous(ours)
-            source = ours.reshape(-1) if flat else ours
+            source = ours.reshape(-1) if ours.is_c_contiguous() else ours
             self._convert(source, out, shape, name)
         return out
 
     def joined(self, arrays: Sequence[Array | None], size: int) -> Array:
         """The caller's arrays of `size` elements each, one behind the other; zeros for None."""
+        if not arrays:
+            return self.nothing
+        if all(array is None for array in arrays):
+            return self.zeros(len(arrays) * size)
         out = self.empty(len(arrays) * size)
         for k, array in enumerate(arrays):
             part = out[k * size : (k + 1) * size]
@@ -104,24 +130,22 @@ class Queue:
         """A (T, B) bool array, of the host or the caller's on the device, as flat bytes."""
         if isinstance(array, np.ndarray):
             return self.upload(array.view(np.uint8))
-        ours = cuda_arrays.to_numba(array)
-        if _is_contiguous(ours):
-            return ours.view(np.uint8).reshape(-1)
+        ours = self._memory.seen(array).view(np.uint8)
+        if ours.is_c_contiguous():
+            return ours.reshape(-1)
         out = self.empty(ours.size, np.uint8)
         self.over(ours.size, _copy_kernel(2, False), ours, out, 1, ours.shape[1])
         return out
 
-    def _ours(self, array: Array, name: str) -> Array:
-        if name in _INTEGERS:
-            array = array.view(_torch_integers() if hasattr(array, "detach") else _INTEGERS[name])
-        if isinstance(array, np.ndarray):
-            return self._upload_shaped(array)
-        return cuda_arrays.to_numba(array)
+    def on_the_host(self, array: Array) -> np.ndarray[Any, Any]:
+        """A copy of one of our arrays, once all that is queued before is done."""
+        return self._memory.on_host(array)
 
-    def _upload_shaped(self, array: np.ndarray[Any, Any]) -> Array:
-        if not array.size:
-            return cuda.device_array(array.shape, array.dtype)
-        return cuda.to_device(np.ascontiguousarray(array), stream=self.stream)
+    def _ours(self, array: Array, name: str) -> Array:
+        if isinstance(array, np.ndarray):
+            bits = array.view(_INTEGERS[name]) if name in _INTEGERS else array
+            return self._memory.upload(np.ascontiguousarray(bits)) if bits.size else self.nothing[:0]
+        return self._memory.seen(array)
 
     def _convert(self, source: Array, out: Array, shape: tuple[int, ...], name: str) -> None:
         widen = name == "bfloat16"
@@ -134,7 +158,7 @@ class Queue:
         dtype = self.problem.dtype
         if dtype == self.real:
             return array
-        integers = _INTEGERS.get(dtype.name)
+        integers = _INTEGERS.get(name_of(dtype))
         out = self.empty(array.size, integers or dtype)
         source = array if integers is None else array.view(np.uint32)
         self.over(array.size, _narrow(integers is not None), source, out)
@@ -142,18 +166,11 @@ class Queue:
 
     def give(self, array: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """A flat array as the caller gets it: of that shape, a NumPy array where the caller's are on the host."""
-        size = int(np.prod(shape, dtype=np.int64))
+        size = math.prod(shape)
+        part = array if array.size == size else array[:size]
         if self.on_host:
-            host = array.copy_to_host(stream=self.stream)
-            if self.stream:
-                self.stream.synchronize()
-            return host[:size].view(dtype).reshape(shape)
-        if size == 0:
-            return cuda.device_array(shape, array.dtype)
-        shaped = array.reshape(shape) if array.size == size else array[:size].reshape(shape)
-        if dtype.name in _INTEGERS:
-            return _as_bfloat16(shaped, self.problem.library.name, dtype)
-        return shaped
+            return self._memory.on_host(part).view(dtype).reshape(shape)
+        return self._memory.given(part, shape, dtype)
 
     def give_states(self, array: Array) -> tuple[Array, ...]:
         """A flat array [n_states, B, H] as the caller gets it."""
@@ -167,11 +184,12 @@ class Queue:
 @contextmanager
 def active(problem: Problem) -> Iterator[Queue]:
     """A queue for the problem, on its device. Running out of device memory within is a MemoryError."""
+    index = problem.library.index
     try:
-        with cuda.gpus[problem.library.index]:
+        with cuda.gpus[index] if SIMULATED else on_device(index):
             yield Queue(problem)
     except Exception as error:
-        if _is_out_of_memory(error):
+        if is_out_of_memory(error):
             raise MemoryError(f"numba_cuda: not enough memory on the device for {problem}") from error
         if isinstance(error, _driver_errors()):
             raise BackendError(f"numba_cuda: {problem}: {error}") from error
@@ -180,35 +198,6 @@ def active(problem: Problem) -> Iterator[Queue]:
 
 def _driver_errors() -> tuple[type[Exception], ...]:
     return () if SIMULATED else (cuda.cudadrv.driver.CudaAPIError,)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, _driver_errors()) and "OUT_OF_MEMORY" in str(error)
-
-
-def _as_bfloat16(array: Array, library: str, dtype: np.dtype[Any]) -> Array:
-    if library == "torch":
-        import torch  # noqa: PLC0415
-
-        return cuda_arrays.to_torch(array.view(np.int16)).view(torch.bfloat16)
-    if library == "cupy":
-        return cuda_arrays.to_cupy(array).view(dtype)
-    return array.view(dtype)
-
-
-def _torch_integers() -> Any:
-    import torch  # noqa: PLC0415
-
-    return torch.int16
-
-
-def _is_contiguous(array: Array) -> bool:
-    return bool(array.is_c_contiguous())
-
-
-@cache
-def _dummy(index: int, dtype: np.dtype[Any]) -> Array:
-    return cuda.to_device(np.zeros(1, dtype))
 
 
 @kernel

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import groupby
+from typing import Any, NamedTuple
 
 from numba import cuda
 
@@ -64,26 +65,46 @@ def _taken(queue: Queue, inputs: Inputs) -> DeviceWeights:
 
 
 def _packed(queue: Queue, w_hh: Array, direction: str, tile: Tile) -> Array:
-    problem = queue.problem
+    runs = _packings(queue.problem, direction, tile)
+    out = queue.empty(tile.unit_tiles * runs[0][1].tile_step if runs else 0)
+    for count, shape in runs:
+        queue.over(count * tile.unit_tiles * shape.H * shape.units, _pack, out, w_hh, shape)
+    return out
+
+
+def _packings(problem: Problem, direction: str, tile: Tile) -> list[tuple[int, _Packing]]:
+    """Gates that are packed by one launch: how many, and from where to where; found once for a problem."""
+    key = ("numba_cuda", "packing", direction, tile)
+    found: list[tuple[int, _Packing]] | None = problem.memo.get(key)
+    if found is not None:
+        return found
     hidden, units = problem.H, tile.units
     place = {gate: k for k, gate in enumerate(problem.cell.recurrent_gates)}
     stages = _gates_by_stage(problem, direction)
     area = sum(map(len, stages)) * hidden * units
-    out = queue.empty(tile.unit_tiles * area)
-    at = 0
+    at, found = 0, []
     for gates in stages:
-        for k, gate in enumerate(gates):
-            if direction == "forward":  # [k, product, units]: a gate is a product
-                k_step, first = len(gates) * units, at + k * units
-                from_unit, from_k = hidden, 1
-            else:  # [block, k, units]: a gate is a block of terms
-                k_step, first = units, at + k * hidden * units
-                from_unit, from_k = 1, hidden
-            size = tile.unit_tiles * hidden * units
-            at_gate = place[gate] * hidden * hidden
-            queue.over(size, _pack, out, first, area, k_step, w_hh, at_gate, from_unit, from_k, hidden, units)
+        if direction == "forward":  # [k, product, units]: a gate is a product
+            gate_step, k_step = units, len(gates) * units
+            from_unit, from_k = hidden, 1
+        else:  # [block, k, units]: a gate is a block of terms
+            gate_step, k_step = hidden * units, units
+            from_unit, from_k = 1, hidden
+        for first, run in _runs([place[gate] for gate in gates]):
+            shape = _Packing(
+                at + first * gate_step, area, gate_step, k_step, run[0] * hidden * hidden, from_unit, from_k, hidden,
+                units, tile.unit_tiles,
+            )  # fmt: skip
+            found.append((len(run), shape))
         at += len(gates) * hidden * units
-    return out
+    problem.memo[key] = found
+    return found
+
+
+def _runs(places: list[int]) -> list[tuple[int, list[int]]]:
+    """Places cut into runs that lie one behind the other in w_hh: (number of the first, places)."""
+    runs = [list(run) for _, run in groupby(enumerate(places), key=lambda pair: pair[1] - pair[0])]
+    return [(run[0][0], [place for _, place in run]) for run in runs]
 
 
 def _gates_by_stage(problem: Problem, direction: str) -> list[list[str]]:
@@ -95,19 +116,36 @@ def _gates_by_stage(problem: Problem, direction: str) -> list[list[str]]:
     return [[gate for gate in stage.gates if gate in reached] for stage in program.backward_stages]
 
 
+class _Packing(NamedTuple):
+    """Where gates of U come from and go to, in elements.
+
+    out: [unit tile, gate, k, unit] from `first` on, a tile, a gate and a k so many elements behind the one before.
+    w: [gate, H, H] from `at` on.
+    """
+
+    first: int
+    tile_step: int
+    gate_step: int
+    k_step: int
+    at: int
+    from_unit: int
+    from_k: int
+    H: int
+    units: int
+    unit_tiles: int
+
+
 @kernel
-def _pack(
-    out: Array, first: int, tile_size: int, k_step: int, w: Array, at: int, from_unit: int, from_k: int, H: int,
-    units: int, size: int,
-) -> None:  # fmt: skip
-    """One gate of U for all unit tiles; neighbouring threads neighbouring units."""
+def _pack(out: Array, w: Array, s: Any, size: int) -> None:
+    """Gates of U that are neighbours, for all unit tiles; neighbouring threads neighbouring units."""
     e = cuda.grid(1)
     while e < size:
-        x, k, tile = e % units, (e // units) % H, e // (units * H)
-        unit = tile * units + x
-        to = tile * tile_size + first + k * k_step + x
-        if unit < H:
-            out[to] = w[at + unit * from_unit + k * from_k]
+        x, k, tile_of_gate = e % s.units, (e // s.units) % s.H, e // (s.units * s.H)
+        tile, gate = tile_of_gate % s.unit_tiles, tile_of_gate // s.unit_tiles
+        unit = tile * s.units + x
+        to = s.first + tile * s.tile_step + gate * s.gate_step + k * s.k_step + x
+        if unit < s.H:
+            out[to] = w[s.at + gate * s.H * s.H + unit * s.from_unit + k * s.from_k]
         else:
             out[to] = 0
         e += cuda.gridsize(1)

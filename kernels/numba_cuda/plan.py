@@ -18,7 +18,7 @@ from rnn_gpu.kernels.numba_cuda.traits import Traits
 from rnn_gpu.problem import Problem
 from rnn_gpu.strategies import ENVIRONMENT_VARIABLE, asked_for
 
-__all__ = ["Plan", "Tile", "parts_of", "plan", "tile_of_step"]
+__all__ = ["Plan", "Tile", "parts_of", "plan", "planned", "tile_of_step"]
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def plan(problem: Problem, direction: str, device: Properties, traits: Traits) -
     makers: dict[str, Callable[[], Tile | str]] = {
         "block": lambda: _block(problem, segments, device, traits),
         "grid": lambda: _grid(problem, segments, device, traits),
-        "stepwise": lambda: tile_of_step(problem, segments, problem.B, traits),
+        "stepwise": lambda: tile_of_step(problem, segments, problem.B, device, traits),
     }
     named = asked_for()
     if named and named not in makers:
@@ -101,7 +101,7 @@ def plan(problem: Problem, direction: str, device: Properties, traits: Traits) -
             raise BackendError(f"{ENVIRONMENT_VARIABLE}: {named} cannot run {problem}, {direction}: {tile}")
         return _plan(problem, direction, segments, device, named, tile, "as asked for", {})
     if problem.T == 1:
-        tile = tile_of_step(problem, segments, problem.B, traits)
+        tile = tile_of_step(problem, segments, problem.B, device, traits)
         return _plan(problem, direction, segments, device, "stepwise", tile, "as it is one step", {})
     refused: dict[str, str] = {}
     for strategy, make in makers.items():
@@ -112,6 +112,15 @@ def plan(problem: Problem, direction: str, device: Properties, traits: Traits) -
     raise AssertionError("stepwise runs everything")
 
 
+def planned(problem: Problem, direction: str, device: Properties, traits: Traits) -> Plan:
+    """`plan`, made once for a problem and the strategy that is named, if any."""
+    key = ("numba_cuda", direction, asked_for())
+    if key not in problem.memo:
+        problem.memo[key] = plan(problem, direction, device, traits)
+    found: Plan = problem.memo[key]
+    return found
+
+
 _WHY = {
     "block": "as U fits in the shared memory of one block",
     "grid": "as all tiles are on the device at once",
@@ -119,33 +128,43 @@ _WHY = {
 }
 
 
-def parts_of(segments: Segments, hidden: int, traits: Traits) -> int:
-    """Shares of a recurrent sum, a power of two. It depends on the cell and H only: it is part of a sum's bits."""
-    longest, parts = max(segments.depth, default=0) * hidden, 1
-    while parts < traits.parts and parts * traits.chain < longest:
+def parts_of(segments: Segments, hidden: int, item: int, device: Properties, traits: Traits) -> int:
+    """Shares of a recurrent sum, a power of two; where U fits in one block, as many as its threads.
+
+    item: bytes of the working type. The batch does not matter, as this is part of a sum's bits.
+    """
+    longest, parts, most = max(segments.depth, default=0) * hidden, 1, traits.parts
+    if hidden <= traits.threads_block and _shared_of_block(segments, hidden, item, most, 1) <= device.shared:
+        most = min(most, traits.threads_block // hidden)
+    while 2 * parts <= most and parts * traits.chain < longest:
         parts *= 2
     return parts
 
 
+def _shared_of_block(segments: Segments, hidden: int, item: int, parts: int, width: int) -> int:
+    """Bytes of shared memory of a block that has all of U and `width` rows."""
+    sums = parts * max(segments.outputs, default=0) * width * hidden if parts > 1 else 0
+    return item * (segments.area * hidden * hidden + 2 * sum(segments.depth) * hidden * width + sums)
+
+
 def _block(problem: Problem, segments: Segments, device: Properties, traits: Traits) -> Tile | str:
     hidden, item = problem.H, problem.real.itemsize
-    parts, widest = parts_of(segments, hidden, traits), max(segments.outputs, default=0)
+    parts = parts_of(segments, hidden, item, device, traits)
 
     def shared(width: int) -> int:
-        sums = parts * widest * width * hidden if parts > 1 else 0
-        return item * (segments.area * hidden * hidden + 2 * sum(segments.depth) * hidden * width + sums)
+        return _shared_of_block(segments, hidden, item, parts, width)
 
     units = hidden if segments.n_stages else min(hidden, traits.units_stepwise)  # nothing keeps units together
-    if units * parts > traits.threads:
-        return f"H = {hidden} units in {parts} parts are more than {traits.threads} threads"
-    if shared(1) > traits.shared:
-        return f"U and one row take {shared(1)} bytes of shared memory, and a block has {traits.shared}"
+    if shared(1) > device.shared:
+        return f"U and one row take {shared(1)} bytes of shared memory, and a block has {device.shared}"
+    if units * parts > traits.threads_block:
+        return f"H = {hidden} units in {parts} parts are more than {traits.threads_block} threads"
     wanted = -(-problem.B // device.multiprocessors)
     rows, groups = _rows_of(wanted, item, traits), 1
-    while rows > 1 and shared(rows) > traits.shared:
+    while rows > 1 and shared(rows) > device.shared:
         rows //= 2
-    most = traits.threads // (units * parts)
-    while groups * rows < wanted and groups < most and shared((groups + 1) * rows) <= traits.shared:
+    most = traits.threads_block // (units * parts)
+    while groups * rows < wanted and groups < most and shared((groups + 1) * rows) <= device.shared:
         groups += 1
     row_tiles, unit_tiles = -(-problem.B // (groups * rows)), -(-hidden // units)
     return Tile(units, groups, parts, rows, row_tiles, unit_tiles, True, shared(groups * rows))
@@ -157,7 +176,7 @@ def _grid(problem: Problem, segments: Segments, device: Properties, traits: Trai
         return f"{device.name} cannot launch a kernel whose blocks wait for one another"
     if not segments.n_stages:
         return "the cell has no recurrent product, and nothing to wait for"
-    parts, widest = parts_of(segments, hidden, traits), max(segments.outputs)
+    parts, widest = parts_of(segments, hidden, item, device, traits), max(segments.outputs)
     units = min(hidden, max(traits.units, -(-hidden // device.multiprocessors)))
     unit_tiles = -(-hidden // units)
     row_tiles = max(1, min(problem.B, device.multiprocessors // unit_tiles))
@@ -172,17 +191,17 @@ def _grid(problem: Problem, segments: Segments, device: Properties, traits: Trai
             f"{device.multiprocessors} multiprocessors, and a block has {traits.threads}"
         )
     staged = item * groups * rows * (traits.chunk + (parts * widest * units if parts > 1 else 0))
-    if staged > traits.shared:
-        return f"a tile takes {staged} bytes of shared memory, and a block has {traits.shared}"
+    if staged > device.shared:
+        return f"a tile takes {staged} bytes of shared memory, and a block has {device.shared}"
     resident = item * segments.area * hidden * units
-    fits = staged + resident <= traits.shared
+    fits = staged + resident <= device.shared
     return Tile(units, groups, parts, rows, row_tiles, unit_tiles, fits, staged + (resident if fits else 0))
 
 
-def tile_of_step(problem: Problem, segments: Segments, n_rows: int, traits: Traits) -> Tile:
+def tile_of_step(problem: Problem, segments: Segments, n_rows: int, device: Properties, traits: Traits) -> Tile:
     """The tile of the stepwise strategy for `n_rows` rows."""
     item = problem.real.itemsize
-    parts, widest = parts_of(segments, problem.H, traits), max(segments.outputs, default=0)
+    parts, widest = parts_of(segments, problem.H, item, device, traits), max(segments.outputs, default=0)
     units = min(problem.H, max(traits.units_shared, traits.units_stepwise // parts))
     rows = _rows_of(n_rows, item, traits)
 

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import cuda
 
-from rnn_gpu.kernels.numba_cuda.jit import SCALAR, kernel, launch
+from rnn_gpu.kernels.numba_cuda.jit import SCALAR, device, kernel
 from rnn_gpu.kernels.numba_cuda.memory import Queue
 from rnn_gpu.kernels.numba_cuda.traits import TRAITS
 
@@ -134,27 +134,40 @@ def _kernel(real: np.dtype[Any]) -> Any:
 def _sum_kernel(real: np.dtype[Any]) -> Any:
     number = real.type
 
+    @device
+    def added(total: Any, lost: Any, value: Any) -> Any:
+        """The new total, and what it lost, which is added to the next term: Kahan (1965)."""
+        term = value - lost
+        sum_ = total + term
+        lost = (sum_ - total) - term
+        if lost - lost != number(0):  # an infinity or NaN, with nothing to be mended
+            lost = number(0)
+        return sum_, lost
+
     def sum_rows(
         out: Array, out_at: int, a: Array, at: int, stride: int, n_columns: int, n_rows: int, part: int, rows: Array,
         has_rows: int,
     ) -> None:  # fmt: skip
-        """out[p, c] = the sum of column c over the p-th `part` rows; a thread a column, a block row of the grid a part.
-
-        What a sum loses in an addition is added to its next term: Kahan (1965).
-        """
+        """out[p, c] = the sum of column c over the p-th `part` rows; a thread a column, a row of blocks a part."""
         column = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
         if column >= n_columns:
             return
         row, end = cuda.blockIdx.y * part, min(n_rows, (cuda.blockIdx.y + 1) * part)
         total, lost = number(0), number(0)
+        while row + 3 < end:  # four on the way at once: one by one, each waits for memory
+            r_0 = rows[row] if has_rows else row
+            r_1 = rows[row + 1] if has_rows else row + 1
+            r_2 = rows[row + 2] if has_rows else row + 2
+            r_3 = rows[row + 3] if has_rows else row + 3
+            v_0, v_1 = a[at + r_0 * stride + column], a[at + r_1 * stride + column]
+            v_2, v_3 = a[at + r_2 * stride + column], a[at + r_3 * stride + column]
+            total, lost = added(total, lost, v_0)
+            total, lost = added(total, lost, v_1)
+            total, lost = added(total, lost, v_2)
+            total, lost = added(total, lost, v_3)
+            row += 4
         while row < end:
-            value = a[at + (rows[row] if has_rows else row) * stride + column]
-            term = value - lost
-            sum_ = total + term
-            lost = (sum_ - total) - term
-            if lost - lost != number(0):  # an infinity or NaN, with nothing to be mended
-                lost = number(0)
-            total = sum_
+            total, lost = added(total, lost, a[at + (rows[row] if has_rows else row) * stride + column])
             row += 1
         out[out_at + cuda.blockIdx.y * n_columns + column] = total
 
@@ -187,8 +200,8 @@ def multiply(
         int(rows is not None and over == "m"), int(rows is not None and over == "k"), int(bias is not None),
     )  # fmt: skip
     nothing = queue.nothing
-    launch(
-        _kernel(real), (*tiles, parts), (SIDE, SIDE), queue.stream, 2 * SLICE * real.itemsize,
+    queue.launch(
+        _kernel(real), (*tiles, parts), (SIDE, SIDE), 2 * SLICE * real.itemsize,
         target.array, a.array, b.array,
         nothing if bias is None else bias, queue.no_rows if rows is None else rows, sizes,
     )  # fmt: skip
@@ -202,7 +215,7 @@ def sum_columns(queue: Queue, out: Array, at: int, a: Matrix, n_rows: int, n_col
     if n_columns == 0:
         return
     blocks = -(-n_columns // TRAITS.wide)
-    parts = max(1, min(-(-n_rows // CHAIN), TRAITS.product_blocks // blocks))
+    parts = max(1, min(-(-n_rows // TRAITS.column), TRAITS.product_blocks // blocks))
     each = -(-max(n_rows, 1) // parts)
     parts = -(-max(n_rows, 1) // each)
     if parts == 1:
@@ -218,8 +231,8 @@ def _sum(
     rows: Array | None,
 ) -> None:  # fmt: skip
     grid = (-(-n_columns // TRAITS.wide), max(1, -(-n_rows // max(part, 1))))
-    launch(
-        _sum_kernel(queue.real), grid, TRAITS.wide, queue.stream, 0,
+    queue.launch(
+        _sum_kernel(queue.real), grid, (TRAITS.wide,), 0,
         out, out_at, a, at, stride, n_columns, n_rows, part,
         queue.no_rows if rows is None else rows, int(rows is not None),
     )  # fmt: skip

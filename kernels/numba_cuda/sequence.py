@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from rnn_gpu.errors import BackendError
 from rnn_gpu.kernels.numba_cuda import block, grid, stepwise
 from rnn_gpu.kernels.numba_cuda.cells import CompiledCell, compiled
-from rnn_gpu.kernels.numba_cuda.jit import SIMULATED, launch
+from rnn_gpu.kernels.numba_cuda.jit import SIMULATED
 from rnn_gpu.kernels.numba_cuda.memory import Queue
 from rnn_gpu.kernels.numba_cuda.plan import Tile
 
@@ -108,39 +108,30 @@ def run(queue: Queue, direction: str, strategy: str, tile: Tile, arrays: NamedTu
 
 
 def _block(queue: Queue, cell: CompiledCell, tile: Tile, arrays: NamedTuple, sizes: Sizes) -> None:
-    launch(
-        block.make(cell), (tile.row_tiles, tile.unit_tiles), _threads(tile), queue.stream, tile.shared, arrays, sizes
-    )
+    compiled_for = (queue.problem.H, tile.parts) if cell.segments.n_stages else (0, 1)
+    queue.launch(block.make(cell, *compiled_for), _blocks(tile), _threads(tile), tile.shared, arrays, sizes)
 
 
 def _grid(queue: Queue, cell: CompiledCell, tile: Tile, arrays: NamedTuple, sizes: Sizes) -> None:
-    kernel, blocks = grid.make(cell, tile.resident), (tile.row_tiles, tile.unit_tiles)
+    kernel, blocks = grid.make(cell, tile.resident, tile.units, tile.parts), _blocks(tile)
     if not SIMULATED:
-        kernel = kernel.specialize(arrays, sizes)
-        (definition,) = kernel.overloads.values()
-        most = definition.max_cooperative_grid_blocks(_threads(tile), tile.shared)
+        compiled_kernel = queue.compiled(kernel, arrays, sizes)
+        most = compiled_kernel.most_blocks(tile.threads, tile.shared)
         if blocks[0] * blocks[1] > most:
-            needs = f"{tile.threads} threads, {definition.regs_per_thread} registers a thread, {tile.shared} bytes"
+            needs = f"{tile.threads} threads, {compiled_kernel.registers} registers a thread, {tile.shared} bytes"
             raise BackendError(
                 f"numba_cuda: grid: {blocks[0] * blocks[1]} blocks of {needs} wait for one another, and the device can "
                 f"hold {most} at once; RNN_GPU_STRATEGY=stepwise runs the call"
             )
-    launch(kernel, blocks, _threads(tile), queue.stream, tile.shared, arrays, sizes)
+    queue.launch(kernel, blocks, _threads(tile), tile.shared, arrays, sizes)
 
 
 def _stepwise(queue: Queue, cell: CompiledCell, tile: Tile, arrays: NamedTuple, sizes: Sizes) -> None:
-    kernel, n_stages = stepwise.make(cell), cell.segments.n_stages
-
-    def at(step: int, stage: int) -> None:
-        blocks = (tile.row_tiles, tile.unit_tiles)
-        launch(kernel, blocks, _threads(tile), queue.stream, tile.shared, arrays, sizes, step, stage)
-
-    at(0, -1)
-    for step in range(sizes.steps):
-        if n_stages == 0 and step > 0:
-            at(step, -1)
-        for stage in range(n_stages):
-            at(step, stage)
+    kernel, n_stages = stepwise.make(cell, tile.units, tile.parts), cell.segments.n_stages
+    stages = range(n_stages) if n_stages else (-1,)
+    steps = [(step, stage) for step in range(sizes.steps) for stage in stages]
+    steps = [(0, -1), *steps] if n_stages else steps
+    queue.launch_each(kernel, _blocks(tile), _threads(tile), tile.shared, (arrays, sizes), steps)
 
 
 _RUN: dict[str, Callable[[Queue, CompiledCell, Tile, Any, Sizes], None]] = {
@@ -148,6 +139,10 @@ _RUN: dict[str, Callable[[Queue, CompiledCell, Tile, Any, Sizes], None]] = {
     "grid": _grid,
     "stepwise": _stepwise,
 }
+
+
+def _blocks(tile: Tile) -> tuple[int, int]:
+    return tile.row_tiles, tile.unit_tiles
 
 
 def _threads(tile: Tile) -> tuple[int, int, int]:

@@ -21,8 +21,10 @@ CHUNK = TRAITS.chunk
 
 
 @lru_cache(maxsize=256)
-def make(cell: CompiledCell) -> Any:
+def make(cell: CompiledCell, units: int, parts: int) -> Any:
     """The device function `multiply`: the sums of one stage, complete in the threads with part 0.
+
+    units, parts: of the block, which it is compiled for.
 
     published [D * H, width] from `o` on: this tile's operands. weights [D * H, products, units] from `w` on.
     shared, from `at` on: a chunk of the operand [CHUNK, width], then the shares of sums [z, product, width, units].
@@ -33,7 +35,7 @@ def make(cell: CompiledCell) -> Any:
 
     def multiply(
         stage: int, H: int, published: Any, o: int, weights: Any, w: int, shared: Any, at: int,
-        unit: int, group: int, part: int, units: int, groups: int, parts: int,
+        unit: int, group: int, part: int, groups: int,
     ) -> Any:  # fmt: skip
         width = groups * rows
         thread, threads = (part * groups + group) * units + unit, units * groups * parts

@@ -33,22 +33,23 @@ __all__ = ["make"]
 
 
 @lru_cache(maxsize=256)
-def make(cell: CompiledCell) -> Any:
+def make(cell: CompiledCell, units: int, parts: int) -> Any:
     """The kernel `one_stage(a, s, step, stage)`; a, s: see `sequence`. Grid: (row tiles, unit tiles).
 
-    stage -1: only the first segment of the step. Launches: (0, -1), then (step, stage) for each step and stage; where
-    there is no stage, (step, -1) for each step.
+    units, parts: of the block; the kernel is compiled for them. stage -1: only the first segment of the step.
+    Launches: (0, -1), then (step, stage) for each step and stage; where there is no stage, (step, -1) for each step.
     """
     f, segments, rows, n_stages = cell.functions, cell.segments, cell.rows, cell.segments.n_stages
     fetch, segment, begin, row_ends, no_sums = f.fetch, f.segment, f.begin, f.row_ends, f.no_sums
-    multiply = staged.make(cell)
+    load_own, store_own, load_fixed = f.load_own, f.store_own, f.load_fixed
+    multiply = staged.make(cell, units, parts)
     D, W = sum(segments.depth), segments.area
     scalar = SCALAR[cell.dtype]
 
     def one_stage(a: Any, s: Any, step: int, stage: int) -> None:
         x, group, part = cuda.threadIdx.x, cuda.threadIdx.y, cuda.threadIdx.z
-        units, groups, parts = cuda.blockDim.x, cuda.blockDim.y, cuda.blockDim.z
-        tile, width = cuda.blockIdx.x, groups * rows
+        groups, tile = cuda.blockDim.y, cuda.blockIdx.x
+        width = groups * rows
         row, unit = tile * width + group * rows, cuda.blockIdx.y * units + x
         ends = row_ends(a, s, row, unit, part)
         if stage < 0 and step == 0:
@@ -57,19 +58,27 @@ def make(cell: CompiledCell) -> Any:
         t = s.steps - 1 - step if s.descending else step
         half = ((step & 1) * cuda.gridDim.x + tile) * D * s.H * width
         now = fetch(a, s, t, ends, row, unit)
+        own, fixed = load_own(a, s, ends, row, unit), load_fixed(a, s, unit)
+        first = stage < 0
         if stage >= 0:
             shared = cuda.shared.array(0, scalar)
             sums = multiply(
                 stage, s.H, a.published, half, a.weights, cuda.blockIdx.y * W * s.H * units, shared, 0,
-                x, group, part, units, groups, parts,
+                x, group, part, groups,
             )  # fmt: skip
-            segment(stage + 1, a, s, now, sums, t, ends, row, unit, a.published, half + group * rows, width)
+            own = segment(
+                stage + 1, a, s, now, sums, own, fixed, t, ends, row, unit, a.published, half + group * rows, width
+            )
             step += 1
-            if stage + 1 < n_stages or step == s.steps:
-                return
-            t = t - 1 if s.descending else t + 1
-            half = ((step & 1) * cuda.gridDim.x + tile) * D * s.H * width
-            now = fetch(a, s, t, ends, row, unit)
-        segment(0, a, s, now, no_sums(), t, ends, row, unit, a.published, half + group * rows, width)
+            first = stage + 1 == n_stages and step < s.steps
+            if first:
+                t = t - 1 if s.descending else t + 1
+                half = ((step & 1) * cuda.gridDim.x + tile) * D * s.H * width
+                now = fetch(a, s, t, ends, row, unit)
+        if first:
+            own = segment(
+                0, a, s, now, no_sums(), own, fixed, t, ends, row, unit, a.published, half + group * rows, width
+            )
+        store_own(a, s, own, ends, row, unit)
 
     return kernel(one_stage, threads=TRAITS.threads)

@@ -13,8 +13,9 @@ __all__ = ["DEVICE", "SIMULATOR", "TRAITS", "Traits"]
 class Traits:
     """Sizes of tiles and blocks. None of them changes a bit of what belongs to rows, but `chain` and `parts`.
 
-    threads: the most in a block of a sequence kernel; registers are allotted for as many.
-    shared: bytes of shared memory that a block may have; Numba launches with no more than 48 KB.
+    threads: the most in a block of a sequence kernel, threads_block: in the block strategy; registers are allotted for
+        as many.
+    shared: bytes of shared memory of a block in the stepwise strategy, at most: a multiprocessor has several blocks.
     row_bytes: what one number takes for all the batch rows that a thread owns, at most: more rows, more registers.
     chain: terms of a recurrent sum that one thread adds up before the sum is shared out; parts: the most shares, a
         power of two.
@@ -24,10 +25,12 @@ class Traits:
     product_tile, product_own: sums along the side of the square that a block of a matrix product owns, and a thread.
     product_depth: terms that are taken at a time; product_chain: terms of one chain of additions, a multiple of that.
     product_blocks: blocks that a product over time is cut into where its result is small.
+    column: terms of a column's sum that one thread adds up, unless that makes more than `product_blocks` blocks.
     wide: threads of a block in kernels that only copy or add up columns; wide_blocks: the most blocks of such.
     """
 
     threads: int
+    threads_block: int
     shared: int
     row_bytes: int
     chain: int
@@ -41,6 +44,7 @@ class Traits:
     product_depth: int
     product_chain: int
     product_blocks: int
+    column: int
     wide: int
     wide_blocks: int
 
@@ -54,25 +58,28 @@ class Traits:
 
 DEVICE = Traits(
     threads=256,
+    threads_block=512,
     shared=48 * 1024,
     row_bytes=8,
-    chain=64,
+    chain=8,
     parts=8,
-    chunk=64,
+    chunk=256,
     units=4,
     units_stepwise=64,
     units_shared=16,
     product_tile=64,
     product_own=4,
     product_depth=16,
-    product_chain=512,
+    product_chain=128,
     product_blocks=264,
+    column=64,
     wide=256,
     wide_blocks=1056,
 )
 
 SIMULATOR = Traits(
     threads=128,
+    threads_block=128,
     shared=48 * 1024,
     row_bytes=16,
     chain=16,
@@ -86,6 +93,7 @@ SIMULATOR = Traits(
     product_depth=16,
     product_chain=16,
     product_blocks=2,
+    column=16,
     wide=2,
     wide_blocks=1,
 )

@@ -28,7 +28,7 @@ from rnn_gpu.kernels.numba_cuda.traits import DEVICE
 HOST = Target("numba_cuda")
 ON_DEVICE = Target("numba_cuda", put=cuda.to_device, get=lambda array: array.copy_to_host())
 CPU = Target("numpy_cpu")
-H200 = Properties("H200", (9, 0), 132, True, 4.8e12, 1.98e9)
+H200 = Properties("H200", (9, 0), 132, True, 4.8e12, 1.98e9, 232448)
 EVERYTHING = next(case for case in CASES if case.name == "everything")
 AWKWARD = ["lstm_peephole", "gru_2014", "leaky", "indrnn"]
 
@@ -190,9 +190,9 @@ def problem_of(cell, T, B, H, dtype="float32"):
             128,
             "float32",
             "grid",
-            {"block": "bytes of shared memory, and|128 units in 8 parts are more than 256 threads"},
+            {"block": "bytes of shared memory, and a block has 232448"},
         ),
-        (cells.lstm, 100, 16, 512, "float32", "grid", {"block": "bytes of shared memory|512 units"}),
+        (cells.lstm, 100, 16, 512, "float32", "grid", {"block": "bytes of shared memory, and a block has 232448"}),
         (
             cells.gru_2014,
             100,
@@ -214,8 +214,8 @@ def test_plans(direction, cell, T, B, H, dtype, strategy, refused):
     assert list(chosen.refused) == list(refused)
     for name, reason in refused.items():
         assert re.search(reason, chosen.refused[name])
-    assert tile.threads <= DEVICE.threads
-    assert tile.shared <= DEVICE.shared
+    assert tile.threads <= (DEVICE.threads_block if strategy == "block" else DEVICE.threads)
+    assert tile.shared <= (DEVICE.shared if strategy == "stepwise" else H200.shared)
     assert tile.width * tile.row_tiles >= B > tile.width * (tile.row_tiles - 1)
     assert tile.units * tile.unit_tiles >= H > tile.units * (tile.unit_tiles - 1)
     if strategy == "grid":
@@ -228,7 +228,16 @@ def test_plans(direction, cell, T, B, H, dtype, strategy, refused):
 
 def test_parts_of_a_sum_do_not_depend_on_the_batch():
     segments = segments_of(cells.lstm, "backward")
-    assert [parts_of(segments, hidden, DEVICE) for hidden in (8, 16, 64, 128, 1024)] == [1, 1, 4, 8, 8]
+    assert [parts_of(segments, hidden, 4, H200, DEVICE) for hidden in (8, 16, 64, 128, 1024)] == [4, 8, 8, 8, 8]
+
+
+def test_where_u_fits_in_a_block_a_sum_has_as_many_parts_as_the_block_has_threads():
+    segments = segments_of(cells.rnn, "forward")
+    small = replace(H200, shared=48 * 1024)
+    assert [parts_of(segments, hidden, 4, H200, DEVICE) for hidden in (64, 128, 200, 512)] == [8, 4, 2, 8]
+    assert [parts_of(segments, hidden, 4, small, DEVICE) for hidden in (64, 128, 200, 512)] == [8, 8, 8, 8]
+    assert plan(problem_of(cells.rnn, 100, 16, 200), "forward", H200, DEVICE).strategy == "block"
+    assert plan(problem_of(cells.rnn, 100, 16, 200), "forward", small, DEVICE).strategy == "grid"
 
 
 def test_a_strategy_that_is_named_runs_or_says_why_not(monkeypatch):

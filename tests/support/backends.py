@@ -5,8 +5,8 @@ One for another device needs one entry here, in `DEVICES`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from hypothesis import currently_in_test_context, reject
 
 import rnn_gpu
 from rnn_gpu import dispatch
+from rnn_gpu.arrays import dtype_name
 from support.calls import Call, named_gradients
 
 __all__ = ["DEVICES", "HOST_TARGETS", "REFERENCE", "TARGETS", "Target"]
@@ -24,12 +25,14 @@ __all__ = ["DEVICES", "HOST_TARGETS", "REFERENCE", "TARGETS", "Target"]
 class Target:
     """A backend and the arrays it takes.
 
-    put: from a NumPy array to one of the backend's device; get: and back.
+    put: from a NumPy array to one of the backend's device; get: and back. puts: by dtype of x, another `put` for all
+    arrays of such a call, which are of one library.
     """
 
     name: str
     put: Callable[[np.ndarray], Any] = lambda array: array
     get: Callable[[Any], np.ndarray] = np.asarray
+    puts: Mapping[str, Callable[[np.ndarray], Any]] = field(default_factory=dict, compare=False)
 
     def __str__(self) -> str:
         return self.name
@@ -45,12 +48,19 @@ class Target:
         """
         if reason := dispatch.BACKENDS[self.name].unavailable():
             pytest.skip(f"{self}: {reason}")
-        there = call.map(self.put)
+        there = self.place(call)
         if reason := rnn_gpu.explain(*there.arguments(), backend=self.name, save=save).reasons[self.name]:
             if currently_in_test_context():
                 reject()
             pytest.skip(f"{self}: {reason}")
         return there, rnn_gpu.forward(*there.arguments(), save=save, backend=self.name)
+
+    def place(self, call: Call) -> Call:
+        """The call with its arrays on the backend's device."""
+        return call.map(self._put(call))
+
+    def _put(self, call: Call) -> Callable[[np.ndarray], Any]:
+        return self.puts.get(dtype_name(call.x), self.put)
 
     def run(self, call: Call) -> dict[str, np.ndarray]:
         """The call's results by name, forward and backward."""
@@ -65,8 +75,9 @@ class Target:
 
     def step(self, call: Call, t: int, state: tuple[np.ndarray, ...] | None) -> tuple[np.ndarray, ...]:
         """The states after one step on `call.x[t]`."""
-        state = state and tuple(map(self.put, state))
-        new = rnn_gpu.step(call.cell, self.put(call.x[t]), call.weights.map(self.put), state, backend=self.name)
+        put = self._put(call)
+        state = state and tuple(map(put, state))
+        new = rnn_gpu.step(call.cell, put(call.x[t]), call.weights.map(put), state, backend=self.name)
         return tuple(map(self.get, new))
 
 
@@ -77,13 +88,13 @@ def _to_numba(array: np.ndarray) -> Any:
 
 
 def _from_numba(array: Any) -> np.ndarray:
-    return array.copy_to_host()
+    """From Numba's array, or from one of CuPy, in whose arrays calls in bfloat16 come: Numba has none of it."""
+    return array.copy_to_host() if hasattr(array, "copy_to_host") else _from_cupy(array)
 
 
 def _to_cupy(array: np.ndarray) -> Any:
     """A copy on the device, with the same strides: those of a view of another array, as it was made."""
-    import cupy  # noqa: PLC0415  (where there is a device)
-
+    cupy = pytest.importorskip("cupy", reason="no library for arrays of that dtype on the device")
     native = np.asarray(array, array.dtype.newbyteorder("="))
     if native.flags.c_contiguous:
         return cupy.asarray(native)
@@ -97,11 +108,11 @@ def _from_cupy(array: Any) -> np.ndarray:
     return array.get()
 
 
-DEVICES: dict[str, dict[str, Callable[[Any], Any]]] = {
+DEVICES: dict[str, dict[str, Any]] = {
     "cupy_raw": {"put": _to_cupy, "get": _from_cupy},
-    "numba_cuda": {"put": _to_numba, "get": _from_numba},
+    "numba_cuda": {"put": _to_numba, "get": _from_numba, "puts": {"bfloat16": _to_cupy}},
 }
-"""By backend, `put` and `get` for one whose arrays do not lie in host memory."""
+"""By backend, `put`, `get` and `puts` for one whose arrays do not lie in host memory."""
 
 TARGETS = tuple(
     Target(name, **DEVICES.get(name, {})) for name, backend in dispatch.BACKENDS.items() if not backend.unavailable()

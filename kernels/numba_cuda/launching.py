@@ -1,0 +1,200 @@
+"""Launches on a device: kernels compiled once for what they are given, and handed to the driver as numbers.
+
+Numba's own way from a call to the driver takes 60 to 200 microseconds for the arguments of a sequence kernel, more than
+many a sequence takes to run. Here a call of the driver remains, of a few microseconds.
+
+This module alone knows how numba-cuda 0.30 passes arguments, and where it keeps what it compiled, which it documents
+nowhere; pyproject.toml admits no other version. A kernel's parameters, each of eight bytes as all integers here are:
+
+    an array    meminfo and parent, always 0; size; itemsize; address; shape; strides in bytes
+    an integer  itself, int64
+    a tuple     its fields, one behind the other
+"""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
+from typing import Any
+
+import numpy as np
+from cuda.bindings import driver
+from numba import cuda, types
+from numba.cuda.cudadrv.driver import CudaAPIError
+
+from rnn_gpu.errors import BackendError
+from rnn_gpu.kernels.numba_cuda.device_array import DeviceArray
+
+__all__ = ["Compiled", "checked", "compiled", "flattened", "launch_each", "on_device", "signature"]
+
+_STATIC_LIMIT = 48 * 1024
+"""Bytes of shared memory that a kernel may have without being allowed to have more."""
+
+_EIGHT = 8
+"""Bytes of a parameter."""
+
+_SUCCESS = driver.CUresult.CUDA_SUCCESS
+
+
+def on_device(index: int) -> AbstractContextManager[None]:
+    """Work with the device of that number: nothing to be done where its context is the current one."""
+    context = _CONTEXTS.get(index)
+    if context is not None and int(checked("cuCtxGetCurrent", driver.cuCtxGetCurrent())) == context:
+        return nullcontext()
+    return _entered(index)
+
+
+_CONTEXTS: dict[int, int] = {}
+"""By device, the address of Numba's context, which is the primary one."""
+
+
+@contextmanager
+def _entered(index: int) -> Iterator[None]:
+    with cuda.gpus[index]:
+        _CONTEXTS[index] = int(checked("cuCtxGetCurrent", driver.cuCtxGetCurrent()))
+        yield
+
+
+def flattened(kinds: list[Any], words: list[int], arguments: Iterable[Any]) -> None:
+    """Append what each argument is compiled as, and the numbers that it is passed as.
+
+    An argument is an array, an integer, or a tuple of a class of its own, all of arrays or all of integers.
+    """
+    for argument in arguments:
+        if type(argument) is DeviceArray:
+            kinds.append(argument.kind)
+            words += argument.words
+        elif isinstance(argument, int):
+            kinds.append(int)
+            words.append(argument)
+        elif isinstance(argument[0], int):
+            kinds.append(type(argument))
+            words += argument
+        else:
+            kinds.append(type(argument))
+            for array in argument:
+                kinds.append(array.kind)
+                words += array.words
+
+
+def signature(arguments: Iterable[Any]) -> tuple[Any, ...]:
+    """Numba's types of the arguments."""
+    return tuple(_type(argument) for argument in arguments)
+
+
+def _type(argument: Any) -> Any:
+    if isinstance(argument, int):
+        return types.int64
+    if isinstance(argument, tuple):
+        return types.BaseTuple.from_types(signature(argument), type(argument))
+    kind = argument.kind
+    return _array_type(kind[0], int(kind[1]), kind[2])
+
+
+@cache
+def _array_type(char: str, axes: int, layout: str) -> Any:
+    scalar = types.float16 if char == "e" else getattr(types, np.dtype(char).name)
+    return types.Array(scalar, axes, layout)
+
+
+def launch_each(
+    device: int, stream: int, kernel: Any, grid: tuple[int, ...], block: tuple[int, ...], shared: int,
+    arguments: Sequence[Any], lasts: Sequence[tuple[int, ...]],
+) -> None:  # fmt: skip
+    """Launch the kernel for each of `lasts`, the integers that follow the arguments."""
+    found, words = _found(device, kernel, (*arguments, *lasts[0]))
+    found.launch_each(stream, grid, block, shared, words, lasts)
+
+
+def compiled(device: int, kernel: Any, arguments: Sequence[Any]) -> Compiled:
+    """The kernel, compiled for arguments like these and loaded."""
+    return _found(device, kernel, arguments)[0]
+
+
+def _found(device: int, kernel: Any, arguments: Sequence[Any]) -> tuple[Compiled, list[int]]:
+    kinds: list[Any] = [kernel, device]
+    words: list[int] = []
+    flattened(kinds, words, arguments)
+    key = tuple(kinds)
+    found = _COMPILED.get(key)
+    if found is None:
+        found = _COMPILED[key] = Compiled(device, kernel, arguments, len(words))
+    return found, words
+
+
+_COMPILED: dict[tuple[Any, ...], Compiled] = {}
+"""By kernel, device, and the kinds of its arguments."""
+
+
+class Compiled:
+    """A kernel that is loaded on a device, and room for its parameters."""
+
+    def __init__(self, device: int, kernel: Any, arguments: Sequence[Any], n_words: int) -> None:
+        self._definition = kernel.compile(signature(arguments))
+        try:
+            function = self._definition._codelibrary.get_cufunc()
+            self._kernel, self.registers = driver.CUkernel(int(function.handle)), int(function.attrs.regs)
+            self._cooperative = bool(self._definition.cooperative)
+        except AttributeError as error:
+            raise BackendError(f"numba_cuda: this numba-cuda keeps its kernels elsewhere: {error}") from error
+        self._device, self._allowed = device, _STATIC_LIMIT
+        self._function = driver.CUfunction(int(self._kernel))  # the driver launches a kernel in a function's place
+        self._values = (ctypes.c_int64 * n_words)()
+        first = ctypes.addressof(self._values)
+        self._pointers = (ctypes.c_void_p * n_words)(*(first + _EIGHT * k for k in range(n_words)))
+        self._parameters = ctypes.addressof(self._pointers)
+        self._pack = struct.Struct(f"{n_words}q").pack_into
+        self._lock = threading.Lock()
+        self._most: dict[tuple[int, int], int] = {}
+
+    def launch_each(
+        self, stream: int, grid: tuple[int, ...], block: tuple[int, ...], shared: int, words: Sequence[int],
+        lasts: Sequence[tuple[int, ...]],
+    ) -> None:  # fmt: skip
+        """Launch with the parameters `words`, of which the last ones are each of `lasts` in turn."""
+        self._allow(shared)
+        x, y, z = (*grid, 1, 1)[:3]
+        threads = (*block, 1, 1)[:3]
+        at, queue, parameters = len(words) - len(lasts[0]), driver.CUstream(stream), self._parameters
+        with self._lock:  # the driver copies the parameters before a launch returns
+            self._pack(self._values, 0, *words)
+            for last in lasts:
+                if last:
+                    struct.pack_into(f"{len(last)}q", self._values, _EIGHT * at, *last)
+                if self._cooperative:
+                    returned = driver.cuLaunchCooperativeKernel(
+                        self._function, x, y, z, *threads, shared, queue, parameters
+                    )
+                else:
+                    returned = driver.cuLaunchKernel(self._function, x, y, z, *threads, shared, queue, parameters, 0)
+                if returned[0] != _SUCCESS:
+                    checked("the launch of a kernel", returned)
+
+    def most_blocks(self, threads: int, shared: int) -> int:
+        """How many of its blocks the device can hold at once."""
+        key = threads, shared
+        if key not in self._most:
+            self._allow(shared)
+            self._most[key] = self._definition.max_cooperative_grid_blocks(threads, shared)
+        return self._most[key]
+
+    def _allow(self, shared: int) -> None:
+        """Let the kernel have that much shared memory, once."""
+        if shared <= self._allowed:
+            return
+        attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+        device = driver.CUdevice(self._device)
+        checked("cuKernelSetAttribute", driver.cuKernelSetAttribute(attribute, shared, self._kernel, device))
+        self._allowed = shared
+
+
+def checked(name: str, returned: tuple[Any, ...]) -> Any:
+    """What a call of the driver gives. Raises Numba's CudaAPIError where it failed."""
+    status, *found = returned
+    if status != _SUCCESS:
+        raise CudaAPIError(status, f"{name} results in {status.name}")
+    return found[0] if found else None

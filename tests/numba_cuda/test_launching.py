@@ -1,0 +1,242 @@
+"""Launches without a device: what is passed to the driver, against what Numba itself would pass."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import threading
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+if importlib.util.find_spec("numba_cuda") is None:
+    pytest.skip("numba-cuda, of the extra `test`, is not installed", allow_module_level=True)
+
+from numba.cuda.cudadrv.devicearray import DeviceNDArray
+from numba.cuda.dispatcher import _Kernel
+from numba.cuda.typing.typeof import Purpose, typeof
+
+from rnn_gpu.errors import BackendError
+from rnn_gpu.kernels.numba_cuda import launching
+from rnn_gpu.kernels.numba_cuda.device_array import DeviceArray, flat, of_cupy, of_numba, of_torch
+from rnn_gpu.kernels.numba_cuda.libraries import is_out_of_memory
+
+DTYPES = [np.dtype(name) for name in ("float32", "float64", "float16", "uint8", "uint16", "uint32", "int32", "int64")]
+
+
+class Sizes(NamedTuple):
+    T: int
+    has_lengths: int
+
+
+class Pair(NamedTuple):
+    first: object
+    second: object
+
+
+def numba_array(array):
+    """Numba's own device array in the place of one of ours, whose memory nobody looks at."""
+    memory = SimpleNamespace(device_ctypes_pointer=ctypes.c_size_t(array.address), device_pointer=array.address)
+    return DeviceNDArray(array.shape, array.strides, array.dtype, gpu_data=memory)
+
+
+def as_numba(argument):
+    if isinstance(argument, DeviceArray):
+        return numba_array(argument)
+    return type(argument)(*map(as_numba, argument)) if isinstance(argument, tuple) else argument
+
+
+def numbers(arguments):
+    """What Numba passes, as numbers."""
+    passed = []
+    kernel = _Kernel.__new__(_Kernel)
+    kernel.extensions = []
+    for argument in arguments:
+        kernel._prepare_args(typeof(argument, Purpose.argument), argument, 0, [], passed)
+    for value in passed:
+        assert isinstance(value, int) or ctypes.sizeof(value) == 8
+    return [getattr(value, "value", value) for value in passed]
+
+
+ARGUMENTS = [
+    *((flat(4096 * k, 7, dtype, None), 3) for k, dtype in enumerate(DTYPES, 1)),
+    (Pair(flat(4096, 7, DTYPES[0], None), flat(8192, 1, DTYPES[0], None)), Sizes(5, 0)),
+    (Pair(flat(4096, 7, DTYPES[0], None), flat(8192, 2, DTYPES[3], None)), Sizes(5, 1), 0, -1),
+    (DeviceArray(4096, (3, 4), (64, 8), DTYPES[0], None),),
+    (DeviceArray(4096, (3, 4, 5), (160, 40, 8), DTYPES[1], None), 2**40),
+    (DeviceArray(4096, (3, 4, 5), (-240, -40, -8), DTYPES[1], None), 2**31),
+]
+
+
+@pytest.mark.parametrize("arguments", ARGUMENTS)
+def test_arguments_are_passed_as_numba_passes_them(arguments):
+    theirs = tuple(map(as_numba, arguments))
+    kinds, words = [], []
+    launching.flattened(kinds, words, arguments)
+    assert words == numbers(theirs)
+    assert launching.signature(arguments) == tuple(typeof(argument, Purpose.argument) for argument in theirs)
+
+
+def test_arguments_of_other_types_are_other_kernels():
+    def kinds(*arguments):
+        found = []
+        launching.flattened(found, [], arguments)
+        return tuple(found)
+
+    array, other = flat(4096, 7, DTYPES[0], None), flat(8192, 9, DTYPES[0], None)
+    assert kinds(array, 1, Sizes(1, 0)) == kinds(other, 2, Sizes(3, True))
+    wide = flat(4096, 7, DTYPES[1], None)
+    strided = DeviceArray(4096, (7,), (8,), DTYPES[0], None)
+    square = DeviceArray(4096, (7, 1), (4, 4), DTYPES[0], None)
+    different = [kinds(array), kinds(wide), kinds(strided), kinds(square), kinds(Pair(array, array)), kinds(1)]
+    assert len(set(different)) == len(different)
+
+
+def test_arrays_of_a_device():
+    array = flat(1000, 10, DTYPES[0], "owner")
+    part = array[2:5]
+    assert (part.address, part.size, part.owner, part.kind) == (1008, 3, "owner", array.kind)
+    assert array[8:20].size == 2
+    assert array.view(np.uint32).dtype == np.uint32
+    cube = DeviceArray(1000, (2, 3, 4), (48, 16, 4), DTYPES[0], None)
+    assert cube.is_c_contiguous()
+    assert (cube.reshape(-1).size, cube.reshape(-1).shape) == (24, (24,))
+    gaps = DeviceArray(1000, (2, 3, 4), (96, 16, 4), DTYPES[0], None)
+    assert not gaps.is_c_contiguous()
+    with pytest.raises(AssertionError, match="with gaps"):
+        gaps.reshape(-1)
+
+
+def test_arrays_of_libraries_are_seen():
+    theirs = numba_array(DeviceArray(4096, (3, 4), (64, 8), DTYPES[0], None))
+    found = of_numba(theirs)
+    assert (found.address, found.strides, found.owner) == (4096, (64, 8), theirs)
+
+    flags = SimpleNamespace(c_contiguous=True)
+    cupy = SimpleNamespace(shape=(1, 5), strides=(999, 2), dtype=np.dtype(np.float16), flags=flags)
+    cupy.data = SimpleNamespace(ptr=512)
+    found = of_cupy(cupy)
+    assert (found.address, found.strides, found.dtype) == (512, (10, 2), np.float16)
+
+    torch = pytest.importorskip("torch")
+    tensor = torch.zeros((4, 6), dtype=torch.bfloat16)[:, ::2]
+    found = of_torch(tensor)
+    assert (found.address, found.strides, found.dtype) == (tensor.data_ptr(), (12, 4), np.uint16)
+
+
+class Driver:
+    """A driver that writes down what it is asked."""
+
+    class CUfunction_attribute:
+        CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES = "shared"
+
+    CUfunction = CUkernel = CUstream = CUdevice = staticmethod(int)
+
+    def __init__(self, n_words):
+        self.n_words, self.launched, self.allowed, self.status = n_words, [], [], launching._SUCCESS
+
+    def cuLaunchKernel(self, function, *rest):
+        *sizes, shared, stream, parameters, extra = rest
+        pointers = (ctypes.c_void_p * self.n_words).from_address(parameters)
+        words = [ctypes.c_int64.from_address(pointer).value for pointer in pointers]
+        self.launched.append((function, sizes, shared, stream, words))
+        assert extra == 0
+        return (self.status,)
+
+    def cuLaunchCooperativeKernel(self, *arguments):
+        self.cuLaunchKernel(*arguments, 0)
+        self.launched.append("cooperatively")
+        return (self.status,)
+
+    def cuKernelSetAttribute(self, *arguments):
+        self.allowed.append(arguments)
+        return (self.status,)
+
+
+class Dispatcher:
+    """A kernel that counts how often it is compiled."""
+
+    def __init__(self, cooperative=False):
+        self.cooperative, self.signatures, self.asked = cooperative, [], []
+        function = SimpleNamespace(handle=77, attrs=SimpleNamespace(regs=40))
+        self._codelibrary = SimpleNamespace(get_cufunc=lambda: function)
+
+    def compile(self, signature):
+        self.signatures.append(signature)
+        return self
+
+    def max_cooperative_grid_blocks(self, threads, shared):
+        self.asked.append((threads, shared))
+        return 132
+
+
+@pytest.fixture
+def driver(monkeypatch):
+    found = Driver(9)
+    monkeypatch.setattr(launching, "driver", found)
+    monkeypatch.setattr(launching, "_COMPILED", {})
+    return found
+
+
+ARRAY = flat(4096, 7, DTYPES[0], None)
+
+
+def test_a_kernel_is_compiled_once_and_launched_with_each_of_the_last_integers(driver):
+    kernel = Dispatcher()
+    for _ in range(2):
+        launching.launch_each(0, 5, kernel, (3, 2), (32,), 100, (ARRAY,), [(0, -1), (0, 0), (1, 0)])
+    assert len(kernel.signatures) == 1
+    first = [0, 0, 7, 4, 4096, 7, 4]
+    sizes = [3, 2, 1, 32, 1, 1]
+    assert driver.launched[:3] == [(77, sizes, 100, 5, [*first, *last]) for last in ((0, -1), (0, 0), (1, 0))]
+    assert len(driver.launched) == 6
+    assert driver.allowed == []
+
+
+def test_a_kernel_that_waits_for_its_grid_is_launched_cooperatively(driver):
+    kernel = Dispatcher(cooperative=True)
+    launching.launch_each(0, 5, kernel, (3, 2), (32, 2, 4), 0, (ARRAY, 1, 2), [()])
+    assert driver.launched[-1] == "cooperatively"
+    compiled = launching.compiled(0, kernel, (ARRAY, 1, 2))
+    assert [compiled.most_blocks(256, 1000) for _ in range(3)] == [132] * 3
+    assert kernel.asked == [(256, 1000)]
+    assert len(kernel.signatures) == 1
+
+
+def test_shared_memory_beyond_the_usual_is_asked_for_once(driver):
+    kernel = Dispatcher()
+    for shared in (48 * 1024, 48 * 1024 + 4, 48 * 1024 + 4, 200_000, 100_000):
+        launching.launch_each(1, 5, kernel, (3,), (32,), shared, (ARRAY, 1, 2), [()])
+    assert driver.allowed == [("shared", 48 * 1024 + 4, 77, 1), ("shared", 200_000, 77, 1)]
+
+
+def test_a_launch_that_fails_raises_numbas_error(driver):
+    driver.status = type("Status", (), {"name": "CUDA_ERROR_OUT_OF_MEMORY"})()
+    with pytest.raises(launching.CudaAPIError, match="CUDA_ERROR_OUT_OF_MEMORY") as caught:
+        launching.launch_each(0, 5, Dispatcher(), (3,), (32,), 0, (ARRAY, 1, 2), [()])
+    assert is_out_of_memory(caught.value)
+
+
+def test_a_numba_cuda_that_is_built_otherwise_is_refused(driver):
+    kernel = Dispatcher()
+    kernel._codelibrary = None
+    with pytest.raises(BackendError, match="numba_cuda: this numba-cuda keeps its kernels elsewhere: 'NoneType'"):
+        launching.launch_each(0, 5, kernel, (3,), (32,), 0, (ARRAY, 1, 2), [()])
+
+
+def test_threads_launch_with_their_own_parameters(driver):
+    kernel = Dispatcher()
+
+    def launch(first):
+        for k in range(200):
+            launching.launch_each(0, first, kernel, (1,), (32,), 0, (ARRAY,), [(first, k)])
+
+    threads = [threading.Thread(target=launch, args=(first,)) for first in (1, 2, 3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(driver.launched) == 600
+    assert all(words[-2] == stream for _, _, _, stream, words in driver.launched)
