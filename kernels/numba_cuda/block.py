@@ -102,7 +102,7 @@ def make(cell: CompiledCell, hidden: int, parts: int) -> Any:
 
         ends = row_ends(a, s, row, unit, part)
         begin(a, s, ends, row, unit)
-        own, fixed = load_own(a, s, ends, row, unit), load_fixed(a, s, unit)
+        own, fixed = load_own(a, s, ends, row, unit, False), load_fixed(a, s, unit)
         steps = longest(a, s, first, width)
         now = fetch(a, s, steps - 1 if s.descending else 0, ends, row, unit)
         step = 0
@@ -125,6 +125,6 @@ def make(cell: CompiledCell, hidden: int, parts: int) -> Any:
                 own = segment(stage + 1, a, s, now, sums, own, fixed, t, ends, row, unit, shared, half, width)
             now = coming
             step += 1
-        store_own(a, s, own, ends, row, unit)
+        store_own(a, s, own, ends, row, unit, False)
 
     return kernel(block_sequence, threads=TRAITS.threads_block)

@@ -326,18 +326,25 @@ def _segment(rows: int, last: int, widest: int) -> str:
 
 
 def _own(rows: int, states: str, n_states: int, carried: int) -> list[str]:
-    """`load_own` and `store_own`: what the thread's rows own, a tuple a row, from and to memory."""
-    places = [f"a.{states}[index(({k} * s.B + row) * s.H + unit)]" for k in range(n_states)]
-    places += [f"a.carried[index(({k} * s.B + row) * s.H + unit)]" for k in range(carried)]
-    load = [f"if end <= 0: return {_tuple(['zero'] * len(places))}", f"return {_tuple(places)}"]
-    store = ["if end <= 0: return", *(f"{place} = own[{k}]" for k, place in enumerate(places))]
-    loads = [f"load_row(a, s, ends[{r}], row + {r}, unit)" for r in range(rows)]
-    stores = [f"store_row(a, s, own[{r}], ends[{r}], row + {r}, unit)" for r in range(rows)]
+    """`load_own` and `store_own`: what the thread's rows own, a tuple a row, from and to memory.
+
+    carries: whether that has what one segment hands to another, too.
+    """
+    owned = [f"a.{states}[index(({k} * s.B + row) * s.H + unit)]" for k in range(n_states)]
+    handed = [f"a.carried[index(({k} * s.B + row) * s.H + unit)]" for k in range(carried)]
+    load = [
+        f"if end <= 0: return {_tuple(['zero'] * (n_states + carried))}",
+        f"return {_tuple([*owned, *(f'{place} if carries else zero' for place in handed)])}",
+    ]
+    store = ["if end <= 0: return", *(f"{place} = own[{k}]" for k, place in enumerate(owned))]
+    store += [f"if carries: {place} = own[{k}]" for k, place in enumerate(handed, n_states)]
+    loads = [f"load_row(a, s, ends[{r}], row + {r}, unit, carries)" for r in range(rows)]
+    stores = [f"store_row(a, s, own[{r}], ends[{r}], row + {r}, unit, carries)" for r in range(rows)]
     return [
-        _define("load_row", "a, s, end, row, unit", load),
-        _define("store_row", "a, s, own, end, row, unit", store),
-        _define("load_own", "a, s, ends, row, unit", [f"return {_tuple(loads)}"]),
-        _define("store_own", "a, s, own, ends, row, unit", stores),
+        _define("load_row", "a, s, end, row, unit, carries", load),
+        _define("store_row", "a, s, own, end, row, unit, carries", store),
+        _define("load_own", "a, s, ends, row, unit, carries", [f"return {_tuple(loads)}"]),
+        _define("store_own", "a, s, own, ends, row, unit, carries", stores),
     ]
 
 

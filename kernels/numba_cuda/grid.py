@@ -80,7 +80,7 @@ def make(cell: CompiledCell, resident: bool, units: int, parts: int) -> Any:
 
         ends = row_ends(a, s, row, unit, part)
         begin(a, s, ends, row, unit)
-        own, fixed = load_own(a, s, ends, row, unit), load_fixed(a, s, unit)
+        own, fixed = load_own(a, s, ends, row, unit, False), load_fixed(a, s, unit)
         now = fetch(a, s, s.steps - 1 if s.descending else 0, ends, row, unit)
         step = 0
         while step < s.steps:
@@ -104,6 +104,6 @@ def make(cell: CompiledCell, resident: bool, units: int, parts: int) -> Any:
                 )
             now = coming
             step += 1
-        store_own(a, s, own, ends, row, unit)
+        store_own(a, s, own, ends, row, unit, False)
 
     return kernel(grid_sequence, threads=TRAITS.threads)

@@ -137,10 +137,6 @@ class Queue:
         self.over(ours.size, _copy_kernel(2, False), ours, out, 1, ours.shape[1])
         return out
 
-    def on_the_host(self, array: Array) -> np.ndarray[Any, Any]:
-        """A copy of one of our arrays, once all that is queued before is done."""
-        return self._memory.on_host(array)
-
     def _ours(self, array: Array, name: str) -> Array:
         if isinstance(array, np.ndarray):
             bits = array.view(_INTEGERS[name]) if name in _INTEGERS else array

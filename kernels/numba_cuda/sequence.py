@@ -46,7 +46,7 @@ class Forward(NamedTuple):
          y [T, B, H]: not written where rows have ended
          history [n_states, T + 1, B, H]: the state before step t, not yet reset, at t or, reversed, at t + 1
          saved [n_saved, T, B, H]
-    work carried [n_carried, B, H]    published: see the strategies
+    work carried [n_carried, B, H], in the stepwise strategy    published: see the strategies
     """
 
     P: Array
@@ -70,7 +70,7 @@ class Backward(NamedTuple):
     out  d_state [n_states, B, H]: gradients of the last states, at the end of the initial ones
          dR [T, B, S, H]: of U operand + b_hh, in the order of the stages    dV [T, B, n_vectors, H]: of the vectors
          dP [T, B, G, H]: of W x_t + b_ih; dR itself where `Program.shares_gradient`
-    work carried [n_carried, B, H]    published: see the strategies
+    work carried [n_carried, B, H], in the stepwise strategy    published: see the strategies
     """
 
     weights: Array
@@ -95,7 +95,9 @@ def work_of(queue: Queue, direction: str, strategy: str, tile: Tile, n_rows: int
     published = queue.nothing
     if strategy != "block" and segments.n_stages:  # zeros: rows that there are not are multiplied, too
         published = queue.zeros(2 * tile.row_tiles * sum(segments.depth) * hidden * tile.width)
-    carried = queue.empty(segments.carried * n_rows * hidden) if segments.carried else queue.nothing
+    carried = queue.nothing
+    if strategy == "stepwise" and segments.carried:  # elsewhere registers; zeros: what is not yet there is read, too
+        carried = queue.zeros(segments.carried * n_rows * hidden)
     return {"carried": carried, "published": published}
 
 

@@ -58,7 +58,7 @@ def make(cell: CompiledCell, units: int, parts: int) -> Any:
         t = s.steps - 1 - step if s.descending else step
         half = ((step & 1) * cuda.gridDim.x + tile) * D * s.H * width
         now = fetch(a, s, t, ends, row, unit)
-        own, fixed = load_own(a, s, ends, row, unit), load_fixed(a, s, unit)
+        own, fixed = load_own(a, s, ends, row, unit, True), load_fixed(a, s, unit)
         first = stage < 0
         if stage >= 0:
             shared = cuda.shared.array(0, scalar)
@@ -79,6 +79,6 @@ def make(cell: CompiledCell, units: int, parts: int) -> Any:
             own = segment(
                 0, a, s, now, no_sums(), own, fixed, t, ends, row, unit, a.published, half + group * rows, width
             )
-        store_own(a, s, own, ends, row, unit)
+        store_own(a, s, own, ends, row, unit, True)
 
     return kernel(one_stage, threads=TRAITS.threads)
