@@ -9,7 +9,6 @@ from rnn_gpu.kernels.cupy_raw.device import Kernel
 from rnn_gpu.kernels.cupy_raw.plan import Choice, Plan
 from rnn_gpu.kernels.cupy_raw.rows import Rows
 from rnn_gpu.kernels.cupy_raw.source import kernel
-from rnn_gpu.kernels.cupy_raw.traits import GRID_SLOTS
 from rnn_gpu.problem import Problem
 
 __all__ = ["Launch", "Method", "launch_of", "method_of"]
@@ -64,7 +63,7 @@ def launch_of(choice: Choice, H: int, *, lengths: bool, resets: bool, keeps: int
     assert min(traits.hidden, traits.blocks * traits.block_units) >= H, "each hidden unit has an owner"
     exchange = counters = 0
     if traits.strategy == "grid" and spec.products:
-        numbers = choice.teams * GRID_SLOTS * traits.rows * spec.stride
+        numbers = choice.teams * 2 * traits.rows * spec.stride
         exchange = -(-numbers * dtype_named(traits.operand).itemsize // LINE) * LINE
         counters = 4 * choice.teams
     return Launch(

@@ -12,7 +12,7 @@ from functools import cached_property, lru_cache
 
 from rnn_gpu.compiler.cell import Cell
 
-__all__ = ["CPP_TYPES", "DIRECTIONS", "GRID_SLOTS", "SequenceKernel", "StepKernel", "Traits", "itemsize", "products_of"]
+__all__ = ["CPP_TYPES", "DIRECTIONS", "SequenceKernel", "StepKernel", "Traits", "itemsize", "products_of"]
 
 CPP_TYPES = {"float64": "double", "float32": "float", "float16": "Half", "bfloat16": "BFloat16"}
 """What the kernels call each dtype."""
@@ -21,9 +21,6 @@ DIRECTIONS = ("forward", "backward")
 
 VECTOR_BYTES = 16
 """Of an operand, loaded at once."""
-
-GRID_SLOTS = 8
-"""Times that what the blocks of a grid exchange lies in global memory, see teams.cuh."""
 
 COUNTER_BYTES = 16
 """Shared memory in which a block of a cluster counts what has come."""
@@ -99,8 +96,7 @@ class Traits:
         )
         return (
             f"struct {name} {{\n  using Operand = {CPP_TYPES[self.operand]};\n  using Kept = {CPP_TYPES[self.kept]};\n"
-            f"  static constexpr Strategy strategy = Strategy::{self.strategy};\n"
-            f"  static constexpr int slots = {GRID_SLOTS};\n{numbers}\n}};\n"
+            f"  static constexpr Strategy strategy = Strategy::{self.strategy};\n{numbers}\n}};\n"
         )
 
 

@@ -39,8 +39,6 @@ void rnn_gpu_wait_for_bytes(void* counter, unsigned phase);
 void rnn_gpu_store_counted(void* here, int rank, const void* value, int bytes, void* counter);
 void* rnn_gpu_warp_barrier(const void* mine, int bytes);  // what the lanes gave, 64 bytes each
 void rnn_gpu_store_exchanged(void* address, const void* value, int bytes);
-void rnn_gpu_fence();
-void rnn_gpu_await_store(const void* address);
 void rnn_gpu_maybe_suspend();
 void rnn_gpu_arrive_release(unsigned* counter);
 unsigned rnn_gpu_read_acquire(const unsigned* counter);
@@ -129,11 +127,6 @@ inline Bytes16 load_exchanged(const Bytes16* address) {
   rnn_gpu_maybe_suspend();
   return *address;
 }
-inline Bytes16 load_exchanged_again(const Bytes16* address) {
-  rnn_gpu_await_store(address);
-  return *address;
-}
-inline void fence() { rnn_gpu_fence(); }
 
 // The numbers in 32 bits of a fragment, and how many there are.
 template <class Operand> struct Packed;

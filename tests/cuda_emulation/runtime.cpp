@@ -4,10 +4,6 @@
 // seed. In the first two a fiber runs on until it has to wait, as far ahead of the others as barriers let it, and they
 // are met in opposite orders: what lacks a barrier goes wrong in one of them. The third also switches where nobody waits.
 // Blocks of a cooperative launch are all there from the start; else one cluster runs after the other.
-//
-// What a thread stores to be exchanged is seen when it has passed a fence, or its block has arrived with release. Without
-// either it is when nobody can go on: then one store of each thread is seen, its latest before those that it did earlier,
-// or of some threads one drawn at random. Of two stores to one address only the later one is.
 #include <sys/mman.h>
 
 #include <cstdint>
@@ -113,6 +109,7 @@ struct Block {
   std::vector<unsigned char> memory;
   Barrier barrier;
   std::vector<Warp> warps;
+  std::vector<Store> unpublished;  // in global memory
   std::map<long, Counter> counters;  // by their place in its memory
   int cluster = 0, live = 0;
   bool begun = false;
@@ -123,9 +120,7 @@ struct Fiber {
   char* stack = nullptr;
   int block = 0, thread = 0;
   int shuffles = 0;
-  const void* awaited = nullptr;   // where it last looked for a store that it waits for
-  unsigned seen = 0;               // progress when it did
-  std::vector<Store> unpublished;  // in global memory
+  unsigned seen = 0;               // progress when it last read a counter
   const char* where = "";
 };
 
@@ -215,30 +210,6 @@ void pass_if_all_have_come(Counter& counter) {
   counter.waiting.clear();
 }
 
-void publish_all(int block) {
-  for (Fiber& fiber : fibers) {
-    if (fiber.block == block) publish(fiber.unpublished);
-  }
-  ++progress;
-}
-
-// Whether there was any.
-bool publish_one_each() {
-  bool any = false;
-  for (Fiber& fiber : fibers) {
-    if (fiber.unpublished.empty()) continue;
-    any = true;
-    if (order == random_order && draw() % 2) continue;
-    const size_t last = fiber.unpublished.size() - 1;
-    const auto which = fiber.unpublished.begin() + (order == random_order ? draw() % (last + 1) : last);
-    std::vector<Store> one{*which};
-    fiber.unpublished.erase(which);
-    publish(one);
-  }
-  progress += any;
-  return any;
-}
-
 void wait(Barrier& barrier, const char* where) {
   fibers[current].where = where;
   if (++barrier.arrived < barrier.members) {
@@ -261,7 +232,7 @@ void run_fiber() {
   kernel(argument);
   Fiber& same = fibers[current];
   Block& block = blocks[same.block];
-  if (--block.live == 0) publish_all(same.block);
+  if (--block.live == 0) publish(block.unpublished);
   --live;
   same.where = "its end";
   for (;;) suspend();
@@ -300,7 +271,6 @@ void run_blocks(int threads) {
         else still.push_back(fiber);
       }
       watching.swap(still);
-      if (!n_ready && publish_one_each()) continue;
       if (!n_ready) {
         failure = "deadlock: threads wait at";
         for (size_t i = 0; i < fibers.size() && failure.size() < 300; ++i)
@@ -389,37 +359,23 @@ void rnn_gpu_store_exchanged(void* address, const void* value, int bytes) {
   rnn_gpu_maybe_suspend();
   Store store{address, {}, bytes};
   std::memcpy(store.value, value, bytes);
-  std::vector<Store>& own = fibers[current].unpublished;
-  for (size_t i = 0; i < own.size(); ++i) {
-    if (own[i].address == address) own.erase(own.begin() + i--);
-  }
-  own.push_back(store);
-}
-
-void rnn_gpu_fence() {
-  publish(fibers[current].unpublished);
-  ++progress;
+  blocks[fibers[current].block].unpublished.push_back(store);
 }
 
 void rnn_gpu_arrive_release(unsigned* counter) {
-  publish_all(fibers[current].block);
+  publish(blocks[fibers[current].block].unpublished);
   ++*counter;
-}
-
-// Until something has been stored since this thread last looked there.
-void rnn_gpu_await_store(const void* address) {
-  Fiber& fiber = fibers[current];
-  if (fiber.awaited == address && fiber.seen == progress) {
-    fiber.where = "another block's store";
-    watching.push_back(current);
-    suspend();
-  }
-  fibers[current].awaited = address;
-  fibers[current].seen = progress;
+  ++progress;
 }
 
 unsigned rnn_gpu_read_acquire(const unsigned* counter) {
-  rnn_gpu_await_store(counter);
+  Fiber& fiber = fibers[current];
+  if (fiber.seen == progress) {
+    fiber.where = "a counter";
+    watching.push_back(current);
+    suspend();
+  }
+  fibers[current].seen = progress;
   return *counter;
 }
 

@@ -177,32 +177,15 @@ __device__ __forceinline__ uint32 read_acquire(const uint32* counter) {
   return count;
 }
 
-// What this thread has stored before, others see before what it stores after; and the same of what it loads.
-__device__ __forceinline__ void fence() { asm volatile("fence.acq_rel.gpu;" ::: "memory"); }
-
+// Stores that other blocks read in this launch, and such loads: they go to the L2 cache that all blocks share.
+template <class T>
+__device__ __forceinline__ void store_exchanged(T* address, T value) {
+  *address = value;
+}
 
 struct alignas(16) Bytes16 {
   uint32 words[4];
 };
-// Stores that other blocks read in this launch, and such loads: they go to the L2 cache that all blocks share. T: a number,
-// or a Bytes16.
-template <class T>
-__device__ __forceinline__ void store_exchanged(T* address, T value) {
-  if constexpr (sizeof(T) == 2) {
-    asm volatile("st.relaxed.gpu.global.u16 [%0], %1;" ::"l"(address), "h"(reinterpret_cast<const uint16&>(value))
-                 : "memory");
-  } else if constexpr (sizeof(T) == 4) {
-    asm volatile("st.relaxed.gpu.global.u32 [%0], %1;" ::"l"(address), "r"(reinterpret_cast<const uint32&>(value))
-                 : "memory");
-  } else if constexpr (sizeof(T) == 8) {
-    asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(address), "l"(reinterpret_cast<const uint64&>(value))
-                 : "memory");
-  } else {
-    asm volatile("st.relaxed.gpu.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(address), "r"(value.words[0]),
-                 "r"(value.words[1]), "r"(value.words[2]), "r"(value.words[3])
-                 : "memory");
-  }
-}
 __device__ __forceinline__ Bytes16 load_exchanged(const Bytes16* address) {
   Bytes16 value;
   asm volatile("ld.relaxed.gpu.global.v4.u32 {%0, %1, %2, %3}, [%4];"
@@ -211,9 +194,6 @@ __device__ __forceinline__ Bytes16 load_exchanged(const Bytes16* address) {
                : "memory");
   return value;
 }
-
-// The same again, for who waits for another block's store.
-__device__ __forceinline__ Bytes16 load_exchanged_again(const Bytes16* address) { return load_exchanged(address); }
 
 // ---- tensor cores (sm_80) ----
 

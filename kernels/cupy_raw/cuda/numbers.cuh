@@ -29,18 +29,6 @@ template <> struct Round<BFloat16> {
 
 template <class T> __device__ __forceinline__ T rounded(Working<T> x) { return Round<T>::to(x); }
 
-// 0 becomes -0; all else stays, of whatever sign.
-__device__ __forceinline__ double other_than_zero(double x) { return x == 0.0 ? -0.0 : x; }
-__device__ __forceinline__ float other_than_zero(float x) { return x == 0.0f ? -0.0f : x; }
-template <class T> __device__ __forceinline__ T other_than_zero(T x) {
-  return x.bits == 0 ? T{arch::uint16(0x8000)} : x;
-}
-__device__ __forceinline__ bool is_positive_zero(double x) {
-  return reinterpret_cast<const arch::uint64&>(x) == 0;
-}
-__device__ __forceinline__ bool is_positive_zero(float x) { return reinterpret_cast<const arch::uint32&>(x) == 0; }
-template <class T> __device__ __forceinline__ bool is_positive_zero(T x) { return x.bits == 0; }
-
 // n numbers that are loaded and stored at once.
 template <class T, int n> struct alignas(sizeof(T) * n) Vector {
   T at[n];

@@ -127,9 +127,7 @@ struct SequenceBackward {
           item.next.give(item.unit);
           item.resets = item.next.is_reset;
           Cell::template backward<0>(item.unit);
-          if constexpr (n_stages > 0) {
-            if (!Traits::lengths || t < ends[c]) publish<0>(team, multiply, item, t, c, e, first_unit);
-          }
+          if constexpr (n_stages > 0) publish<0>(team, multiply, item, t, c, e, first_unit);
         });
         if constexpr (n_stages > 0)
           team.template arrive<BackwardProducts<Cell>::inputs(0), Multiply::block_units>(first_unit);
@@ -161,11 +159,8 @@ struct SequenceBackward {
             unrolled<chunks>([&](auto chunk) {
               constexpr int c = decltype(chunk)::value;
               if (Traits::lengths && t >= ends[c]) return;  // every row of the chunk has ended
-              const Operand* const operand = team.template chunk<Multiply::columns(k), Multiply::block_units>(c);
-              if constexpr (Team::waits_for_numbers)
-                clear<(k + n_stages - 1) % n_stages>(team, multiply, c, first_unit);
               Real sums[per_lane][1];
-              multiply.template run<k>(operand, sums);
+              multiply.template run<k>(team.template chunk<Multiply::columns(k)>(c), sums);
               unrolled<per_lane>([&](auto element) {
                 constexpr int e = decltype(element)::value;
                 Item& item = items[c][e];
@@ -206,9 +201,6 @@ struct SequenceBackward {
 #pragma unroll
         for (int v = 0; v < n_vector; ++v) item.d_vector[v].store(p, v, n_vector, item.row, unit);
       });
-      if constexpr (Team::waits_for_numbers && n_stages > 0 && Traits::lengths) {
-        if (tile + team.count() < p.tiles) team.restart();
-      }
     }
   }
 
@@ -228,28 +220,13 @@ struct SequenceBackward {
   template <int k>
   static __device__ __forceinline__ void publish(Team& team, const Multiply& multiply, const Item& item, int t, int c,
                                                  int e, int first_unit) {
-    const bool has = has_step<Traits>(item.row, t);
-    const int unit = first_unit + multiply.unit(e);
-    if (!(Team::waits_for_numbers ? is_waited_for<Traits>(multiply, unit) : has)) return;
+    if (!has_step<Traits>(item.row, t)) return;
     unrolled<BackwardProducts<Cell>::inputs(k)>([&](auto input) {
       constexpr int g = decltype(input)::value;
       constexpr int gate = Stages<Cell>::gate(BackwardProducts<Cell>::first(k) + g);
-      team.publish(c * Traits::chunk + multiply.row(e), g * Traits::hidden + unit,
-                   has ? Multiply::prepared(item.unit.d_U[gate]) : Operand{});
+      team.publish(c * Traits::chunk + multiply.row(e), g * Traits::hidden + first_unit + multiply.unit(e),
+                   Multiply::prepared(item.unit.d_U[gate]));
     });
-  }
-
-  // What the items of a chunk published for stage k, in the exchange before the one that has been read.
-  template <int k>
-  static __device__ __forceinline__ void clear(Team& team, const Multiply& multiply, int c, int first_unit) {
-#pragma unroll
-    for (int e = 0; e < per_lane; ++e) {
-      const int unit = first_unit + multiply.unit(e);
-      if (!is_waited_for<Traits>(multiply, unit)) continue;
-      unrolled<BackwardProducts<Cell>::inputs(k)>([&](auto input) {
-        team.clear(c * Traits::chunk + multiply.row(e), decltype(input)::value * Traits::hidden + unit);
-      });
-    }
   }
 };
 

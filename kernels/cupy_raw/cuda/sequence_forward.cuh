@@ -124,9 +124,7 @@ struct SequenceForward {
             for (int g = 0; g < n_input; ++g) item.unit.Wx[g] = item.next[g] + b_ih[e * n_input + g];
           }
           Cell::template forward<0>(item.unit);
-          if constexpr (n_stages > 0) {
-            if (!Traits::lengths || t < ends[c]) publish(team, multiply, item, t, c, e, first_unit);
-          }
+          if constexpr (n_stages > 0) publish(team, multiply, item, t, c, e, first_unit);
         });
         if constexpr (n_stages > 0) {
           team.template arrive<1, Multiply::block_units>(first_unit);
@@ -149,10 +147,8 @@ struct SequenceForward {
             unrolled<chunks>([&](auto chunk) {
               constexpr int c = decltype(chunk)::value;
               if (Traits::lengths && t >= ends[c]) return;  // every row of the chunk has ended
-              const Operand* const operand = team.template chunk<Multiply::columns(k), Multiply::block_units>(c);
-              if constexpr (Team::waits_for_numbers) clear(team, multiply, c, first_unit);
               Real sums[per_lane][Stages<Cell>::size(k)];
-              multiply.template run<k>(operand, sums);
+              multiply.template run<k>(team.template chunk<Multiply::columns(k)>(c), sums);
               unrolled<per_lane>([&](auto element) {
                 constexpr int e = decltype(element)::value;
                 Item& item = items[c][e];
@@ -186,28 +182,15 @@ struct SequenceForward {
         for (int s = 0; s < n_state; ++s)
           p.last[at_state(p, item.row, s, first_unit + multiply.unit(e))] = item.unit.state[s];
       });
-      if constexpr (Team::waits_for_numbers && n_stages > 0 && Traits::lengths) {
-        if (tile + team.count() < p.tiles) team.restart();
-      }
     }
   }
 
  private:
   static __device__ __forceinline__ void publish(Team& team, const Multiply& multiply, const Item& item, int t, int c,
                                                  int e, int first_unit) {
-    const bool has = has_step<Traits>(item.row, t);
-    const int unit = first_unit + multiply.unit(e);
-    if (Team::waits_for_numbers ? is_waited_for<Traits>(multiply, unit) : has)
-      team.publish(c * Traits::chunk + multiply.row(e), unit, has ? Multiply::prepared(item.unit.operand) : Operand{});
-  }
-
-  // What the items of a chunk published in the exchange before the one that has been read.
-  static __device__ __forceinline__ void clear(Team& team, const Multiply& multiply, int c, int first_unit) {
-#pragma unroll
-    for (int e = 0; e < per_lane; ++e) {
-      const int unit = first_unit + multiply.unit(e);
-      if (is_waited_for<Traits>(multiply, unit)) team.clear(c * Traits::chunk + multiply.row(e), unit);
-    }
+    if (has_step<Traits>(item.row, t))
+      team.publish(c * Traits::chunk + multiply.row(e), first_unit + multiply.unit(e),
+                   Multiply::prepared(item.unit.operand));
   }
 
   // Begin to load what step t needs; it is used a step later. P: W x_t of the step's first row.

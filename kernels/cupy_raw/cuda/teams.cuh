@@ -3,16 +3,15 @@
 //
 // publish() writes a number. An exchange is arrive(), with which a thread says that it has published, for so many units
 // of its block, from the first on, and so many inputs of each; and wait(), until all threads of the team have. Between the
-// two it may do what nobody waits for. After it chunk() gives the rows that were published. Buffers alternate, so that one
-// barrier an exchange is enough: who publishes for exchange e + 1 writes the other buffer, and who publishes for e + 2 has
-// passed barrier e + 1, which no thread passes before all have read what exchange e gave. Rows are `stride` numbers apart.
-// Columns that nobody publishes, beyond the units that there are, stay 0.
+// two it may do what nobody waits for. After it chunk() gives the rows that were published. Buffers alternate, so that one barrier an exchange is enough: who publishes for exchange e + 1 writes
+// the other buffer, and who publishes for e + 2 has passed barrier e + 1, which no thread passes before all have read
+// what exchange e gave. Rows are `stride` numbers apart. Columns that nobody publishes, beyond the units that there are,
+// stay 0.
 
 namespace rnn_gpu {
 
 // One block: the operand [2, rows, stride] lies in its shared memory; the barrier is the block's.
 template <class Operand, class Traits, int stride> struct BlockTeam {
-  static constexpr bool waits_for_numbers = false;
   static constexpr int shared_bytes = 2 * Traits::rows * stride * int(sizeof(Operand));
   Operand* buffers;
   int parity = 0;
@@ -34,7 +33,7 @@ template <class Operand, class Traits, int stride> struct BlockTeam {
     arch::block_barrier();  // every thread has published
     parity ^= 1;
   }
-  template <int, int> __device__ __forceinline__ const Operand* chunk(int c) {
+  template <int used> __device__ __forceinline__ const Operand* chunk(int c) {
     return buffers + ((parity ^ 1) * Traits::rows + c * Traits::chunk) * stride;
   }
 };
@@ -45,7 +44,6 @@ template <class Operand, class Traits, int stride> struct BlockTeam {
 // a block knows that all threads of that block have read what the exchange before gave. Nobody stores to a block after its
 // last exchange, so that a block may end at once.
 template <class Operand, class Traits, int stride> struct ClusterTeam {
-  static constexpr bool waits_for_numbers = false;
   static constexpr int buffer_bytes = 2 * Traits::rows * stride * int(sizeof(Operand));
   static constexpr int shared_bytes = buffer_bytes + 2 * int(sizeof(arch::ByteCounter));
   Operand* buffers;
@@ -95,130 +93,72 @@ template <class Operand, class Traits, int stride> struct ClusterTeam {
     phase ^= parity;
     parity ^= 1;
   }
-  template <int, int> __device__ __forceinline__ const Operand* chunk(int c) {
+  template <int used> __device__ __forceinline__ const Operand* chunk(int c) {
     return buffers + ((parity ^ 1) * Traits::rows + c * Traits::chunk) * stride;
   }
 };
 
-// Blocks anywhere on the chip, all of which must be running. The operand lies in global memory, `slots` times: an exchange
-// takes the next slot, round and round. Its numbers say by themselves that they have come, so that no barrier is needed,
-// and no counter: 0 stands for what has not, and a 0 that is published is made -0, which all products take for the same.
-// A block copies a chunk at a time into its shared memory and waits for each of its numbers.
-//
-// When a chunk of exchange e is complete, every block has read it of e - 1, as none publishes before; then each thread
-// clears what it published of that, for exchange e - 1 + slots. A thread that looks for this one must not see what was
-// there before: in between both have passed a fence of every other exchange, and the looking thread, before its own, has
-// seen a later number of the clearing one. For the same reason a slot is taken again only when all have read it.
-//
-// In shared memory a chunk takes one of two buffers in turn: who copies the chunk after the next has passed the barrier
-// that follows the copying of the next, and so has everyone stopped reading this one.
+// Blocks anywhere on the chip, all of which must be running: the operand [2, rows, stride] lies in global memory, and
+// with it a counter of arrivals. Each block copies a chunk at a time into its shared memory, into one of two buffers in
+// turn: who copies the chunk after the next has passed the barrier that follows the copying of the next, and so has
+// everyone stopped reading this one.
 template <class Operand, class Traits, int stride> struct GridTeam {
-  static constexpr bool waits_for_numbers = true;
-  static constexpr int vector = vector_size<Operand>(), slots = Traits::slots;
   static constexpr int shared_bytes = 2 * Traits::chunk * stride * int(sizeof(Operand));
-  static_assert(slots >= 6 && (slots & (slots - 1)) == 0, "a fence of every other exchange comes in time");
   Operand* buffers;       // [2, chunk, stride] in shared memory
-  Operand* exchanged;     // [slots, rows, stride] in global memory, full of zeros when the kernel starts
-  arch::uint32* counter;  // of arrivals at the barrier between tiles; 0 when the kernel starts
+  Operand* exchanged;     // [2, rows, stride] in global memory, full of zeros when the kernel starts
+  arch::uint32* counter;  // 0 when the kernel starts
   arch::uint32 arrivals = 0;
-  int exchange = 0, buffer = 0;
+  int parity = 0, slot = 0;
 
   template <class P> __device__ __forceinline__ GridTeam(const P& p, unsigned char* shared)
       : buffers(reinterpret_cast<Operand*>(shared)),
-        exchanged(static_cast<Operand*>(p.exchange) + (long long)index() * slots * Traits::rows * stride),
+        exchanged(static_cast<Operand*>(p.exchange) + (long long)index() * 2 * Traits::rows * stride),
         counter(p.counters + index()) {}
   __device__ __forceinline__ int index() const { return arch::block_index() / Traits::blocks; }
   __device__ __forceinline__ int count() const { return arch::n_blocks() / Traits::blocks; }
   __device__ __forceinline__ int rank() const { return arch::block_index() % Traits::blocks; }
   __device__ __forceinline__ void publish(int row, int column, Operand value) {
-    arch::store_exchanged(of(exchange) + row * stride + column, other_than_zero(value));
+    arch::store_exchanged(exchanged + (parity * Traits::rows + row) * stride + column, value);
   }
   template <int, int> __device__ __forceinline__ void arrive(int) {
-    if (exchange % 2 == 0) arch::fence();  // what this thread has cleared is seen before what it publishes next
+    arrivals += Traits::blocks;
+    arch::block_barrier();  // every thread of the block has published
+    if (arch::thread_index() == 0) arch::arrive_release(counter);
   }
-  __device__ __forceinline__ void wait() { ++exchange; }
-  // `units` of each block are published, of as many inputs as `used` columns have.
-  template <int used, int units> __device__ __forceinline__ const Operand* chunk(int c) {
-    static_assert(used % vector == 0 && stride % vector == 0 && Traits::hidden % vector == 0);
+  __device__ __forceinline__ void wait() {
+    if (arch::thread_index() == 0) {
+      while (int(arch::read_acquire(counter) - arrivals) < 0) {
+      }
+    }
+    arch::block_barrier();  // every block has arrived
+    parity ^= 1;
+  }
+  template <int used> __device__ __forceinline__ const Operand* chunk(int c) {
+    constexpr int vector = vector_size<Operand>();
+    static_assert(used % vector == 0 && stride % vector == 0);
     constexpr int all = Traits::chunk * used / vector, turns = (all + Traits::threads - 1) / Traits::threads;
     constexpr int together = turns < 4 ? turns : 4;  // loads under way at a time
-    const Operand* const from = of(exchange - 1) + c * Traits::chunk * stride;
-    Operand* const to = buffers + buffer * Traits::chunk * stride;
-    buffer ^= 1;
+    const Operand* const from = exchanged + ((parity ^ 1) * Traits::rows + c * Traits::chunk) * stride;
+    Operand* const to = buffers + slot * Traits::chunk * stride;
+    slot ^= 1;
     const auto place = [&](int i) { return i / (used / vector) * stride + i % (used / vector) * vector; };
     for (int first = arch::thread_index(); first < all; first += together * Traits::threads) {
       arch::Bytes16 loaded[together];
 #pragma unroll
       for (int n = 0; n < together; ++n) {
         const int i = first + n * Traits::threads;
-        if (i < all) loaded[n] = arch::load_exchanged(vector_at(from + place(i)));
+        if (i < all) loaded[n] = arch::load_exchanged(reinterpret_cast<const arch::Bytes16*>(from + place(i)));
       }
 #pragma unroll
       for (int n = 0; n < together; ++n) {
         const int i = first + n * Traits::threads;
-        if (i >= all) break;
-        while (!has_come<units>(loaded[n], place(i) % stride % Traits::hidden))
-          loaded[n] = arch::load_exchanged_again(vector_at(from + place(i)));
-        *reinterpret_cast<arch::Bytes16*>(to + place(i)) = loaded[n];
+        if (i < all) *reinterpret_cast<arch::Bytes16*>(to + place(i)) = loaded[n];
       }
     }
     arch::block_barrier();  // the chunk is there
     return to;
   }
-  // What this thread published in the exchange before the one that has just been read.
-  __device__ __forceinline__ void clear(int row, int column) {
-    arch::store_exchanged(of(exchange - 2) + row * stride + column, Operand{});
-  }
-  // Before another tile, where chunks may have ended at different steps: nothing is left of their last numbers.
-  __device__ __forceinline__ void restart() {
-    barrier();  // every block has read all
-    for (int i = rank() * Traits::threads + arch::thread_index(); i < slots * Traits::rows * stride / vector;
-         i += Traits::blocks * Traits::threads)
-      arch::store_exchanged(reinterpret_cast<arch::Bytes16*>(exchanged) + i, arch::Bytes16{});
-    barrier();  // every block has cleared its share
-    exchange = 0;
-  }
-
- private:
-  static __device__ __forceinline__ const arch::Bytes16* vector_at(const Operand* first) {
-    return reinterpret_cast<const arch::Bytes16*>(first);
-  }
-  __device__ __forceinline__ Operand* of(int number) const {
-    return exchanged + (number & (slots - 1)) * Traits::rows * stride;
-  }
-  // Whether all numbers of a vector, from this column of an input on, are there; nobody publishes beyond the blocks' units.
-  template <int units> static __device__ __forceinline__ bool has_come(const arch::Bytes16& loaded, int column) {
-    constexpr int published = Traits::blocks * units < Traits::hidden ? Traits::blocks * units : Traits::hidden;
-    if (published < Traits::hidden && column >= published) return true;
-    if constexpr (sizeof(Operand) == 2 && published % vector == 0) {
-      arch::uint32 zeros = 0;  // a bit for each half of a word that is 0
-#pragma unroll
-      for (int i = 0; i < 4; ++i) zeros |= (loaded.words[i] - 0x00010001u) & ~loaded.words[i] & 0x80008000u;
-      return zeros == 0;
-    } else {
-      const Vector<Operand, vector>& numbers = reinterpret_cast<const Vector<Operand, vector>&>(loaded);
-      bool all = true;
-#pragma unroll
-      for (int i = 0; i < vector; ++i) all = all && (column + i >= published || !is_positive_zero(numbers.at[i]));
-      return all;
-    }
-  }
-  __device__ __forceinline__ void barrier() {
-    arrivals += Traits::blocks;
-    arch::block_barrier();  // every thread of the block has come
-    if (arch::thread_index() == 0) {
-      arch::arrive_release(counter);
-      while (int(arch::read_acquire(counter) - arrivals) < 0) {
-      }
-    }
-    arch::block_barrier();  // every block has
-  }
 };
-
-// Whether this thread publishes a unit's numbers where they are waited for, be there such a unit and row or not.
-template <class Traits, class Product> __device__ __forceinline__ bool is_waited_for(const Product& product, int unit) {
-  return product.owns() && unit < Traits::hidden;
-}
 
 enum class Strategy { block, cluster, grid };
 

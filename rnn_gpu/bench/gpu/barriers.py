@@ -25,7 +25,6 @@ from rnn_gpu.kernels.cupy_raw.cupy_device import CupyDevice, device_of, unavaila
 from rnn_gpu.kernels.cupy_raw.device import Kernel, Properties
 from rnn_gpu.kernels.cupy_raw.parameters import Record
 from rnn_gpu.kernels.cupy_raw.source import FOLDER
-from rnn_gpu.kernels.cupy_raw.traits import GRID_SLOTS
 
 __all__ = ["CLUSTERS", "kernels", "main"]
 
@@ -53,10 +52,7 @@ class _Barrier:
 
 def kernels(properties: Properties) -> dict[str, tuple[Kernel, _Barrier]]:
     """The kernels for a device, by the names of their barriers."""
-    definitions = [
-        f"#define RNN_GPU_BLOCKS {properties.multiprocessors}",
-        f"#define RNN_GPU_SLOTS {GRID_SLOTS}",
-    ]
+    definitions = [f"#define RNN_GPU_BLOCKS {properties.multiprocessors}"]
     if properties.max_cluster > 1:
         definitions.append("#define RNN_GPU_CLUSTERS")
     headers = [(FOLDER / f"{name}.cuh").read_text() for name in HEADERS]
@@ -109,16 +105,14 @@ def _measured(cupy: Any, device: Any) -> Iterator[dict[str, Any]]:
 
 
 def _launcher(cupy: Any, device: CupyDevice, kernel: Kernel, barrier: _Barrier) -> Callable[[int], None]:
-    exchange = cupy.zeros(GRID_SLOTS * 4 * barrier.blocks, np.float32)
-    counters = cupy.zeros(1, np.uint32)
+    exchange, counters = cupy.zeros(64, np.float32), cupy.zeros(1, np.uint32)
 
     def launch(count: int) -> None:
         with device.active():
-            exchange.fill(0)
             counters.fill(0)
             fields = {"count": count, "exchange": exchange.data.ptr, "counters": counters.data.ptr}
             device.launch(
-                kernel, grid=barrier.blocks, block=THREADS, shared=8192, parameters=_ARGUMENTS.pack(fields),
+                kernel, grid=barrier.blocks, block=THREADS, shared=1024, parameters=_ARGUMENTS.pack(fields),
                 cluster=barrier.cluster, cooperative=barrier.cooperative,
             )  # fmt: skip
 
