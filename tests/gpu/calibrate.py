@@ -102,8 +102,10 @@ def measure(path: Path, minutes: float) -> int:
     launches = []
     launch = sequence.launch
     sequence.launch = lambda *arguments: (launches.append(arguments), launch(*arguments))
-    rows, wrong = [], 0
+    rows: list[dict[str, object]] = []
+    wrong = 0
     for configuration, group in groupby(todo, key=lambda each: each[0]):
+        path.write_text(json.dumps({"clock": properties.clock, "rows": rows}))
         draw = Drawn(cupy, *configuration)
         expected = {}
         for _, direction, choice in group:
