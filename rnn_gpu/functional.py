@@ -69,7 +69,8 @@ def forward(
     reverse: run from the last step to the first; with lengths, each row from its own end.
     backend: name of the backend; else that of the environment variable RNN_GPU_BACKEND; else the first that can.
     save: False keeps nothing for `backward`.
-    recompute: keep only the states; `backward` rebuilds the rest. Less memory, more time, the same gradients.
+    recompute: keep only the states; `backward` rebuilds the rest. Less memory, more time, the same gradients; those of
+        16-bit arrays on a GPU up to rounding.
     tf32: float32 products, backward's too, may round their operands to TensorFloat-32 (10 bits of mantissa) where that
         is faster; else they are IEEE's. Without effect on other dtypes, and on the CPU.
 

@@ -46,7 +46,7 @@ class Host:
         run()
         return time.perf_counter() - begin
 
-    def prepare(self, cases, stop):
+    def prepare(self, backend, cases, stop):
         self.prepared.append(len(cases))
 
     def synchronize(self):
@@ -242,11 +242,11 @@ def test_the_core_part_is_the_one_that_was_asked_for():
 def test_the_table_for_the_documents():
     found = run([*TINY.groups(), [Case(cells.mgu, ONE, "forward", resets=0.1)]])
     found.rows.append(Row(**Row.of(Case(cells.rnn, ONE, "train")), status="refused", remark="too wide"))
-    text = markdown("Tiny", replace(found, complete=False))
+    text = markdown("Tiny", replace(found, complete=False), 9)
     lines = text.splitlines()
     assert lines[0] == "### Tiny"
     assert lines[2] == "host; torch 2; measured 2026-01-01 at commit c0ffee."
-    assert "Measured so far: 8 cases, drawn by chance." in lines
+    assert "Measured so far: 8 of 9 cases." in lines
     rows = [line for line in lines if line.startswith("| ")]
     assert len(rows) == 2 + len(found.rows)
     assert all(line.count("|") == rows[0].count("|") for line in rows)

@@ -222,6 +222,6 @@ def test_the_document_is_made_of_the_results(tmp_path):
     assert "## a-device" in text
     assert "A Device; driver 580.1; measured 2026-01-01 at commit c0ffee." in text
     assert "| lstm | bfloat16 | 128,16,512,512 | train | 1.25 | 2.5 | 2 | 1e-03 | - |  |" in text
-    assert "Measured so far: 1 cases, drawn by chance." in text
+    assert "Measured so far: 1 of 3456 cases." in text
     assert "| block | 132 | 0.012 |" in text
     assert "| cg_grid | 132 | not measured: no header |" in text

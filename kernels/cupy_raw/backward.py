@@ -66,7 +66,7 @@ def run(saved: Saved, dy: Array | None, dlast: tuple[Array | None, ...]) -> Grad
         else:
             stepwise.backward(call, fields | own)
     weights = _weights(call, d_P, d_R, operands, d_vectors)
-    return Gradients(_x(call, d_P), weights, tuple([d_initial[k] for k in range(len(cell.states))]))
+    return Gradients(_x(call, d_P), weights, memory.parts(d_initial))
 
 
 def _pieces(saved: Saved) -> list[tuple[int, int]]:

@@ -28,6 +28,7 @@ OLDEST = (8, 0)
 """Compute capability of the oldest devices that have the instructions of the kernels."""
 
 MOST_BODIES_A_GRAPH = 16
+"""Of `repeat`: more are recorded as slowly as they would be issued."""
 
 ISSUED_US, GRAPH_US, MADE_US = 90.0, 6.0, 150.0
 """About what the host takes to issue a body of `repeat`, to launch a graph of some, and to make one, besides issuing

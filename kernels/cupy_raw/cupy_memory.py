@@ -30,6 +30,9 @@ class CupyMemory:
     def upload(self, array: np.ndarray[Any, Any]) -> Array:
         return cupy.array(array, order="C")
 
+    def parts(self, array: Array) -> tuple[Array, ...]:
+        return tuple([array[k] for k in range(len(array))])
+
     def address(self, array: Array) -> int:
         address: int = array.data.ptr
         return address

@@ -114,6 +114,9 @@ class Memory(Protocol):
     def upload(self, array: np.ndarray[Any, Any]) -> Array:
         """A row-major copy of a host array; the host array may be changed at once."""
 
+    def parts(self, array: Array) -> tuple[Array, ...]:
+        """array[0], array[1] ... of a dense array as the caller gets them: he may write to each."""
+
     def address(self, array: Array) -> int:
         """Of the first element."""
 

@@ -57,4 +57,4 @@ def run(call: Call) -> Result:
             memory.copy(call.initial, last)
         if N:
             stepwise.forward(call, fields)
-    return Result(y, tuple([last[k] for k in range(len(cell.states))]), Saved(call, history, values))
+    return Result(y, memory.parts(last), Saved(call, history, values))

@@ -78,8 +78,8 @@ class Verdict:
 class Plan:
     """How a call is run. forward, backward: the sequence kernels, None for step by step.
 
-    operand: dtype that what the products over all steps read is kept in, which products of a step read, too, where they
-    are cuBLAS' or on tensor cores; tf32: of float32 products.
+    operand: dtype in which operands and gradients of products are kept for the products over all steps. Products of a
+    step by cuBLAS and on tensor cores read it, too; multiply-adds read the working type. tf32: of float32 products.
     verdicts: by direction, what was found.
     """
 

@@ -36,6 +36,11 @@ class TorchMemory:
             host = host.pin_memory()
         return host.to(self._device, non_blocking=True)
 
+    def parts(self, array: Array) -> tuple[Array, ...]:
+        made = [torch.empty(0, dtype=array.dtype, device=array.device) for _ in range(len(array))]
+        storage, first, (apart, *strides) = array.untyped_storage(), array.storage_offset(), array.stride()
+        return tuple([part.set_(storage, first + k * apart, array.shape[1:], strides) for k, part in enumerate(made)])
+
     def address(self, array: Array) -> int:
         address: int = array.data_ptr()
         return address

@@ -148,7 +148,7 @@ class Compiled:
         self._pointers = (ctypes.c_void_p * n_words)(*(first + _EIGHT * k for k in range(n_words)))
         self._parameters = ctypes.addressof(self._pointers)
         self._pack = struct.Struct(f"{n_words}q").pack_into
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._most: dict[tuple[int, int], int] = {}
 
     def launch_each(
@@ -156,11 +156,11 @@ class Compiled:
         lasts: Sequence[tuple[int, ...]],
     ) -> None:  # fmt: skip
         """Launch with the parameters `words`, of which the last ones are each of `lasts` in turn."""
-        self._allow(shared)
         x, y, z = (*grid, 1, 1)[:3]
         threads = (*block, 1, 1)[:3]
         at, queue, parameters = len(words) - len(lasts[0]), driver.CUstream(stream), self._parameters
         with self._lock:  # the driver copies the parameters before a launch returns
+            self._allow(shared)
             self._pack(self._values, 0, *words)
             for last in lasts:
                 if last:
@@ -178,12 +178,13 @@ class Compiled:
         """How many of its blocks the device can hold at once."""
         key = threads, shared
         if key not in self._most:
-            self._allow(shared)
-            self._most[key] = self._definition.max_cooperative_grid_blocks(threads, shared)
+            with self._lock:
+                self._allow(shared)
+                self._most[key] = self._definition.max_cooperative_grid_blocks(threads, shared)
         return self._most[key]
 
     def _allow(self, shared: int) -> None:
-        """Let the kernel have that much shared memory, once."""
+        """Let the kernel have that much shared memory, once. Called with the lock held."""
         if shared <= self._allowed:
             return
         attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES

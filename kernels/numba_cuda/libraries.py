@@ -6,7 +6,6 @@ the same for callers of Numba, and of NumPy, whose arrays are copied. In the sim
 
 from __future__ import annotations
 
-import math
 import sys
 from functools import cache
 from typing import Any, Protocol
@@ -147,9 +146,9 @@ class _TorchMemory(_DeviceMemory):
 
     def given(self, array: DeviceArray, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         torch, owner = sys.modules["torch"], array.owner
-        first = array.address - owner.data_ptr()
-        size = math.prod(shape) * dtype.itemsize
-        return owner[first : first + size].view(getattr(torch, name_of(dtype))).view(shape)
+        first = (array.address - owner.data_ptr()) // dtype.itemsize
+        out = torch.empty(0, dtype=getattr(torch, name_of(dtype)), device=owner.device)
+        return out.set_(owner.untyped_storage(), first, shape)  # no view: autograd allows no writing to those
 
 
 class _NumbaMemory(_DeviceMemory):

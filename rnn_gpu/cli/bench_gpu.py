@@ -32,7 +32,11 @@ _NOT_HERE = ("json", "plots", "shapes", "threads")
 
 _WIDE = 200
 
-_PEERS_VERSIONS = ("torch", "nvidia-cudnn-cu12", "nvidia-cudnn-cu13")
+_THAT_COUNT = (
+    "driver", "torch", "nvidia-cudnn-cu12", "nvidia-cudnn-cu13", "nvidia-cuda-nvrtc", "cupy-cuda12x", "cupy-cuda13x",
+    "numba", "numba-cuda",
+)  # fmt: skip
+"""Versions that times depend on: rows of others are not put side by side."""
 
 
 def run(arguments: argparse.Namespace, platform: Callable[[], Platform] = CupyPlatform) -> int:
@@ -61,7 +65,8 @@ def run(arguments: argparse.Namespace, platform: Callable[[], Platform] = CupyPl
         for name, cases in groups.items():
             path = None if folder is None else folder / f"gpu-{name}{'' if backend else '-torch'}.json"
             measured = {"part": name, "backend": backend, "sources": sources.digest(backend)}
-            measured |= {package: described[package] for package in _PEERS_VERSIONS}
+            measured |= {"peer": None if peer is None else torch_peer.NAME}
+            measured |= {package: described[package] for package in _THAT_COUNT}
             results = Results.begin(path, device.name, measured, described)
             done = _measure(results, path, cases, device, backend, peer, effort, console, stop)
             _print(console, PARTS[name].title, results)

@@ -55,6 +55,18 @@ def test_rows_are_taken_and_put(dtype):
         assert not array(back)[[1, 4]].astype(int).any()
 
 
+def test_parts_may_be_written_to():
+    """Autograd refuses to write to views that it was given."""
+    whole = MEMORY.empty((3, 2, 4), np.dtype(np.float32))
+    parts = MEMORY.parts(whole[1:])
+    for k, part in enumerate(parts, 1):
+        assert not part._is_view()
+        assert part.data_ptr() == whole[k].data_ptr()
+        assert part.shape == (2, 4)
+        part.fill_(k)
+    assert whole[1:, 1, 3].tolist() == [1, 2]
+
+
 def test_what_is_dense():
     plain = torch.zeros(4, 8)
     float32, float64 = np.dtype(np.float32), np.dtype(np.float64)

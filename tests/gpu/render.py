@@ -48,11 +48,15 @@ def device_section(folder: Path) -> str | None:
     if strategies.exists():
         made.append(strategies_section(json.loads(strategies.read_text())))
     for name, part in PARTS.items():
-        for suffix, what in (("-torch", ": torch alone"), ("", "")):
-            path = folder / f"gpu-{name}{suffix}.json"
+        every = sum(map(len, part.groups()))
+        for place, what in (
+            (f"gpu-{name}-torch", ": torch alone"),
+            (f"gpu-{name}", ""),
+            (f"numba_cuda/gpu-{name}", ": numba_cuda"),
+        ):
+            path = folder / f"{place}.json"
             if path.exists():
-                results = Results.read(path)
-                made.append(markdown(part.title + what, results))
+                made.append(markdown(part.title + what, Results.read(path), every))
     return None if not made else "\n".join([f"## {folder.name}", "", *made])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import threading
+import time
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -240,3 +241,28 @@ def test_threads_launch_with_their_own_parameters(driver):
         thread.join()
     assert len(driver.launched) == 600
     assert all(words[-2] == stream for _, _, _, stream, words in driver.launched)
+
+
+def test_threads_that_want_more_shared_memory_do_not_take_it_from_each_other(driver, monkeypatch):
+    limits = [0]
+
+    def allow(attribute, shared, *rest):
+        limits.append(shared)
+        time.sleep(0.05 if shared == 100_000 else 0.0)  # the other thread comes in between
+        return (launching._SUCCESS,)
+
+    monkeypatch.setattr(driver, "cuKernelSetAttribute", allow)
+    kernel, wanted = Dispatcher(), (100_000, 60_000)
+    launching.compiled(0, kernel, (ARRAY, 1, 2))
+
+    def launch(shared):
+        time.sleep(0.02 if shared == 60_000 else 0.0)
+        launching.launch_each(0, 5, kernel, (1,), (32,), shared, (ARRAY, 1, 2), [()])
+
+    threads = [threading.Thread(target=launch, args=(shared,)) for shared in wanted]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    launch(100_000)
+    assert limits[-1] >= 100_000

@@ -25,6 +25,7 @@ def test_tensors_are_parts_of_the_memory_that_was_made():
     assert given.dtype is torch.float32
     assert given.data_ptr() == owner.data_ptr() + 16
     assert given.is_contiguous()
+    assert not given._is_view()
     np.testing.assert_array_equal(given.numpy(), owner.numpy().view(np.float32)[4:10].reshape(2, 3))
     bits = flat(owner.data_ptr(), 48, BFLOAT16_BITS, owner)
     assert memory.given(bits[:12], (2, 2, 3), dtype_named("bfloat16")).dtype is torch.bfloat16

@@ -196,6 +196,9 @@ class EmulatedDevice:
         product = left.astype(real) @ right.astype(real)
         result[...] = (result.astype(real) + product if accumulate else product).astype(out.dtype)
 
+    def parts(self, array: Any) -> tuple[Any, ...]:
+        return tuple(array)
+
     def address(self, array: Any) -> int:
         address: int = array.ctypes.data
         return address

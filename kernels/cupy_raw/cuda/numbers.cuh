@@ -43,8 +43,8 @@ template <class T, int n> struct Registers {
   __device__ __forceinline__ const T& operator[](int i) const { return at[i]; }
 };
 
-// Of so many loads that nothing waits for, those to have under way together.
-__device__ constexpr int at_a_time(int loads) { return loads % 4 == 0 ? 4 : loads % 2 == 0 ? 2 : 1; }
+// Of so many loads that nothing waits for, those to have under way together: more would take registers that are wanted.
+__device__ constexpr int at_a_time(int loads) { return loads % 2 == 0 ? 2 : 1; }
 
 template <int k> struct Index { static constexpr int value = k; };
 

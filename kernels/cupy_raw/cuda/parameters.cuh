@@ -10,7 +10,6 @@ namespace rnn_gpu {
 
 template <class T, class Real, class Kept> struct Parameters {
   using Stored = T;
-  using Multiplied = Kept;
 
   int steps;        // T
   int rows;         // B

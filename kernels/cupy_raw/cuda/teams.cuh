@@ -3,10 +3,10 @@
 //
 // publish() writes a number. An exchange is arrive(), with which a thread says that it has published, for so many units
 // of its block, from the first on, and so many inputs of each; and wait(), until all threads of the team have. Between the
-// two it may do what nobody waits for. After it chunk() gives the rows that were published. Buffers alternate, so that one barrier an exchange is enough: who publishes for exchange e + 1 writes
-// the other buffer, and who publishes for e + 2 has passed barrier e + 1, which no thread passes before all have read
-// what exchange e gave. Rows are `stride` numbers apart. Columns that nobody publishes, beyond the units that there are,
-// stay 0.
+// two it may do what nobody waits for. After it chunk() gives the rows that were published. Buffers alternate, so that one
+// barrier an exchange is enough: who publishes for exchange e + 1 writes the other buffer, and who publishes for e + 2 has
+// passed barrier e + 1, which no thread passes before all have read what exchange e gave. Rows are `stride` numbers apart.
+// Columns that nobody publishes, beyond the units that there are, stay 0.
 
 namespace rnn_gpu {
 

@@ -77,15 +77,17 @@ def measure(
     for number, missing in enumerate(lacking):
         if backend is not None and number % PREPARED == 0:
             progress("compiling", done, total)
-            platform.prepare([case for group in lacking[number : number + PREPARED] for case in group], stop)
+            platform.prepare(backend, [case for group in lacking[number : number + PREPARED] for case in group], stop)
         measured = _Group(missing[0], platform, backend, peer, effort or Effort())
         for case in missing:
             if stop():
+                save()
                 return False
             progress(str(case), done, total)
             try:
                 results.add(measured.row(case))
             except Stopped:
+                save()
                 return False
             done += 1
         save()

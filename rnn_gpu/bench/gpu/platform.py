@@ -44,8 +44,8 @@ class Platform(Protocol):
         waking an idle device.
         """
 
-    def prepare(self, cases: Sequence[Case], stop: Callable[[], bool]) -> None:
-        """Compile what the cases need, on all processors, until `stop` says so."""
+    def prepare(self, backend: str, cases: Sequence[Case], stop: Callable[[], bool]) -> None:
+        """Compile what the backend needs for the cases, on all processors, until `stop` says so; or nothing."""
 
     def synchronize(self) -> None:
         """Wait until all work is done."""
@@ -87,7 +87,9 @@ class CupyPlatform:
         end.synchronize()
         return float(self._cupy.cuda.get_elapsed_time(begin, end)) * 1e-3
 
-    def prepare(self, cases: Sequence[Case], stop: Callable[[], bool]) -> None:
+    def prepare(self, backend: str, cases: Sequence[Case], stop: Callable[[], bool]) -> None:
+        if backend != "cupy_raw":
+            return
         from rnn_gpu.kernels.cupy_raw import ahead, plan  # noqa: PLC0415  (so that other backends need them not)
 
         properties = device_of(library_of("x", self._flush)).properties

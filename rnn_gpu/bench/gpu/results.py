@@ -81,10 +81,10 @@ _IDENTITY = ("cell", "T", "B", "I", "H", "kind", "mode", "ragged", "resets", "pr
 
 @dataclass
 class Results:
-    """One part's results. Rows are added as they come; `complete` is set at the end.
+    """One part's results. Rows are added as they come; `complete` is set when they are written.
 
     measured: what must be the same for rows of several runs to lie side by side: the part, the backend, the digest of
-    the sources, the peer's versions. machine: that of the latest run; complete: whether it has all of the part.
+    the sources, the peer, the versions. machine: that of the latest run; complete: whether it has all of the part.
     """
 
     device: str

@@ -12,8 +12,15 @@ __all__ = ["digest", "digest_of"]
 
 PACKAGE = Path(rnn_gpu.__file__).parent
 
-SHARED = ("compiler", "cells", "bench/gpu")
-"""Folders of the package that every backend's kernels come from, and that which measures them."""
+SHARED = (
+    "compiler", "cells", "functional.py", "problem.py", "dispatch.py", "arrays.py", "cuda_arrays.py", "strategies.py",
+)  # fmt: skip
+"""What every backend's kernels come from, and what lies between a call and them."""
+
+MEASURING = ("bench/gpu", "bench/calls.py", "bench/ours.py", "bench/runner.py", "bench/shapes.py", "bench/timing.py")
+"""What measures them."""
+
+SUFFIXES = (".py", ".cuh", ".h", ".cpp")
 
 
 def digest(backend: str | None) -> str:
@@ -21,18 +28,18 @@ def digest(backend: str | None) -> str:
 
     What was measured with the same digest can be put side by side, whatever else has changed since.
     """
-    folders = [PACKAGE / "bench" / "gpu"]
+    places = [PACKAGE / name for name in MEASURING]
     if backend is not None:
-        folders = [*(PACKAGE / name for name in SHARED), *_kernels(backend)]
-    return digest_of(folders)
+        places += [*(PACKAGE / name for name in SHARED), *_kernels(backend)]
+    return digest_of(places)
 
 
-def digest_of(folders: Iterable[Path]) -> str:
-    """Of the names and the text of all sources in these folders."""
+def digest_of(places: Iterable[Path]) -> str:
+    """Of the names and the text of these files, and of all sources in these folders."""
     found = hashlib.sha256()
-    for folder in folders:
-        for path in sorted(_files(folder)):
-            found.update(f"{folder.name}/{path.relative_to(folder).as_posix()}\n".encode())
+    for place in places:
+        for path in sorted(_files(place)):
+            found.update(f"{place.name}/{path.relative_to(place).as_posix()}\n".encode())
             found.update(path.read_bytes())
     return found.hexdigest()[:16]
 
@@ -46,5 +53,5 @@ def _kernels(backend: str) -> Iterator[Path]:
             yield Path(root) / backend
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.rglob("*") if path.suffix in (".py", ".cuh"))
+def _files(place: Path) -> Iterator[Path]:
+    return iter([place]) if place.is_file() else (path for path in place.rglob("*") if path.suffix in SUFFIXES)

@@ -84,11 +84,11 @@ def _place(name: str) -> int:
 _NO_VERSION = ("processor", "architecture", "cores", "usable_cores", "system", "date", "commit")
 
 
-def markdown(title: str, results: Results) -> str:
-    """For the documents: what it was measured on, the summary, and a line a case."""
+def markdown(title: str, results: Results, every: int) -> str:
+    """For the documents: what it was measured on, the summary, and a line a case. every: cases that the part has."""
     lines = [f"### {title}", "", machine_in_words(results), ""]
     if not results.complete:
-        lines += [f"Measured so far: {len(results.rows)} cases, drawn by chance.", ""]
+        lines += [f"Measured so far: {len(results.rows)} of {every} cases.", ""]
     lines += [*summaries(results.rows), ""]
     lines += [_line(_COLUMNS), _line(["---"] * len(_COLUMNS))]
     lines += [_line(_cells(row)) for row in _in_order(results.rows)]
