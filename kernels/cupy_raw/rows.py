@@ -53,9 +53,10 @@ def rows_of(problem: Problem, inputs: Inputs) -> Rows:
     lengths = inputs.lengths
     if lengths is None or bool((lengths == problem.T).all()):
         return Rows(problem.T, problem.B, problem.T * problem.B)
+    T, B = problem.T, problem.B
     order = np.argsort(-lengths, kind="stable")
-    ends = lengths[order]
-    active = np.arange(problem.T)[:, None] < ends  # [T, B] in the order of the sorted rows
-    starts = np.concatenate([[0], np.cumsum(active.sum(axis=1))])
-    t, position = np.nonzero(active)
-    return Rows(problem.T, problem.B, len(t), order, ends, starts, t * problem.B + order[position])
+    at = B - np.cumsum(np.bincount(lengths, minlength=T + 1)[:T])  # rows that have each step
+    starts = np.concatenate([[0], np.cumsum(at)])
+    position = np.arange(starts[-1]) - np.repeat(starts[:-1], at)  # of each n among the sorted rows
+    flat = np.repeat(np.arange(T) * B, at) + order[position]
+    return Rows(T, B, int(starts[-1]), order, lengths[order], starts, flat)
