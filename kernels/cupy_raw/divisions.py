@@ -24,6 +24,9 @@ WEIGHT_REGISTERS, WEIGHT_VECTORS = {"fma": 192, "mma": 112}, {"fma": 64, "mma": 
 """The most of a thread that hold weights, and of vectors of an output: all that is done with them is unrolled, and the
 compiler would load too many operands ahead."""
 
+MANY_THREADS, VECTORS_OF_MANY = 256, 11
+"""In larger blocks threads have fewer registers for operands that are loaded ahead: the most vectors there."""
+
 CLUSTER_SPARE = 12
 """Multiprocessors in which no cluster of more than two blocks fits: each lies within one of the device's processing
 clusters, and those are not multiples of it. Of an H200, which runs 30, 15 and 7 clusters of 4, 8 and 16 at a time."""
@@ -41,6 +44,8 @@ def filled(kernel: SequenceKernel, properties: Properties) -> SequenceKernel:
     if not each:
         return kernel
     most = min(most, WEIGHT_VECTORS[traits.product], WEIGHT_REGISTERS[traits.product] // each)
+    if traits.product == "mma" and traits.threads > MANY_THREADS:
+        most = min(most, VECTORS_OF_MANY)
     if misfit(everything := with_registers(most), properties) is None:
         return everything
     room = registers_available(traits.threads, properties) - registers_of(with_registers(0))

@@ -15,7 +15,15 @@ from numba import cuda
 
 from rnn_gpu import cuda_arrays
 from rnn_gpu.arrays import ArrayLibrary, name_of
-from rnn_gpu.kernels.numba_cuda.device_array import DeviceArray, dense_strides, flat, of_cupy, of_numba, of_torch
+from rnn_gpu.kernels.numba_cuda.device_array import (
+    BFLOAT16_BITS,
+    DeviceArray,
+    dense_strides,
+    flat,
+    of_cupy,
+    of_numba,
+    of_torch,
+)
 from rnn_gpu.kernels.numba_cuda.jit import SIMULATED
 from rnn_gpu.kernels.numba_cuda.pool import Pool
 
@@ -74,7 +82,7 @@ class _SimulatedMemory:
         return cuda.to_device(array)
 
     def seen(self, array: Array) -> Array:
-        return array.view(np.uint16) if name_of(array.dtype) == "bfloat16" else cuda_arrays.to_numba(array)
+        return array.view(BFLOAT16_BITS) if name_of(array.dtype) == "bfloat16" else cuda_arrays.to_numba(array)
 
     def given(self, array: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         return array.reshape(shape).view(dtype)

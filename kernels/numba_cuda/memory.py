@@ -17,6 +17,7 @@ from numba import cuda
 
 from rnn_gpu.arrays import dtype_name, name_of
 from rnn_gpu.errors import BackendError
+from rnn_gpu.kernels.numba_cuda.device_array import BFLOAT16_BITS
 from rnn_gpu.kernels.numba_cuda.jit import SIMULATED, device, kernel, simulate
 from rnn_gpu.kernels.numba_cuda.libraries import dummies, is_out_of_memory, memory_of
 from rnn_gpu.kernels.numba_cuda.traits import TRAITS
@@ -29,7 +30,7 @@ __all__ = ["Queue", "active"]
 
 Array = Any
 
-_INTEGERS = {"bfloat16": np.dtype(np.uint16)}
+_INTEGERS = {"bfloat16": BFLOAT16_BITS}
 """What arrays of dtypes that Numba lacks are kept as."""
 
 

@@ -62,7 +62,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description="Do all that is to be done on a machine with a GPU.")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="no part goes on after so many")
     parser.add_argument("--parts", nargs="+", help="these, by the beginning of their names")
-    parser.add_argument("--again", action="store_true", help="also what has been done")
+    parser.add_argument("--again", action="store_true", help="also what has been done; rows of benchmarks are kept")
     parser.add_argument("--list", action="store_true", help="name the parts, and what came of them")
     chosen = parser.parse_args(arguments)
     device = device_name()
