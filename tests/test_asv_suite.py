@@ -140,7 +140,7 @@ class Host:
         run()
         return next(self.clock)
 
-    def prepare(self, cases, stop):
+    def prepare(self, backend, cases, stop):
         return None
 
     def synchronize(self):
