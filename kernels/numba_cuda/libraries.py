@@ -7,6 +7,7 @@ the same for callers of Numba, and of NumPy, whose arrays are copied. In the sim
 from __future__ import annotations
 
 import sys
+from abc import ABC, abstractmethod
 from functools import cache
 from typing import Any, Protocol
 
@@ -92,7 +93,7 @@ class _SimulatedMemory:
         return host
 
 
-class _DeviceMemory:
+class _DeviceMemory(ABC):
     """What all have in common on a device."""
 
     def __init__(self, device: int, stream: int) -> None:
@@ -102,12 +103,13 @@ class _DeviceMemory:
         address, owner = self._allocate(size * dtype.itemsize)
         return flat(address, size, dtype, owner)
 
+    @abstractmethod
     def _allocate(self, size: int) -> tuple[int, Any]:
         """The address of that many bytes, and what keeps them."""
-        raise NotImplementedError
 
+    @abstractmethod
     def given(self, array: DeviceArray, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-        raise NotImplementedError
+        """See `Memory`."""
 
     def upload(self, array: np.ndarray[Any, Any]) -> DeviceArray:
         address, owner = self._allocate(array.nbytes)
@@ -118,8 +120,9 @@ class _DeviceMemory:
     def seen(self, array: Array) -> DeviceArray:
         return array if type(array) is DeviceArray else self._of_caller(array)
 
+    @abstractmethod
     def _of_caller(self, array: Array) -> DeviceArray:
-        raise NotImplementedError
+        """An array of the caller's library on the same memory."""
 
     def on_host(self, array: DeviceArray) -> np.ndarray[Any, Any]:
         host = np.empty(array.shape, array.dtype)

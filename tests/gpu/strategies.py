@@ -2,8 +2,8 @@
 
     python tests/gpu/strategies.py FILE [--seconds 0.05]
 
-Results are compared first: numba_cuda's error, relative to NumPy in float64, may be at most twice cupy_raw's and some
-units in the last place. Status 1 where one is wrong.
+Results are compared first, as all benchmarks' are: with NumPy in float64, by the error of NumPy in float32. Status 1
+where one is wrong.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import json
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
-import numpy as np
-
 from rnn_gpu import cells, files
 from rnn_gpu.bench import machine, ours
+from rnn_gpu.bench.accuracy import Reference
 from rnn_gpu.bench.gpu.numbers import draw
 from rnn_gpu.bench.gpu.platform import CupyPlatform
 from rnn_gpu.bench.shapes import Case, Shape
@@ -36,9 +36,6 @@ SIZES = {
     "stepwise": ((16, 128), (64, 512)),
 }
 """By strategy, B and H."""
-
-UNITS = 16
-"""In the last place of float32, that errors may differ by besides."""
 
 
 def main(arguments: list[str]) -> int:
@@ -66,26 +63,29 @@ def row(platform: CupyPlatform, strategy: str, case: Case, seconds: float) -> di
     shape = case.shape
     found: dict[str, object] = {"strategy": strategy, "cell": case.cell.name, **shape._asdict(), "mode": case.mode}
     call = draw(platform, case)
-    errors = {}
+    wrong = {}
     try:
         runners = {name: ours.runner(call, name) for name in BACKENDS}
-        expected = right(call)
+        reference = Reference(on_host(call), [case.mode])
         for name, runner in runners.items():
-            errors[name] = error(runner.results(runner.run()), expected)
+            results = {key: to_host(array) for key, array in runner.results(runner.run()).items()}
+            distance = reference.distance(results)
+            if not distance.error <= reference.bound(results):
+                wrong[name] = distance
         for name, runner in runners.items():
             found |= timed(platform, name, runner.run, shape.T, seconds)
     except BackendError as reason:
         return found | {"reason": str(reason)}
     finally:
         del os.environ[ENVIRONMENT_VARIABLE]
-    found["wrong"] = not errors["numba_cuda"] <= 2 * errors["cupy_raw"] + UNITS * 2.0**-24
+    found["wrong"] = bool(wrong)
     found["ratio"] = found["numba_cuda_us"] / found["cupy_raw_us"]
     print(
         f"{strategy:9} {case.cell.name:5} B {shape.B:4} H {shape.H:4} {case.mode:8}"
         f" cupy_raw {found['cupy_raw_us']:8.2f} us a step, numba_cuda {found['numba_cuda_us']:8.2f},"
         f" ratio {found['ratio']:.2f};"
         f" on the host {found['cupy_raw_host_us']:.2f} and {found['numba_cuda_host_us']:.2f}"
-        f"{'; WRONG ' + str(errors) if found['wrong'] else ''}",
+        f"{f'; WRONG {wrong}' if wrong else ''}",
         flush=True,
     )
     return found
@@ -105,25 +105,16 @@ def timed(platform: CupyPlatform, name: str, run, steps: int, seconds: float) ->
     return {f"{name}_us": median(samples) / steps * 1e6, f"{name}_host_us": median(host) / steps * 1e6}
 
 
-def right(call):
-    """By NumPy, in float64."""
+def on_host(call):
+    """The call with its arrays in host memory."""
+    parameters = call.parameters.map(to_host)
+    return replace(call, x=to_host(call.x), parameters=parameters, dy=to_host(call.dy))
+
+
+def to_host(array):
     import cupy  # noqa: PLC0415
 
-    wide = call.astype("float64")
-    host = type(wide)(wide.case, cupy.asnumpy(wide.x), wide.parameters.map(cupy.asnumpy), cupy.asnumpy(wide.dy))
-    runner = ours.runner(host, "numpy_cpu")
-    return runner.results(runner.run())
-
-
-def error(found, expected) -> float:
-    """The largest of any array, relative to the largest number in it."""
-    import cupy  # noqa: PLC0415
-
-    errors = []
-    for name, array in expected.items():
-        scale = float(np.abs(array).max()) or 1.0
-        errors.append(float(np.abs(cupy.asnumpy(found[name]).astype(np.float64) - array).max()) / scale)
-    return max(errors)
+    return cupy.asnumpy(array)
 
 
 if __name__ == "__main__":
