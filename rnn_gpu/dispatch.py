@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 from rnn_gpu.errors import ArgumentError, ArgumentTypeError, BackendError
 from rnn_gpu.problem import Array, Gradients, Inputs, Problem
 
-__all__ = ["BACKENDS", "ENVIRONMENT_VARIABLE", "Backend", "Explanation", "Result", "explain", "select"]
+__all__ = ["BACKENDS", "ENVIRONMENT_VARIABLE", "Backend", "Direct", "Explanation", "Result", "explain", "select"]
 
 ENVIRONMENT_VARIABLE = "RNN_GPU_BACKEND"
 
@@ -29,6 +29,26 @@ class Result(NamedTuple):
     y: Array
     last: tuple[Array, ...]
     saved: Any
+
+
+class Direct(Protocol):
+    """A problem's calls on addresses: of contiguous arrays of its dtype; 0 stands for None.
+
+    kept_bytes: what `backward` needs of `forward`, in memory of the caller's, or no more than `forward` itself does.
+    """
+
+    kept_bytes: int
+
+    def forward(
+        self, weights: tuple[int, ...], x: int, y: int, states: tuple[int, ...], last: tuple[int, ...], kept: int
+    ) -> None:
+        """Run the sequence. weights: w_ih, w_hh, b_ih, b_hh. states, last: a (B, H) for each state, before and after."""
+
+    def backward(
+        self, weights: tuple[int, ...], x: int, dy: int, dlast: tuple[int, ...], gradients: tuple[int, ...],
+        d_initial: tuple[int, ...], kept: int,
+    ) -> None:  # fmt: skip
+        """Run it back. gradients: of x, w_ih, w_hh, b_ih, b_hh. dlast, d_initial: a (B, H) for each state."""
 
 
 class Backend(Protocol):
@@ -64,6 +84,9 @@ class Backend(Protocol):
         self, problem: Problem, inputs: Inputs, saved: Any, dy: Array | None, dlast: tuple[Array | None, ...]
     ) -> Gradients:
         """Run it back. None stands for a gradient of zeros."""
+
+    def direct(self, problem: Problem) -> Direct | None:
+        """What runs the problem on addresses; None where nothing does."""
 
     def step(self, problem: Problem, inputs: Inputs) -> tuple[Array, ...]:
         """Run one step, T = 1, without lengths or resets, and return the new states."""

@@ -18,7 +18,7 @@ from rnn_gpu.compiler.cell import Cell
 from rnn_gpu.errors import ArgumentError, ArgumentTypeError
 from rnn_gpu.weights.core import Weights
 
-__all__ = ["Gradients", "Inputs", "Problem", "describe", "describe_gradients", "forget"]
+__all__ = ["Gradients", "Inputs", "Problem", "describe", "describe_gradients", "forget", "known", "remember"]
 
 Array = Any
 
@@ -113,9 +113,9 @@ def describe(
     Raises ArgumentTypeError for arguments of a wrong kind, ArgumentError for wrong shapes, dtypes and values.
     """
     key = _key(cell, x, weights, initial, (reverse, save, recompute, tf32)) if lengths is resets is None else None
-    known = _known.get(key) if key is not None else None
-    if known is not None:
-        return known, _viewed(known, x, weights, initial)  # type: ignore[arg-type]  # as the key says
+    found = _known.get(key) if key is not None else None
+    if found is not None:
+        return found, _viewed(found, x, weights, initial)  # type: ignore[arg-type]  # as the key says
     if not isinstance(cell, Cell):
         raise ArgumentTypeError("cell", "a cell, such as rnn_gpu.cells.lstm", _kind(cell))
     if not isinstance(weights, Weights):
@@ -165,19 +165,30 @@ def describe(
         tf32=bool(tf32) and dtype.name == "float32",
     )
     if key is not None:
-        if len(_known) >= MOST_KNOWN:
-            _known.clear()
-        _known[key] = problem
+        remember(key, problem)
     return problem, Inputs(x, weights, states, row_ends, row_starts)
 
 
 MOST_KNOWN = 1024
 """Problems and calls that are remembered."""
 
-_known: dict[Any, Problem] = {}
-"""Problems of calls that were found right, by all that a call's arguments were judged by."""
+_known: dict[Any, Any] = {}
+"""Problems of calls that were found right, and what callers make of them, by all that the arguments were judged by."""
 
 _problem = lru_cache(maxsize=MOST_KNOWN)(Problem)
+
+
+def known(key: object) -> Any:
+    """What was remembered by that key, or None."""
+    return _known.get(key)
+
+
+def remember(key: object, value: Any) -> Any:
+    """Remember what follows from all that a call's arguments are judged by, its key, and return it."""
+    if len(_known) >= MOST_KNOWN:
+        _known.clear()
+    _known[key] = value
+    return value
 
 
 def forget() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rnn_gpu.arrays import ArrayLibrary
-from rnn_gpu.dispatch import Result
+from rnn_gpu.dispatch import Direct, Result
 from rnn_gpu.errors import BackendError
 from rnn_gpu.kernels.cupy_raw import backward, forward
 from rnn_gpu.kernels.cupy_raw.call import Call
@@ -70,6 +70,9 @@ class CudaBackend:
         device = self._device_of(problem.library)  # with the stream that its caller works on now
         with device.active():
             return backward.run(saved.on(device), dy, dlast)
+
+    def direct(self, problem: Problem) -> Direct | None:
+        return None
 
     def step(self, problem: Problem, inputs: Inputs) -> tuple[Array, ...]:
         return self.forward(problem, inputs).last

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from rnn_gpu.dispatch import Result
+from rnn_gpu.dispatch import Direct, Result
 from rnn_gpu.errors import ArgumentError
 from rnn_gpu.problem import Array, Gradients, Inputs, Problem
 from rnn_gpu.threads import get_threads
@@ -60,6 +60,10 @@ class _NumbaBackend:
             return run(problem, inputs, saved, dy, dlast)
         with np.errstate(all="ignore"):  # of sums in 64 bits, too
             return run(problem, inputs, saved, dy, dlast)
+
+    def direct(self, problem: Problem) -> Direct | None:
+        made: Direct | None = _driver("direct").direct_of(problem)
+        return made
 
     def step(self, problem: Problem, inputs: Inputs) -> tuple[Array, ...]:
         run: Callable[[Problem, Inputs], tuple[Array, ...]] = _driver("step").run

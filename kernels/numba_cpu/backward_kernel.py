@@ -29,7 +29,7 @@ from rnn_gpu.kernels.numba_cpu.simd import room_for
 from rnn_gpu.kernels.numba_cpu.steps import block_end, buffer, own, project, running
 from rnn_gpu.kernels.numba_cpu.team import meet
 
-__all__ = ["address_of_backward", "backward"]
+__all__ = ["ARGUMENTS", "address_of_backward", "backward"]
 
 
 @jit
@@ -53,7 +53,17 @@ def _states_before(
                 copy(S, to, initial, (k * n_batch + first + row) * H_p + u0, units)
 
 
-_KINDS = "tt?nntnna?nnnn?baaa?aawtaawwiiiiii?aNaNn?iiiiiiinn"
+ARGUMENTS = {
+    "raw": "t", "packed": "t", "pack": "?", "gates": "n", "stages": "n", "made": "t", "gates_back": "n",
+    "stages_back": "n", "x": "a", "projected": "?", "order": "n", "active": "n", "start": "n", "flat_rows": "n",
+    "reverse": "?", "resets": "b", "initial": "a", "after": "a", "values": "a", "recompute": "?", "dy": "a",
+    "d_states": "a", "DV": "w", "gradients": "t", "d_b_ih": "a", "d_b_hh": "a", "input_sums": "w",
+    "recurrent_sums": "w", "dr_row": "i", "dp_row": "i", "dw_row": "i", "du_row": "i", "ring": "i", "most": "i",
+    "merged": "?", "work": "a", "offsets": "N", "rooms": "a", "room_offsets": "N", "cuts": "n", "by_units": "?",
+    "n_states": "i", "n_saved": "i", "n_gates": "i", "n_stages": "i", "I": "i", "H": "i", "H_p": "i", "alone": "n",
+    "team": "n",
+}  # fmt: skip
+"""What a share takes, in order, each with its kind as `reader` has them."""
 
 
 @jit
@@ -190,7 +200,7 @@ def _share(cell: Any, like: Any, numbers: Any, member: int) -> None:
             sums_without_padding(d_b_hh, recurrent_sums, gates, zero, n_recurrent, H, H_p)
 
 
-_read, _address = reader(_KINDS), address_of(_share)
+_read, _address = reader("".join(ARGUMENTS.values())), address_of(_share)
 
 
 @cached_jit

@@ -7,6 +7,7 @@ calls is compiled once, and writes its arguments down; what a cell's kernel take
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
@@ -19,7 +20,19 @@ from numba.extending import intrinsic
 from rnn_gpu.kernels.numba_cpu.failure import OK, failure_of
 from rnn_gpu.kernels.numba_cpu.simd import array_at
 
-__all__ = ["ROOM", "address", "address_of", "c_function", "places", "reader", "write", "written", "written_function"]
+__all__ = [
+    "FIVE",
+    "ROOM",
+    "Later",
+    "address",
+    "address_of",
+    "c_function",
+    "places",
+    "reader",
+    "write",
+    "written",
+    "written_function",
+]
 
 ROOM = 128
 """Integers that a kernel's arguments take at most."""
@@ -105,6 +118,13 @@ def places(kinds: Mapping[str, str]) -> dict[str, int]:
     return dict(zip(kinds, begins, strict=False))
 
 
+@dataclass(frozen=True)
+class Later:
+    """An array of so many elements whose address is yet to be written."""
+
+    size: int
+
+
 def written(parts: Iterable[Any]) -> list[int]:
     """What `write` writes of arrays, numbers, flags and tuples of arrays, as a list."""
     numbers: list[int] = []
@@ -113,6 +133,8 @@ def written(parts: Iterable[Any]) -> list[int]:
             numbers += written(part)
         elif isinstance(part, np.ndarray):
             numbers += [part.ctypes.data, *part.shape]
+        elif isinstance(part, Later):
+            numbers += [0, part.size]
         else:
             numbers.append(int(part))
     return numbers

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rnn_gpu.dispatch import Result
+from rnn_gpu.dispatch import Direct, Result
 from rnn_gpu.errors import BackendError
 from rnn_gpu.kernels.numba_cuda import device
 from rnn_gpu.problem import Array, Gradients, Inputs, Problem
@@ -60,6 +60,9 @@ class _NumbaCudaBackend:
         from rnn_gpu.kernels.numba_cuda import backward  # noqa: PLC0415
 
         return backward.run(problem, inputs, saved, dy, dlast)
+
+    def direct(self, problem: Problem) -> Direct | None:
+        return None
 
     def step(self, problem: Problem, inputs: Inputs) -> tuple[Array, ...]:
         return self.forward(problem, inputs).last

@@ -8,7 +8,7 @@ from __future__ import annotations
 import platform
 from typing import Any
 
-from rnn_gpu.dispatch import Result
+from rnn_gpu.dispatch import Direct, Result
 from rnn_gpu.kernels.numpy_cpu import backward, forward
 from rnn_gpu.problem import Array, Gradients, Inputs, Problem
 
@@ -42,6 +42,9 @@ class _NumpyBackend:
         self, problem: Problem, inputs: Inputs, saved: Any, dy: Array | None, dlast: tuple[Array | None, ...]
     ) -> Gradients:
         return backward.run(problem, inputs, saved, dy, dlast)
+
+    def direct(self, problem: Problem) -> Direct | None:
+        return None
 
     def step(self, problem: Problem, inputs: Inputs) -> tuple[Array, ...]:
         return forward.run(problem, inputs).last

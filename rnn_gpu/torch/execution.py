@@ -25,7 +25,7 @@ from rnn_gpu.threads import torch_threads
 from rnn_gpu.torch.projection import lstm_projection
 from rnn_gpu.weights import Weights
 
-__all__ = ["Call", "Given", "Result", "backward", "cell_of", "forward", "key_of", "tape_of", "token_of"]
+__all__ = ["Call", "Given", "Result", "backward", "cell_of", "forward", "key_of", "tape_of", "token_of", "weights_maker"]
 
 
 class Call(NamedTuple):
@@ -136,7 +136,7 @@ def _forward(
 ) -> Result:
     call, masks = given.call, given.masks
     cell = cell_of(call.cell)
-    n_weights, weights_of = _maker(call.names, cell)
+    n_weights, weights_of = weights_maker(call.names, cell)
     result = stack.forward(
         cell,
         x,
@@ -158,7 +158,7 @@ def _forward(
 
 
 @cache
-def _maker(names: str, cell: Cell) -> tuple[int, Callable[..., Weights]]:
+def weights_maker(names: str, cell: Cell) -> tuple[int, Callable[..., Weights]]:
     """How many weights a layer has, those of these names, and what makes `Weights` of their arrays."""
     split = names.split()
     if split == ["w_ih", "w_hh", "b_ih", "b_hh"]:
@@ -180,7 +180,7 @@ def backward(
     view, back = (_HOST.view, _HOST.back) if tape.library.name == "numpy" else (_itself, _itself)
     of_places = None
     if any(d is not None for d in dlast):
-        n_places = len(given.weights) // _maker(given.call.names, cell_of(given.call.cell))[0]
+        n_places = len(given.weights) // weights_maker(given.call.names, cell_of(given.call.cell))[0]
         places = [[None] * n_places if d is None else view(d) for d in dlast]
         of_places = list(zip(*places, strict=True))
     of_layers = None

@@ -11,7 +11,7 @@ from typing import Any, get_type_hints
 import torch
 from torch import Tensor
 
-from rnn_gpu.torch import execution
+from rnn_gpu.torch import direct, execution
 from rnn_gpu.torch.execution import Call, Given, cell_of
 
 __all__ = ["run"]
@@ -167,14 +167,20 @@ class _Function(torch.autograd.Function):
     def backward(ctx: Any, dy: Any, *rest: Any) -> tuple[Any, ...]:
         token, given = _kept(ctx)
         dlast, dstates = list(rest[: ctx.n_states]), list(rest[ctx.n_states :])
-        if torch.is_grad_enabled():  # create_graph=True: by the operator, which refuses a second derivative
-            of_states = _joined(dstates)
-            of_states = None if of_states is None else of_states.view(-1, ctx.n_states, *of_states.shape[1:])
-            gradients = _backward_operator(dy, _joined(dlast), of_states, token, *_flat(given))
-        else:
-            gradients = execution.backward(given, execution.tape_of(token, given), dy, dlast, dstates)
-        dx, d_weights, d_initial = gradients
+        if torch.is_grad_enabled():  # create_graph=True
+            return None, *gradients_with_graph(given, token, dy, dlast, dstates)
+        dx, d_weights, d_initial = execution.backward(given, execution.tape_of(token, given), dy, dlast, dstates)
         return None, dx, *d_weights, *d_initial
+
+
+def gradients_with_graph(
+    given: Given, token: Tensor, dy: Tensor | None, dlast: list[Tensor | None], dstates: list[Tensor | None]
+) -> list[Tensor]:
+    """The gradients of x, the weights and the initial states by the operator, which refuses a second derivative."""
+    of_states = _joined(dstates)
+    of_states = None if of_states is None else of_states.view(-1, len(dlast), *of_states.shape[1:])
+    dx, d_weights, d_initial = _backward_operator(dy, _joined(dlast), of_states, token, *_flat(given))
+    return [dx, *d_weights, *d_initial]
 
 
 def _joined(gradients: list[Tensor | None]) -> Tensor | None:
@@ -195,7 +201,10 @@ def run(given: Given) -> tuple[Tensor, list[Tensor], list[list[Tensor]]]:
     if _is_traced(x):
         y, last, states, _ = _forward_operator(*_flat(given), save)
         return y, list(last.unbind(0)), [list(layer.unbind(0)) for layer in states] if call.all_states else []
-    if save:
+    layer = direct.layer_of(given, save)
+    if layer is not None:
+        y, *rest = direct.run(layer, given, save)
+    elif save:
         y, *rest = _Function.apply(given, x, *weights, *initial)  # type: ignore[no-untyped-call]
     else:
         ran = execution.forward(given, save=False)

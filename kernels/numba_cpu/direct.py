@@ -1,0 +1,259 @@
+"""Calls on addresses, for callers whose arrays are not NumPy's and who call often: torch's modules.
+
+What NumPy's arrays cost, to be made, looked at and handed on, is for small layers as much as the kernels. Here the
+kernels' arguments are written down once for a problem; a call adds the addresses of its arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rnn_gpu.kernels.numba_cpu import backward_kernel, crew, direct_kernel, forward_kernel, memory
+from rnn_gpu.kernels.numba_cpu.forward_kernel import PACK
+from rnn_gpu.kernels.numba_cpu.host import CACHE_LINE
+from rnn_gpu.kernels.numba_cpu.jit import BUILD, entry_of
+from rnn_gpu.kernels.numba_cpu.layout import full_layout
+from rnn_gpu.kernels.numba_cpu.marshal import FIVE, ROOM, Later, places, written
+from rnn_gpu.kernels.numba_cpu.packing import nothing
+from rnn_gpu.kernels.numba_cpu.plan import Plan, plan_of
+from rnn_gpu.kernels.numba_cpu.shares import Share, backward_shares, forward_shares, members_for
+from rnn_gpu.kernels.numba_cpu.team import ALONE
+from rnn_gpu.problem import Array, Problem
+
+__all__ = ["Direct", "constant_arguments", "direct_of"]
+
+_FORWARD, _BACKWARD = places(forward_kernel.ARGUMENTS), places(backward_kernel.ARGUMENTS)
+
+
+class _Table(NamedTuple):
+    """A kernel's arguments for so many members, as `direct_kernel.call` has them, and the arrays that they point to."""
+
+    entry: Callable[..., None]
+    code: int
+    written: Array
+    sizes: tuple[int, ...]
+    given: Array
+    kept: Array
+    work: Array
+    work_bytes: int
+    members: int
+    held: Mapping[str, Any]
+
+
+class Direct:
+    """A problem's calls. Addresses are those of contiguous arrays of the working type; 0 stands for None.
+
+    kept_bytes: what backward needs of a forward call, which the caller keeps.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        problem = plan.problem
+        self._plan, self._layout = plan, full_layout(problem.T, problem.B)
+        self._tables: dict[tuple[bool, int], _Table] = {}
+        self._like, itemsize = nothing(problem.real), problem.real.itemsize
+        n_rows, row = self._layout.n_rows, plan.sizes.H_p * itemsize
+        after = n_rows * plan.n_states * row if problem.save else 0
+        values = n_rows * plan.n_saved * row if problem.save and not problem.recompute else 0
+        initial = problem.B * plan.n_states * row if problem.has_initial else 0
+        self._kept_parts = {"after": after, "values": values} | ({"initial": initial} if initial else {})
+        self.kept_bytes = sum(map(_padded, self._kept_parts.values()))
+
+    def forward(
+        self, weights: tuple[int, ...], x: int, y: int, states: tuple[int, ...], last: tuple[int, ...], kept: int
+    ) -> None:
+        """Run the sequence. weights: w_ih, w_hh, b_ih, b_hh. states, last: a [B, H] for each state, before and after.
+
+        kept: room for `kept_bytes`.
+        """
+        self._run(members_for(self._plan, self._layout), self._forward_table, (*weights, x, y), states, last, kept)
+
+    def backward(
+        self, weights: tuple[int, ...], x: int, dy: int, dlast: tuple[int, ...], gradients: tuple[int, ...],
+        d_initial: tuple[int, ...], kept: int,
+    ) -> None:  # fmt: skip
+        """Run it back. gradients: of x, w_ih, w_hh, b_ih, b_hh; kept: what forward has written."""
+        problem = self._plan.problem
+        dy_size = problem.T * problem.B * problem.H if dy else 0
+        members = members_for(self._plan, self._layout, backward=True)
+        self._run(members, self._backward_table, (*weights, x, dy, dy_size, *gradients), dlast, d_initial, kept)
+
+    def _run(
+        self, members: int, table_of: Callable[[int], _Table], given: tuple[int, ...], states: tuple[int, ...],
+        out: tuple[int, ...], kept: int,
+    ) -> None:  # fmt: skip
+        def prepare(most: int) -> crew.Task:
+            table = table_of(most)
+            arguments = (
+                BUILD, self._like, table.code, table.written, table.sizes, table.given, given, table.kept, kept,
+                table.work, memory.empty(table.work_bytes, _BYTE), states, out,
+            )  # fmt: skip
+            return table.entry, arguments, table.members
+
+        crew.run(members, prepare)
+
+    def _forward_table(self, members: int) -> _Table:
+        found = self._tables.get((False, members))
+        return found or self._tables.setdefault((False, members), self._made_forward(members))
+
+    def _backward_table(self, members: int) -> _Table:
+        found = self._tables.get((True, members))
+        return found or self._tables.setdefault((True, members), self._made_backward(members))
+
+    def _made_forward(self, members: int) -> _Table:
+        plan, problem = self._plan, self._plan.problem
+        share, n_states = forward_shares(plan, self._layout, members), self._states_size
+        values = constant_arguments(plan, self._layout, share, forward_kernel.ARGUMENTS) | {
+            "raw": self._raw, "packed": tuple(map(Later, plan.room)), "pack": PACK, "in_order": not problem.reverse,
+            "initial": plan.no_states, "y": Later(0), "last_states": Later(n_states), "work": Later(share.work),
+            "keep_states": problem.save, "keep_saved": problem.save and not problem.recompute,
+        }  # fmt: skip
+        given = (*_raw_places(_FORWARD), _FORWARD["x"], _FORWARD["y"])
+        parts = dict(zip(_five(_FORWARD, "packed"), plan.room, strict=True))
+        parts |= {_FORWARD["work"]: share.work, _FORWARD["last_states"]: n_states}
+        initial = _FORWARD["initial"] if problem.has_initial else -1
+        places_of = (initial, _FORWARD["last_states"], _FORWARD["team"])
+        return self._table(plan.forward_code, _FORWARD, values, given, {}, parts, places_of, len(share.offsets))
+
+    def _made_backward(self, members: int) -> _Table:
+        plan, problem, rooms = self._plan, self._plan.problem, self._plan.gradients
+        share, n_states = backward_shares(plan, self._layout, members), self._states_size
+        H_p, place, none = plan.sizes.H_p, _BACKWARD, Later(0)
+        _, d_w_ih, d_w_hh, *_ = _five(place, "gradients")
+        rows = share.ring * share.rings
+        DR, DP = rows * rooms.dr_row, 0 if plan.kernel.shared else rows * rooms.dp_row
+        as_wanted_w, as_wanted_u = rooms.as_wanted
+        n_w_ih, n_w_hh, *n_biases = rooms.wanted
+        values = constant_arguments(plan, self._layout, share, backward_kernel.ARGUMENTS) | {
+            "raw": self._raw, "packed": tuple(map(Later, rooms.packed)), "pack": True,
+            "made": (none,) * FIVE, "gates_back": plan.blocks.back_gates, "stages_back": plan.blocks.back_stages,
+            "flat_rows": self._layout.flat_rows, "initial": plan.no_states, "recompute": problem.recompute,
+            "dy": none, "d_states": Later(n_states), "DV": none,
+            "gradients": (
+                none, none, none, Later(0 if as_wanted_w else n_w_ih), Later(0 if as_wanted_u else n_w_hh)
+            ),
+            "d_b_ih": Later(n_biases[0]), "d_b_hh": Later(n_biases[1]), "input_sums": none, "recurrent_sums": none,
+            "dr_row": rooms.dr_row, "dp_row": rooms.dp_row, "dw_row": rooms.dw_row, "du_row": rooms.du_row,
+            "ring": share.ring, "most": share.most, "merged": rooms.merged, "work": none, "rooms": none,
+            "room_offsets": share.room_offsets, "n_stages": plan.n_stages,
+        }  # fmt: skip
+        given = (
+            *_raw_places(place), place["x"], place["dy"], place["dy"] + 1, place["gradients"],
+            d_w_ih if as_wanted_w else d_w_ih + 4, d_w_hh if as_wanted_u else d_w_hh + 4, place["d_b_ih"],
+            place["d_b_hh"],
+        )  # fmt: skip
+        U_t, W_t, of_DR, of_DP, of_O = _five(place, "made")
+        parts = {U_t: rooms.transposed[0], W_t: rooms.transposed[1], of_DR: DR, of_O: rows * plan.n_stages * H_p}
+        parts |= {of_DP: DP} if DP else {}
+        parts |= {} if as_wanted_w else {d_w_ih: rooms.padded[0]}
+        parts |= {} if as_wanted_u else {d_w_hh: rooms.padded[1]}
+        parts |= {place["work"]: share.work, place["rooms"]: share.rooms, place["d_states"]: n_states}
+        parts |= dict(zip(_five(place, "packed"), rooms.packed, strict=True))
+        sums = {place["input_sums"]: plan.n_gates * H_p}
+        if not rooms.merged:
+            sums |= {place["recurrent_sums"]: plan.n_recurrent * H_p}
+        places_of = (place["d_states"], place["d_states"], place["team"])
+        return self._table(
+            plan.backward_code, place, values, given, sums, parts, places_of, len(share.offsets),
+            {of_DP: of_DR} if not DP else {}, {place["recurrent_sums"]: place["input_sums"]} if rooms.merged else {},
+        )  # fmt: skip
+
+    def _table(
+        self, code: int, place: Mapping[str, int], values: Mapping[str, Any], given: tuple[int, ...],
+        sums: Mapping[int, int], parts: Mapping[int, int], places_of: tuple[int, int, int], members: int,
+        *the_same: Mapping[int, int],
+    ) -> _Table:  # fmt: skip
+        """sums, parts: by their place, elements of what lies in the memory of a call: float64, zeroed, and the rest.
+
+        the_same: for places, those that have the same address.
+        """
+        problem = self._plan.problem
+        numbers = np.zeros(ROOM, np.int64)
+        given_values = written(values[name] for name in place)
+        numbers[: len(given_values)] = given_values
+        in_work, zeroed = _laid_out({at: count * 8 for at, count in sums.items()})
+        rest, work_bytes = _laid_out({at: count * problem.real.itemsize for at, count in parts.items()}, zeroed)
+        begins = dict([*in_work, *rest])
+        aliases = [(at, begins[other]) for pairs in the_same for at, other in pairs.items()]
+        kept, _ = _laid_out({place[name]: size for name, size in self._kept_parts.items()})
+        sizes = (problem.B, problem.H, self._plan.sizes.H_p, *places_of, zeroed)
+        at = np.array(given, np.int64), _pairs(kept), _pairs([*in_work, *rest, *aliases])
+        none = (0,) * self._plan.n_states
+        arguments = (
+            BUILD, self._like, 0, numbers, sizes, at[0], (0,) * len(given), at[1], 0, at[2], np.zeros(0, _BYTE), none,
+            none, ALONE, ALONE,
+        )  # fmt: skip
+        entry = entry_of(direct_kernel.call, (problem.real, len(given), len(none)), arguments)
+        return _Table(entry, code, numbers, sizes, *at, max(work_bytes, memory.SMALLEST), members, values)
+
+    @property
+    def _raw(self) -> tuple[Later, ...]:
+        """The sizes of w_ih, w_hh, b_ih, b_hh and of the vectors, which there are none of."""
+        n_w_ih, n_w_hh, n_b_ih, n_b_hh = self._plan.gradients.wanted
+        return tuple(map(Later, (n_w_ih, n_w_hh, n_b_ih, n_b_hh, 0)))
+
+    @property
+    def _states_size(self) -> int:
+        return self._plan.n_states * self._plan.problem.B * self._plan.sizes.H_p
+
+
+_BYTE = np.dtype(np.uint8)
+
+
+def direct_of(problem: Problem) -> Direct | None:
+    """The problem's calls on addresses; None where it is one that needs more than these give."""
+    if problem.real is not problem.dtype or problem.projected or problem.cell.vectors:
+        return None
+    if problem.has_lengths or problem.has_resets or 0 in (problem.T, problem.B, problem.I):
+        return None
+    return Direct(plan_of(problem))
+
+
+def constant_arguments(plan: Plan, layout: Any, share: Share, names: Mapping[str, str]) -> dict[str, Any]:
+    """Those of a kernel's arguments, of the given names, that are the same in every call of a problem without lengths.
+
+    x: its size. The team is yet to be written.
+    """
+    problem = plan.problem
+    found = {
+        "gates": plan.blocks.gates, "stages": plan.blocks.stages, "x": Later(problem.T * problem.B * problem.I),
+        "projected": problem.projected, "order": layout.order, "active": layout.active, "start": layout.start,
+        "reverse": problem.reverse, "resets": _NO_RESETS, "after": Later(0), "values": Later(0),
+        "offsets": share.offsets, "cuts": share.cuts, "by_units": share.by_units, "n_states": plan.n_states,
+        "n_saved": plan.n_saved, "n_gates": plan.n_gates, "I": problem.I, "H": problem.H, "H_p": plan.sizes.H_p,
+        "alone": ALONE, "team": ALONE,
+    }  # fmt: skip
+    return {name: value for name, value in found.items() if name in names}
+
+
+_NO_RESETS = np.zeros(0, np.bool_)
+
+
+def _five(place: Mapping[str, int], name: str) -> list[int]:
+    """The places of the addresses of a tuple of arrays."""
+    return [place[name] + 2 * k for k in range(FIVE)]
+
+
+def _raw_places(place: Mapping[str, int]) -> list[int]:
+    """Those of the weights but for the vectors."""
+    return _five(place, "raw")[: FIVE - 1]
+
+
+def _padded(n_bytes: int) -> int:
+    """In whole lines of the cache."""
+    return -(-n_bytes // CACHE_LINE) * CACHE_LINE
+
+
+def _laid_out(sizes: Mapping[int, int], begin: int = 0) -> tuple[list[tuple[int, int]], int]:
+    """For each key, with where parts of so many bytes begin, one after the other, and where the last ends."""
+    found = []
+    for key, n_bytes in sizes.items():
+        found.append((key, begin))
+        begin += _padded(n_bytes)
+    return found, begin
+
+
+def _pairs(found: list[tuple[int, int]]) -> Array:
+    return np.array(found, np.int64).reshape(-1, 2)
