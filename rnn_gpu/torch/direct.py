@@ -50,13 +50,12 @@ def layer_of(given: Given, save: bool) -> Layer | None:
     x, weights, initial, lengths, resets, masks, call = given
     if lengths is not None or resets is not None or masks is not None or call.all_states:
         return None
-    look: list[Any] = [call, save, len(weights), os.environ.get(dispatch.ENVIRONMENT_VARIABLE)]
-    dtype = x.dtype
+    dtype, shapes = x.dtype, []
     for tensor in (x, *weights, *initial):
         if tensor.dtype is not dtype or not tensor.is_cpu or tensor.layout is not torch.strided or tensor.is_neg():
             return None
-        look.append(tensor.shape)
-    key = (dtype, *look)
+        shapes.append(tensor.shape)
+    key = (call, save, len(weights), dtype, os.environ.get(dispatch.ENVIRONMENT_VARIABLE), *shapes)
     found: Layer | None | tuple[()] = known(key)
     if found is None:
         found = remember(key, _made(given, save) or ())

@@ -197,14 +197,17 @@ def run(given: Given) -> tuple[Tensor, list[Tensor], list[list[Tensor]]]:
     They are followed by autograd where anything given is.
     """
     x, weights, initial, *_, call = given
-    save = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *weights, *initial))
+    save = torch.is_grad_enabled() and (
+        x.requires_grad or any([tensor.requires_grad for tensor in weights + initial])
+    )
     if _is_traced(x):
         y, last, states, _ = _forward_operator(*_flat(given), save)
         return y, list(last.unbind(0)), [list(layer.unbind(0)) for layer in states] if call.all_states else []
     layer = direct.layer_of(given, save)
     if layer is not None:
-        y, *rest = direct.run(layer, given, save)
-    elif save:
+        y, *last = direct.run(layer, given, save)
+        return y, last, []
+    if save:
         y, *rest = _Function.apply(given, x, *weights, *initial)  # type: ignore[no-untyped-call]
     else:
         ran = execution.forward(given, save=False)

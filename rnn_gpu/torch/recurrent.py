@@ -148,11 +148,12 @@ class Recurrent(nn.RNNBase):
                 self.check_input(x, None)  # which takes longer
         time_first = packed is not None or not self.batch_first
         x = x if time_first else x.transpose(0, 1)
-        initial = self._initial(x, hx, None if packed is None else packed.sorted_indices)
-        if resets is not None and not time_first:
-            resets = torch.as_tensor(resets).transpose(0, 1)
+        initial = [] if hx is None else self._initial(x, hx, None if packed is None else packed.sorted_indices)
+        lengths = None if lengths is None else torch.as_tensor(lengths)
+        if resets is not None:
+            resets = torch.as_tensor(resets) if time_first else torch.as_tensor(resets).transpose(0, 1)
         output: Any
-        output, last, states = self._run(x, initial, _tensor(lengths), _tensor(resets), return_states)
+        output, last, states = self._run(x, initial, lengths, resets, return_states)
 
         if packed is not None:
             data = pack_padded_sequence(output, lengths).data
@@ -183,9 +184,7 @@ class Recurrent(nn.RNNBase):
         return y.squeeze(batch), h_n, *more
 
     def _initial(self, x: Tensor, hx: Any, order: Tensor | None) -> list[Tensor]:
-        """The initial states as the operator takes them, checked; none for None."""
-        if hx is None:
-            return []
+        """The initial states as the operator takes them, checked."""
         names = self._state_names
         states = [hx] if isinstance(hx, Tensor) else list(hx)
         if len(states) != len(names):
@@ -206,24 +205,25 @@ class Recurrent(nn.RNNBase):
     ) -> tuple[Tensor, list[Tensor], list[list[Tensor]]]:
         found: dict[str, Any] = self._parameters  # torch's `getattr` is slow
         weights = [found[name] if name in found else getattr(self, name) for name in self._flat_weights_names]
-        n_directions = 2 if self.bidirectional else 1
         if self.proj_size:
             weights = self._padded(weights)
         x, weights, initial = autocast(x, weights, initial)
-        masks = None
-        if self.training and self.dropout > 0.0 and self.num_layers > 1:
-            shape = (self.num_layers - 1, *x.shape[:2], n_directions * self.hidden_size)
-            kept = 1.0 - self.dropout
-            masks = x.new_empty(shape).bernoulli_(kept).div_(kept) if kept else x.new_zeros(shape)
+        masks = self._masks(x) if self.dropout > 0.0 and self.training and self.num_layers > 1 else None
         call = Call(
-            self._key, self._names, self.hidden_size, self.bidirectional,
-            all_states=all_states, recompute=self.recompute, backend=self.backend or "",
+            self._key, self._names, self.hidden_size, self.bidirectional, False, all_states, self.recompute,
+            self.backend or "",
         )  # fmt: skip
         y, last, layers = run(Given(x, weights, initial, lengths, resets, masks, call))
         if self.proj_size:
             y, last = self._cut(y), [last[0][..., : self.proj_size], *last[1:]]
             layers = [[self._cut(layer[0]), *layer[1:]] for layer in layers]
         return y, last, layers
+
+    def _masks(self, x: Tensor) -> Tensor:
+        """Dropout's masks above all layers but the last."""
+        n_directions, kept = 2 if self.bidirectional else 1, 1.0 - self.dropout
+        shape = (self.num_layers - 1, *x.shape[:2], n_directions * self.hidden_size)
+        return x.new_empty(shape).bernoulli_(kept).div_(kept) if kept else x.new_zeros(shape)
 
     def _padded(self, weights: list[Tensor]) -> list[Tensor]:
         """Parameters of a projected LSTM as its cell takes them."""
@@ -251,7 +251,3 @@ class Recurrent(nn.RNNBase):
         parts += ["recompute=True"] if self.recompute else []
         parts += [f"backend={self.backend!r}"] if self.backend else []
         return ", ".join(parts)
-
-
-def _tensor(values: Any) -> Tensor | None:
-    return values if values is None or isinstance(values, Tensor) else torch.as_tensor(values)
