@@ -22,6 +22,7 @@ __all__ = [
     "DEPTH",
     "DEPTH_OVER_ROWS",
     "ENVIRONMENT_VARIABLE",
+    "FEW_ROWS",
     "ROWS_FOR_NOTHING",
     "TILE_ROWS",
     "TRAITS",
@@ -34,6 +35,9 @@ CACHE_LINE = 64
 
 TILE_ROWS = 6
 """Rows in a tile of sums."""
+
+FEW_ROWS = 3
+"""Rows in a tile of two vectors, each with as many chains of sums as a panel has vectors, at most."""
 
 DEPTH = 384
 """Terms of one chain of multiply-adds; longer sums are sums of such. A panel of that depth stays in the cache."""

@@ -1,6 +1,7 @@
 """Weights into panels: what every product reads, made of the caller's arrays by all members of a team, each a share.
 
-A matrix B [K, N] is packed as [n_panels, K, panel], padded with zeros; gate blocks of H units are padded to H_p.
+A matrix B [K, N] is packed as [n_panels, K, panel], padded with zeros, the last panel narrower if it is at most half
+full; gate blocks of H units are padded to H_p.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from rnn_gpu.kernels.numba_cpu.product import (
     panel_of,
     product,
     product_of_units,
+    width_of,
 )
 from rnn_gpu.kernels.numba_cpu.simd import transpose
 
@@ -163,18 +165,18 @@ def _pack_rows(
     panel, lanes = panel_of(packed), lanes_of(packed)
     whole = depth // lanes * lanes
     for p in range(first, last):
-        base = at + p * panel * depth
-        for c0 in range(0, panel, lanes):  # H_p is whole vectors: these columns are of one gate
+        base, width = at + p * panel * depth, width_of(n * H_p - p * panel, panel, lanes)
+        for c0 in range(0, width, lanes):  # H_p is whole vectors: these columns are of one gate
             g, j = divmod(p * panel + c0, H_p)
             used = max(0, min(lanes, H - j)) if g < n else 0
             row = gates[g0 + g] * H + j if used > 0 else 0
             if used == lanes:
                 for k in range(0, whole, lanes):
-                    transpose(w, row * depth + k, depth, packed, base + k * panel + c0, panel)
+                    transpose(w, row * depth + k, depth, packed, base + k * width + c0, width)
             for k in range(whole if used == lanes else 0, depth):
                 for column in range(used):
-                    packed[base + k * panel + c0 + column] = w[(row + column) * depth + k]
-                clear(packed, base + k * panel + c0 + used, lanes - used)
+                    packed[base + k * width + c0 + column] = w[(row + column) * depth + k]
+                clear(packed, base + k * width + c0 + used, lanes - used)
 
 
 @external("ainiiiiaiii", backward=True)
@@ -183,13 +185,14 @@ def pack_columns(
     member: int, members: int,
 ) -> None:  # fmt: skip
     """Pack a share of B[(g, i), k] = w[gates[g0 + g] * H + i, k], g < n, from `at` on; w [., columns]."""
-    panel, depth = panel_of(packed), n * H_p
+    panel, lanes, depth = panel_of(packed), lanes_of(packed), n * H_p
     for k in range(depth * member // members, depth * (member + 1) // members):
         g, i = divmod(k, H_p)
         for p in range(padded(columns, panel) // panel):
-            to, used = at + (p * depth + k) * panel, min(panel, columns - p * panel) if i < H else 0
+            width, used = width_of(columns - p * panel, panel, lanes), min(panel, columns - p * panel) if i < H else 0
+            to = at + p * depth * panel + k * width
             copy(packed, to, w, (gates[g0 + g] * H + i) * columns + p * panel, used)
-            clear(packed, to + used, panel - used)
+            clear(packed, to + used, width - used)
 
 
 @jit

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from rnn_gpu.kernels.numba_cpu.external import external
-from rnn_gpu.kernels.numba_cpu.host import CACHE_LINE, DEPTH, TILE_ROWS, TRAITS
+from rnn_gpu.kernels.numba_cpu.host import CACHE_LINE, DEPTH, FEW_ROWS, TILE_ROWS, TRAITS
 from rnn_gpu.kernels.numba_cpu.jit import jit
 from rnn_gpu.kernels.numba_cpu.simd import (
     add_wide,
@@ -37,6 +37,7 @@ __all__ = [
     "product",
     "product_of_units",
     "product_over_rows",
+    "width_of",
 ]
 
 _LANES4, _LANES8 = TRAITS.lanes(4), TRAITS.lanes(8)
@@ -107,6 +108,15 @@ def _strips(columns: int, panel: int, lanes: int) -> int:
     return vectors if vectors * lanes * 2 <= panel else 0
 
 
+@jit
+def width_of(columns: int, panel: int, lanes: int) -> int:
+    """How far apart the rows of a packed panel lie, of which so many columns are left: a narrow one has no room for
+    more, as every second line of a cache would be no use.
+    """
+    strips = _strips(columns, panel, lanes)
+    return strips * lanes if strips > 0 else panel
+
+
 @external("aiiaiiaiaiiii")
 def product(
     c: Any, c_start: int, c_row: int, a: Any, a_start: int, a_row: int, packed: Any, packed_start: int,
@@ -123,12 +133,13 @@ def product(
         chains = (depth + DEPTH - 1) // DEPTH
         chain = (depth + chains - 1) // chains
     for p in range(padded(columns, panel) // panel):
-        strips = _strips(columns - p * panel, panel, lanes)
+        strips, width = _strips(columns - p * panel, panel, lanes), width_of(columns - p * panel, panel, lanes)
+        at_a_time = strips if strips == 2 and rows <= FEW_ROWS else min(strips, 1)
         for k0 in range(0, max(depth, 1), chain):
             steps = min(chain, depth - k0)
-            for strip in range(max(strips, 1)):
+            for strip in range(0, max(strips, 1), max(at_a_time, 1)):
                 shift = strip * lanes
-                base = packed_start + (p * depth + k0) * panel + shift
+                base = packed_start + p * depth * panel + k0 * width + shift
                 row = 0
                 while row < rows:
                     height = rows - row
@@ -138,12 +149,12 @@ def product(
                     at, from_ = c_start + row * c_row + p * panel + shift, a_start + row * a_row + k0
                     if k0 == 0:
                         compute_tile(
-                            strips > 0, height, c, at, c_row, a, from_, a_row, one, packed, base, panel, steps,
+                            at_a_time, height, c, at, c_row, a, from_, a_row, one, packed, base, width, steps,
                             start, start_start + p * panel + shift, zero, zero,
                         )  # fmt: skip
                     else:
                         compute_tile(
-                            strips > 0, height, c, at, c_row, a, from_, a_row, one, packed, base, panel, steps,
+                            at_a_time, height, c, at, c_row, a, from_, a_row, one, packed, base, width, steps,
                             c, at, c_row, one,
                         )  # fmt: skip
                     row += height
@@ -232,12 +243,12 @@ def product_over_rows(
         if used == panel and rows0 < 0:
             _rows_of_panel(c, c_row, first, last, p, a_packed, b, start, b_row, more, steps, strips, zeros)
         else:
-            width = strips * lanes if strips > 0 else panel
+            width = width_of(used, panel, lanes)
             for k in range(steps):
                 r = b_rows[rows0 + k] if rows0 >= 0 else k
-                copy(b_packed, k * panel, b, start + r * b_row, used)
-                clear(b_packed, k * panel + used, width - used)
-            _rows_of_panel(c, c_row, first, last, p, a_packed, b_packed, integer(0), panel, more, steps, strips, zeros)
+                copy(b_packed, k * width, b, start + r * b_row, used)
+                clear(b_packed, k * width + used, width - used)
+            _rows_of_panel(c, c_row, first, last, p, a_packed, b_packed, integer(0), width, more, steps, strips, zeros)
 
 
 @jit
@@ -255,13 +266,13 @@ def _rows_of_panel(
             at = m0 * c_row + p * panel + shift
             if not more:
                 compute_tile(
-                    strips > 0, height, c, at, c_row, a_packed, from_, one, tall, b, b_start + shift, b_step, steps,
+                    min(strips, 1), height, c, at, c_row, a_packed, from_, one, tall, b, b_start + shift, b_step, steps,
                     zeros, zero, zero, zero,
                 )  # fmt: skip
             else:
                 _fetch_tile(height, lanes if strips > 0 else panel, c, at, c_row)
                 compute_tile(
-                    strips > 0, height, c, at, c_row, a_packed, from_, one, tall, b, b_start + shift, b_step, steps,
+                    min(strips, 1), height, c, at, c_row, a_packed, from_, one, tall, b, b_start + shift, b_step, steps,
                     c, at, c_row, one,
                 )  # fmt: skip
 

@@ -17,7 +17,7 @@ from typing import Any
 from llvmlite import ir
 
 from rnn_gpu.kernels.numba_cpu.external import emitted
-from rnn_gpu.kernels.numba_cpu.host import TILE_ROWS, TRAITS
+from rnn_gpu.kernels.numba_cpu.host import FEW_ROWS, TILE_ROWS, TRAITS
 from rnn_gpu.kernels.numba_cpu.simd import broadcast, call_llvm
 
 __all__ = ["compute_tile"]
@@ -31,7 +31,8 @@ def compute_tile(
     a_step: Any, b: Any, b_start: Any, b_step: Any, depth: Any, start: Any, start_start: Any, start_row: Any,
     last: Any,
 ) -> None:  # fmt: skip
-    """Compute a tile of 1 to TILE_ROWS rows, of one vector's columns if `narrow`, else of a panel's.
+    """Compute a tile of 1 to TILE_ROWS rows of a panel's columns; or of one vector's if `narrow` is 1; or, if it is 2,
+    a tile of 1 to FEW_ROWS rows of two vectors' columns.
 
     Each array comes with the offset of its first element and its strides: a_row, a_step: those of A along rows and
     along k; b_step: that of B along k, if packed a panel's columns. start_row = 0 starts every row from the same
@@ -41,14 +42,13 @@ def compute_tile(
     vector = ir.VectorType(kind, TRAITS.lanes(4 if isinstance(kind, ir.FloatType) else 8))
     done = builder.append_basic_block("done")
     unknown = builder.append_basic_block("unknown")
-    which = builder.select(builder.icmp_signed("!=", narrow, ir.Constant(_INDEX, 0)), _index(TILE_ROWS), _index(0))
-    choice = builder.switch(builder.add(which, rows), unknown)
-    for is_narrow in (False, True):
-        for n_rows in range(1, TILE_ROWS + 1):
+    choice = builder.switch(builder.add(builder.mul(narrow, _index(TILE_ROWS)), rows), unknown)
+    for strips, most_rows in ((0, TILE_ROWS), (1, TILE_ROWS), (2, FEW_ROWS)):
+        for n_rows in range(1, most_rows + 1):
             block = builder.append_basic_block(f"tile{n_rows}")
-            choice.add_case(_index(n_rows + TILE_ROWS * is_narrow), block)
+            choice.add_case(_index(strips * TILE_ROWS + n_rows), block)
             builder.position_at_end(block)
-            vectors, chains = (1, TRAITS.tile_vectors) if is_narrow else (TRAITS.tile_vectors, 1)
+            vectors, chains = (strips, TRAITS.tile_vectors) if strips else (TRAITS.tile_vectors, 1)
             _Tile(
                 builder, vector, n_rows, vectors, chains, builder.gep(c, [c_start]), c_row, builder.gep(a, [a_start]),
                 a_row, a_step, builder.gep(b, [b_start]), b_step, depth, builder.gep(start, [start_start]), start_row,

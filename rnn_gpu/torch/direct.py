@@ -26,23 +26,30 @@ from rnn_gpu.torch.execution import Call, Given, cell_of, weights_maker
 __all__ = ["Layer", "layer_of", "run"]
 
 
+class _Room(NamedTuple):
+    """What is asked for a tensor that is yet to be written; large: whether in memory that is kept between calls."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    large: bool
+
+
 class Layer(NamedTuple):
     """How a layer is run for tensors of given shapes.
 
-    places: of w_ih, w_hh, b_ih, b_hh among its `n_weights` parameters, or n_weights for those it has not.
-    y, kept, state: shapes of the output, of what backward needs, and of a state; gradients: of those of x and of
-    the parameters.
+    n_weights: of w_ih, w_hh, b_ih, b_hh the first so many; missing: 0 for each of the others; no_states: 0 for each.
+    y, kept, state: rooms for the output, for what backward needs, and for a state; gradients: for those of x and of the
+    weights.
     """
 
     direct: Direct
-    places: tuple[int, ...]
     n_weights: int
-    n_states: int
-    dtype: np.dtype[Any]
-    y: tuple[int, ...]
-    kept: tuple[int, ...]
-    state: tuple[int, ...]
-    gradients: tuple[tuple[int, ...], ...]
+    missing: tuple[int, ...]
+    no_states: tuple[int, ...]
+    y: _Room
+    kept: _Room
+    state: _Room
+    gradients: tuple[_Room, ...]
 
 
 def layer_of(given: Given, save: bool) -> Layer | None:
@@ -62,11 +69,16 @@ def layer_of(given: Given, save: bool) -> Layer | None:
     return found or None
 
 
+_WEIGHTS = ("w_ih", "w_hh", "b_ih", "b_hh")
+
+
 def _made(given: Given, save: bool) -> Layer | None:
     x, weights, initial, *_, call = given
     cell = cell_of(call.cell)
     n_weights, weights_of = weights_maker(call.names, cell)
-    if len(weights) != n_weights or x.dtype not in (torch.float32, torch.float64):
+    if x.dtype not in (torch.float32, torch.float64):  # NumPy may not have it
+        return None
+    if len(weights) != n_weights or tuple(call.names.split()) != _WEIGHTS[:n_weights]:
         return None
     try:
         arrays = [tensor.detach().numpy() for tensor in (x, *weights, *initial)]
@@ -80,12 +92,15 @@ def _made(given: Given, save: bool) -> Layer | None:
         return None  # to be said by the general way
     if direct is None:
         return None
-    names = call.names.split()
-    places = tuple(names.index(name) if name in names else n_weights for name in ("w_ih", "w_hh", "b_ih", "b_hh"))
-    shapes = tuple(array.shape for array in arrays[: 1 + n_weights])
+    dtype = problem.dtype
+
+    def room(*shape: int) -> _Room:
+        return _Room(shape, dtype, math.prod(shape) * dtype.itemsize >= memory.SMALLEST)
+
     return Layer(
-        direct, places, n_weights, len(cell.states), problem.dtype, y=(problem.T, problem.B, problem.H),
-        kept=(direct.kept_bytes // problem.dtype.itemsize,), state=(1, problem.B, problem.H), gradients=shapes,
+        direct, n_weights, (0,) * (len(_WEIGHTS) - n_weights), (0,) * len(cell.states),
+        y=room(problem.T, problem.B, problem.H), kept=room(direct.kept_bytes // dtype.itemsize),
+        state=room(1, problem.B, problem.H), gradients=tuple(room(*array.shape) for array in arrays[: 1 + n_weights]),
     )  # fmt: skip
 
 
@@ -100,34 +115,21 @@ def run(layer: Layer, given: Given, save: bool) -> tuple[Tensor, ...]:
 def _forward(layer: Layer, x: Tensor, rest: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """What backward needs, y and the last states; rest: the weights and the initial states."""
     x, rest = x.contiguous(), [tensor.contiguous() for tensor in rest]
-    dtype = layer.dtype
-    kept, y = _empty(layer.kept, dtype), _empty(layer.y, dtype)
-    last = [_empty(layer.state, dtype) for _ in range(layer.n_states)]
-    weights, initial = _addresses(layer, rest)
+    found, n_weights = [tensor.data_ptr() for tensor in rest], layer.n_weights
+    kept, y, *last = [_empty(room) for room in (layer.kept, layer.y, *[layer.state] * len(layer.no_states))]
     with torch_threads:
         layer.direct.forward(
-            weights, x.data_ptr(), y.data_ptr(), initial, tuple([state.data_ptr() for state in last]), kept.data_ptr()
-        )
+            (*found[:n_weights], *layer.missing), x.data_ptr(), y.data_ptr(),
+            tuple(found[n_weights:]) or layer.no_states, tuple([state.data_ptr() for state in last]), kept.data_ptr(),
+        )  # fmt: skip
     return kept, y, *last
 
 
-def _addresses(layer: Layer, tensors: Sequence[Tensor]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Of w_ih, w_hh, b_ih and b_hh, or of tensors of their shapes, and of what follows them, a state each; or 0."""
-    found = [tensor.data_ptr() for tensor in tensors]
-    states = tuple(found[layer.n_weights :]) or (0,) * layer.n_states
-    found[layer.n_weights :] = (0,)
-    return tuple([found[place] for place in layer.places]), states
-
-
-def _empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Tensor:
-    """A tensor that is yet to be written; a large one in memory that is kept between calls.
-
-    NumPy makes a small array in less time than torch does.
-    """
-    count = math.prod(shape)
-    if count * dtype.itemsize < memory.SMALLEST:
-        return torch.from_numpy(np.empty(shape, dtype))
-    return torch.from_numpy(memory.empty(count, dtype).reshape(shape))
+def _empty(room: _Room) -> Tensor:
+    """A tensor that is yet to be written. NumPy makes a small one in less time than torch does."""
+    if room.large:
+        return torch.from_numpy(memory.empty(math.prod(room.shape), room.dtype).reshape(room.shape))
+    return torch.from_numpy(np.empty(room.shape, room.dtype))
 
 
 class _Function(torch.autograd.Function):
@@ -166,14 +168,15 @@ def _backward(
 ) -> list[Tensor]:  # fmt: skip
     """The gradients of x, of the weights and of the initial states; rest: those."""
     x, rest = x.contiguous(), [tensor.contiguous() for tensor in rest]
-    d_results = [None if d is None else d.resolve_neg().contiguous() for d in (dy, *dlast)]
-    d_y, *d_last = [0 if d is None else d.data_ptr() for d in d_results]
-    results = [_empty(shape, layer.dtype) for shape in layer.gradients]
-    results += [_empty(layer.state, layer.dtype) for _ in rest[layer.n_weights :]]
-    weights, _ = _addresses(layer, rest)
-    d_weights, d_initial = _addresses(layer, results[1:])
+    given = [None if d is None else d.resolve_neg().contiguous() for d in (dy, *dlast)]
+    d_y, *d_last = [0 if d is None else d.data_ptr() for d in given]
+    n_weights = layer.n_weights
+    results = [_empty(room) for room in layer.gradients]
+    results += [_empty(layer.state) for _ in rest[n_weights:]]
+    d_x, *found = [tensor.data_ptr() for tensor in results]
     with torch_threads:
         layer.direct.backward(
-            weights, x.data_ptr(), d_y, tuple(d_last), (results[0].data_ptr(), *d_weights), d_initial, kept.data_ptr()
-        )
+            (*[tensor.data_ptr() for tensor in rest[:n_weights]], *layer.missing), x.data_ptr(), d_y, tuple(d_last),
+            (d_x, *found[:n_weights], *layer.missing), tuple(found[n_weights:]) or layer.no_states, kept.data_ptr(),
+        )  # fmt: skip
     return results
