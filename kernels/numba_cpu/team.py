@@ -1,8 +1,8 @@
 """Threads that work on one call, and meet where each needs what the others have made.
 
-A team's memory is a small int64 array, which holds who has arrived, the count of meetings, and whether the team is
-abandoned. Whoever arrives last opens the next meeting; the others watch the count, and give up their processor now and
-then. Once a member has failed nobody waits any more: the others run on to their end, over numbers that nobody will see.
+A team's memory is a small int64 array, which holds how often one has arrived, and whether the team is abandoned. A
+meeting is over when that number is a multiple of the members: who comes last writes nothing more, as the number's way
+from one processor to another is what a meeting costs. The others watch it, and give up their processor now and then. Once a member has failed nobody waits any more: the others run on to their end, over numbers that nobody will see.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from rnn_gpu.kernels.numba_cpu.simd import element_pointer
 
 __all__ = ["ALONE", "MEMBERS", "abandon", "give_way", "increment", "look", "meet", "new_team"]
 
-ARRIVED, MEETINGS, ABANDONED, MEMBERS = 0, 1, 2, 16
+ARRIVED, ABANDONED, MEMBERS = 0, 1, 16
 """Places in a team's memory: what is written to is a cache line away from what is only read."""
 
 WATCH = 4000
-"""Looks at the count of meetings before the processor is given up once."""
+"""Looks at who has arrived before the processor is given up once."""
 
 
 def new_team(members: int) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -107,15 +107,13 @@ def give_way(looks: int) -> None:
 @jit
 def meet(team: Any) -> None:
     """Wait until every member of the team has come here."""
-    if team[MEMBERS] == 1 or look(team, ABANDONED):
+    members = team[MEMBERS]
+    if members == 1 or look(team, ABANDONED):
         return
-    meeting = look(team, MEETINGS)
-    if increment(team, ARRIVED, 1) + 1 == team[MEMBERS]:
-        team[ARRIVED] = 0
-        increment(team, MEETINGS, 1)
-        return
+    arrived = increment(team, ARRIVED, 1)
+    everyone = (arrived // members + 1) * members
     looks = 0
-    while look(team, MEETINGS) == meeting and not look(team, ABANDONED):
+    while look(team, ARRIVED) < everyone and not look(team, ABANDONED):
         give_way(looks)
         looks += 1
 
