@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+
 from rnn_gpu.errors import ArgumentError, ArgumentTypeError, BackendError
 from rnn_gpu.problem import Array, Gradients, Inputs, Problem
 
@@ -39,16 +41,25 @@ class Direct(Protocol):
 
     kept_bytes: int
 
+    def empty(self, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+        """An array of the problem's dtype that is yet to be written; a large one in memory kept from call to call."""
+
     def forward(
         self, weights: tuple[int, ...], x: int, y: int, states: tuple[int, ...], last: tuple[int, ...], kept: int
     ) -> None:
-        """Run the sequence. weights: w_ih, w_hh, b_ih, b_hh. states, last: a (B, H) for each state, before and after."""
+        """Run the sequence.
+
+        weights: w_ih, w_hh, b_ih, b_hh. states, last: a (B, H) for each state, before and after.
+        """
 
     def backward(
         self, weights: tuple[int, ...], x: int, dy: int, dlast: tuple[int, ...], gradients: tuple[int, ...],
         d_initial: tuple[int, ...], kept: int,
     ) -> None:  # fmt: skip
-        """Run it back. gradients: of x, w_ih, w_hh, b_ih, b_hh. dlast, d_initial: a (B, H) for each state."""
+        """Run it back.
+
+        gradients: of x, 0 if it is not wanted, and of the weights. dlast, d_initial: a (B, H) for each state.
+        """
 
 
 class Backend(Protocol):

@@ -80,7 +80,8 @@ def _share(cell: Any, like: Any, numbers: Any, member: int) -> None:
     dx, dw, du, d_w_ih, d_w_hh = gradients
     everyone, n_recurrent = offsets.shape[0], stages[n_stages]
     pack_backward(raw[1], U_t, gates_back, stages_back, H, H_p, member, everyone)
-    if not projected:
+    with_dx = dx.size > 0
+    if with_dx and not projected:
         pack_columns(raw[0], I, gates, n_recurrent, n_gates, H, H_p, W_t, 0, member, everyone)
     if pack:
         pack_forward(raw, packed, gates, stages, n_gates, I, H, H_p, member, everyone, recompute, recompute)
@@ -178,14 +179,14 @@ def _share(cell: Any, like: Any, numbers: Any, member: int) -> None:
         ended = b0 == n_steps
         if blocks > 0 or ended:
             begin, end = part_of(
-                active, b0, b1, reverse, cuts, by_units, done_rows, n_recurrent * H, 0 if projected else n_gates * I,
-                member, everyone,
+                active, b0, b1, reverse, cuts, by_units, done_rows, n_recurrent * H,
+                0 if projected else n_gates * I * (1 + with_dx), member, everyone,
             )  # fmt: skip
             gradients_of_rows(
                 DP, done_in * dp_row, dp_row, DR, done_in * dr_row, dr_row, O, done_in * o_row, o_row, x, dx, W_t,
                 dw, dw_row, du, du_row, dx_block, a_packed, b_packed, zeros, input_sums, recurrent_sums, flat_rows,
-                stages, n_stages, done_from, flat_rows.size == 0, done_rows, blocks > 1, merged, projected, n_gates, I,
-                H, H_p, begin * 2 * PARTS + end,
+                stages, n_stages, done_from, flat_rows.size == 0, done_rows, blocks > 1, merged, projected, with_dx,
+                n_gates, I, H, H_p, begin * 2 * PARTS + end,
             )  # fmt: skip
         meet(team)
         done_rows, done_from, done_in, blocks = block_rows, block_from, block_in, blocks + 1
@@ -230,8 +231,9 @@ def backward(
     ring if one block holds all steps. A block is so many steps as have at most `most` rows, or one step.
     flat_rows [n_rows]: rows of x and dx of the valid steps, empty if they are all rows in order.
     dy [T, B, H] or empty. d_states [n_states, B, H_p]: in, gradients of the last states; out, of the initial ones.
-    gradients: dx [T, B, I]; dw [G*H_p, dw_row], du [S*H_p, du_row], padded sums, du's in the order of the stages; and
-    what they are copied to, d_w_ih [G*H, I], d_w_hh [S*H, H], empty if they are so already.
+    gradients: dx [T, B, I], empty if it is not wanted; dw [G*H_p, dw_row], du [S*H_p, du_row], padded sums, du's in
+    the order of the stages; and what they are copied to, d_w_ih [G*H, I], d_w_hh [S*H, H], empty if they are so
+    already.
     d_b_ih [G*H], d_b_hh [S*H], empty if they are not wanted: the sums of dP and of dR.
     DV, and room for these sums, input_sums [G*H_p], recurrent_sums [S*H_p]: zero before. merged: DP is DR, and of one
     stage, and so are the sums.

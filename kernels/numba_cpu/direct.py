@@ -6,6 +6,7 @@ kernels' arguments are written down once for a problem; a call adds the addresse
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -61,6 +62,10 @@ class Direct:
         self._kept_parts = {"after": after, "values": values} | ({"initial": initial} if initial else {})
         self.kept_bytes = sum(map(_padded, self._kept_parts.values()))
 
+    def empty(self, shape: tuple[int, ...]) -> Array:
+        """An array that is yet to be written; the memory of a large one comes back when its last view is gone."""
+        return memory.empty(math.prod(shape), self._like.dtype).reshape(shape)
+
     def forward(
         self, weights: tuple[int, ...], x: int, y: int, states: tuple[int, ...], last: tuple[int, ...], kept: int
     ) -> None:
@@ -74,11 +79,13 @@ class Direct:
         self, weights: tuple[int, ...], x: int, dy: int, dlast: tuple[int, ...], gradients: tuple[int, ...],
         d_initial: tuple[int, ...], kept: int,
     ) -> None:  # fmt: skip
-        """Run it back. gradients: of x, w_ih, w_hh, b_ih, b_hh; kept: what forward has written."""
+        """Run it back. gradients: of x, unless that is 0, w_ih, w_hh, b_ih, b_hh; kept: what forward has written."""
         problem = self._plan.problem
         dy_size = problem.T * problem.B * problem.H if dy else 0
+        dx_size = problem.T * problem.B * problem.I if gradients[0] else 0
+        given = (*weights, x, dy, dy_size, dx_size, *gradients)
         members = members_for(self._plan, self._layout, backward=True)
-        self._run(members, self._backward_table, (*weights, x, dy, dy_size, *gradients), dlast, d_initial, kept)
+        self._run(members, self._backward_table, given, dlast, d_initial, kept)
 
     def _run(
         self, members: int, table_of: Callable[[int], _Table], given: tuple[int, ...], states: tuple[int, ...],
@@ -140,7 +147,7 @@ class Direct:
             "room_offsets": share.room_offsets, "n_stages": plan.n_stages,
         }  # fmt: skip
         given = (
-            *_raw_places(place), place["x"], place["dy"], place["dy"] + 1, place["gradients"],
+            *_raw_places(place), place["x"], place["dy"], place["dy"] + 1, place["gradients"] + 1, place["gradients"],
             d_w_ih if as_wanted_w else d_w_ih + 4, d_w_hh if as_wanted_u else d_w_hh + 4, place["d_b_ih"],
             place["d_b_hh"],
         )  # fmt: skip

@@ -50,11 +50,11 @@ def part_of(
     """The parts, from the first to before the last, that a member takes of the work on the `rows` rows of a block.
 
     All members are to end at about the same time, and run back through the steps s0..s1 besides, each its own rows.
-    recurrent, inputs: multiply-adds of the products with the recurrent weights and with those of x, for a unit.
+    recurrent, inputs: multiply-adds of a product with the recurrent weights, and of all with those of x, for a unit.
     """
     if by_units:
         return _equal_part(member, members)
-    step, row = float(recurrent + ARITHMETIC), float(recurrent + 2 * inputs)
+    step, row = float(recurrent + ARITHMETIC), float(recurrent + inputs)
     every = row * rows
     for other in range(members):
         every += step * _rows_of_steps(active, s0, s1, reverse, cuts, other)
@@ -81,19 +81,21 @@ def _rows_of_steps(active: Any, s0: int, s1: int, reverse: bool, cuts: Any, memb
     return total
 
 
-@external("aiiaiiaiiaaaaiaiaaaawwnniiiiiiiiiiii", backward=True)
+@external("aiiaiiaiiaaaaiaiaaaawwnniiiiiiiiiiiii", backward=True)
 def gradients_of_rows(
     DP: Any, dp0: int, dp_row: int, DR: Any, dr0: int, dr_row: int, O: Any, o0: int, o_row: int, x: Any, dx: Any,
     W_t: Any, dw: Any, dw_row: int, du: Any, du_row: int, block: Any, a_packed: Any, b_packed: Any, zeros: Any,
     input_sums: Any, recurrent_sums: Any, flat_rows: Any, stages: Any, n_stages: int, rows0: int, in_order: int,
-    n_rows: int, more: int, merged: int, projected: int, n_gates: int, I: int, H: int, H_p: int, part: int,
+    n_rows: int, more: int, merged: int, projected: int, with_dx: int, n_gates: int, I: int, H: int, H_p: int,
+    part: int,
 ) -> None:  # fmt: skip
     """A member's part of the products of a block of valid steps, rows r from rows0 on, `n_rows` of them:
 
         dx[r] = dP[r] W,   d_w_ih += sum_r dP[r] x[r]^T,   d_w_hh += sum_r dR[r] operand[r]^T,   sums += dP, dR.
 
     DP, DR, O: those rows, from dp0, dr0 and o0 on, as `backward_step` has them; merged: DP is DR, and of one stage.
-    x, dx [T, B, I], whose row is flat_rows[r], or r if in_order; projected: x is W x_t, dx is dP, without d_w_ih.
+    x, dx [T, B, I], whose row is flat_rows[r], or r if in_order; projected: x is W x_t, dx is dP, without d_w_ih;
+    with_dx: whether dx is wanted.
     W_t: packed; dw [G*H_p, dw_row], du [S*H_p, du_row], the sums [G*H_p], [S*H_p]: written, or added to if more.
     block [BLOCK_ROWS, I padded], a_packed [SLAB + TILE_ROWS, DEPTH_OVER_ROWS], b_packed [DEPTH_OVER_ROWS, panel]: work.
     zeros [I padded, a panel at least]. part: the first part and that before which to end, as one number.
@@ -101,12 +103,12 @@ def gradients_of_rows(
     width, zero, lanes = n_gates * H_p, integer(0), lanes_of(dx)
     begin, end = part // (2 * PARTS), part % (2 * PARTS)
     first, last = n_rows * begin // PARTS, n_rows * end // PARTS
-    if projected:
+    if with_dx and projected:
         for k in range(first, last):
             to = rows0 + k if in_order else flat_rows[rows0 + k]
             for g in range(n_gates):
                 copy(dx, to * I + g * H, DP, dp0 + k * dp_row + g * H_p, H)
-    else:
+    elif with_dx:
         _input_gradients(dx, I, DP, dp0, dp_row, width, W_t, flat_rows, rows0, in_order, block, zeros, first, last)
     columns = zero if projected else I
     chunks = max(1, (n_rows + DEPTH_OVER_ROWS - 1) // DEPTH_OVER_ROWS)

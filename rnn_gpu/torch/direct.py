@@ -6,19 +6,16 @@ as much as its arithmetic. What the backward pass needs is a tensor here, saved 
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from rnn_gpu import dispatch
 from rnn_gpu.dispatch import Direct
 from rnn_gpu.errors import ArgumentError, ArgumentTypeError, BackendError
-from rnn_gpu.kernels.numba_cpu import memory
 from rnn_gpu.problem import describe, known, remember
 from rnn_gpu.threads import torch_threads
 from rnn_gpu.torch.execution import Call, Given, cell_of, weights_maker
@@ -26,30 +23,22 @@ from rnn_gpu.torch.execution import Call, Given, cell_of, weights_maker
 __all__ = ["Layer", "layer_of", "run"]
 
 
-class _Room(NamedTuple):
-    """What is asked for a tensor that is yet to be written; large: whether in memory that is kept between calls."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    large: bool
-
-
 class Layer(NamedTuple):
     """How a layer is run for tensors of given shapes.
 
     n_weights: of w_ih, w_hh, b_ih, b_hh the first so many; missing: 0 for each of the others; no_states: 0 for each.
-    y, kept, state: rooms for the output, for what backward needs, and for a state; gradients: for those of x and of the
-    weights.
+    x, y, kept, state, weights: shapes of x, of the output, of what backward needs, of a state and of each weight.
     """
 
     direct: Direct
     n_weights: int
     missing: tuple[int, ...]
     no_states: tuple[int, ...]
-    y: _Room
-    kept: _Room
-    state: _Room
-    gradients: tuple[_Room, ...]
+    x: tuple[int, ...]
+    y: tuple[int, ...]
+    kept: tuple[int, ...]
+    state: tuple[int, ...]
+    weights: tuple[tuple[int, ...], ...]
 
 
 def layer_of(given: Given, save: bool) -> Layer | None:
@@ -63,7 +52,7 @@ def layer_of(given: Given, save: bool) -> Layer | None:
             return None
         shapes.append(tensor.shape)
     key = (call, save, len(weights), dtype, os.environ.get(dispatch.ENVIRONMENT_VARIABLE), *shapes)
-    found: Layer | None | tuple[()] = known(key)
+    found: Layer | tuple[()] | None = known(key)
     if found is None:
         found = remember(key, _made(given, save) or ())
     return found or None
@@ -77,6 +66,8 @@ def _made(given: Given, save: bool) -> Layer | None:
     cell = cell_of(call.cell)
     n_weights, weights_of = weights_maker(call.names, cell)
     if x.dtype not in (torch.float32, torch.float64):  # NumPy may not have it
+        return None
+    if any(len(states) != 1 for states in initial):
         return None
     if len(weights) != n_weights or tuple(call.names.split()) != _WEIGHTS[:n_weights]:
         return None
@@ -92,15 +83,11 @@ def _made(given: Given, save: bool) -> Layer | None:
         return None  # to be said by the general way
     if direct is None:
         return None
-    dtype = problem.dtype
-
-    def room(*shape: int) -> _Room:
-        return _Room(shape, dtype, math.prod(shape) * dtype.itemsize >= memory.SMALLEST)
-
+    n_kept = direct.kept_bytes // problem.dtype.itemsize
     return Layer(
-        direct, n_weights, (0,) * (len(_WEIGHTS) - n_weights), (0,) * len(cell.states),
-        y=room(problem.T, problem.B, problem.H), kept=room(direct.kept_bytes // dtype.itemsize),
-        state=room(1, problem.B, problem.H), gradients=tuple(room(*array.shape) for array in arrays[: 1 + n_weights]),
+        direct, n_weights, (0,) * (len(_WEIGHTS) - n_weights), (0,) * len(cell.states), x=tuple(x.shape),
+        y=(problem.T, problem.B, problem.H), kept=(n_kept,), state=(1, problem.B, problem.H),
+        weights=tuple(tuple(weight.shape) for weight in weights),
     )  # fmt: skip
 
 
@@ -116,7 +103,8 @@ def _forward(layer: Layer, x: Tensor, rest: Sequence[Tensor]) -> tuple[Tensor, .
     """What backward needs, y and the last states; rest: the weights and the initial states."""
     x, rest = x.contiguous(), [tensor.contiguous() for tensor in rest]
     found, n_weights = [tensor.data_ptr() for tensor in rest], layer.n_weights
-    kept, y, *last = [_empty(room) for room in (layer.kept, layer.y, *[layer.state] * len(layer.no_states))]
+    shapes = layer.kept, layer.y, *[layer.state] * len(layer.no_states)
+    kept, y, *last = [_empty(layer, shape) for shape in shapes]
     with torch_threads:
         layer.direct.forward(
             (*found[:n_weights], *layer.missing), x.data_ptr(), y.data_ptr(),
@@ -125,11 +113,9 @@ def _forward(layer: Layer, x: Tensor, rest: Sequence[Tensor]) -> tuple[Tensor, .
     return kept, y, *last
 
 
-def _empty(room: _Room) -> Tensor:
-    """A tensor that is yet to be written. NumPy makes a small one in less time than torch does."""
-    if room.large:
-        return torch.from_numpy(memory.empty(math.prod(room.shape), room.dtype).reshape(room.shape))
-    return torch.from_numpy(np.empty(room.shape, room.dtype))
+def _empty(layer: Layer, shape: tuple[int, ...]) -> Tensor:
+    """A tensor that is yet to be written."""
+    return torch.from_numpy(layer.direct.empty(shape))
 
 
 class _Function(torch.autograd.Function):
@@ -151,7 +137,7 @@ class _Function(torch.autograd.Function):
             weights, initial = rest[: layer.n_weights], rest[layer.n_weights :]
             given = Given(x, weights, initial, None, None, None, ctx.call)
             return None, None, *_by_operator(given, dy, dlast)
-        return None, None, *_backward(layer, kept, x, rest, dy, dlast)
+        return None, None, *_backward(layer, kept, x, rest, dy, dlast, ctx.needs_input_grad[2])
 
 
 def _by_operator(given: Given, dy: Tensor | None, dlast: tuple[Tensor | None, ...]) -> list[Tensor]:
@@ -164,19 +150,20 @@ def _by_operator(given: Given, dy: Tensor | None, dlast: tuple[Tensor | None, ..
 
 def _backward(
     layer: Layer, kept: Tensor, x: Tensor, rest: Sequence[Tensor], dy: Tensor | None,
-    dlast: tuple[Tensor | None, ...],
-) -> list[Tensor]:  # fmt: skip
-    """The gradients of x, of the weights and of the initial states; rest: those."""
+    dlast: tuple[Tensor | None, ...], with_dx: bool,
+) -> list[Tensor | None]:  # fmt: skip
+    """The gradients of x, if it is wanted, of the weights and of the initial states; rest: those."""
     x, rest = x.contiguous(), [tensor.contiguous() for tensor in rest]
     given = [None if d is None else d.resolve_neg().contiguous() for d in (dy, *dlast)]
     d_y, *d_last = [0 if d is None else d.data_ptr() for d in given]
     n_weights = layer.n_weights
-    results = [_empty(room) for room in layer.gradients]
-    results += [_empty(layer.state) for _ in rest[n_weights:]]
-    d_x, *found = [tensor.data_ptr() for tensor in results]
+    dx = _empty(layer, layer.x) if with_dx else None
+    results = [_empty(layer, shape) for shape in layer.weights]
+    results += [_empty(layer, layer.state) for _ in rest[n_weights:]]
+    found = [tensor.data_ptr() for tensor in results]
+    weights = (*[tensor.data_ptr() for tensor in rest[:n_weights]], *layer.missing)
+    gradients = (0 if dx is None else dx.data_ptr(), *found[:n_weights], *layer.missing)
+    d_initial = tuple(found[n_weights:]) or layer.no_states
     with torch_threads:
-        layer.direct.backward(
-            (*[tensor.data_ptr() for tensor in rest[:n_weights]], *layer.missing), x.data_ptr(), d_y, tuple(d_last),
-            (d_x, *found[:n_weights], *layer.missing), tuple(found[n_weights:]) or layer.no_states, kept.data_ptr(),
-        )  # fmt: skip
-    return results
+        layer.direct.backward(weights, x.data_ptr(), d_y, tuple(d_last), gradients, d_initial, kept.data_ptr())
+    return [dx, *results]

@@ -25,7 +25,18 @@ from rnn_gpu.threads import torch_threads
 from rnn_gpu.torch.projection import lstm_projection
 from rnn_gpu.weights import Weights
 
-__all__ = ["Call", "Given", "Result", "backward", "cell_of", "forward", "key_of", "tape_of", "token_of", "weights_maker"]
+__all__ = [
+    "Call",
+    "Given",
+    "Result",
+    "backward",
+    "cell_of",
+    "forward",
+    "key_of",
+    "tape_of",
+    "token_of",
+    "weights_maker",
+]
 
 
 class Call(NamedTuple):

@@ -197,9 +197,7 @@ def run(given: Given) -> tuple[Tensor, list[Tensor], list[list[Tensor]]]:
     They are followed by autograd where anything given is.
     """
     x, weights, initial, *_, call = given
-    save = torch.is_grad_enabled() and (
-        x.requires_grad or any([tensor.requires_grad for tensor in weights + initial])
-    )
+    save = torch.is_grad_enabled() and (x.requires_grad or any(tensor.requires_grad for tensor in weights + initial))
     if _is_traced(x):
         y, last, states, _ = _forward_operator(*_flat(given), save)
         return y, list(last.unbind(0)), [list(layer.unbind(0)) for layer in states] if call.all_states else []

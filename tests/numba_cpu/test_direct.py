@@ -1,0 +1,123 @@
+"""Calls on addresses give the bits that calls on arrays give, for every cell they take; others they leave alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import rnn_gpu
+from rnn_gpu import cells, functional
+from rnn_gpu.dispatch import BACKENDS
+from rnn_gpu.problem import describe
+from rnn_gpu.threads import set_threads
+
+pytestmark = pytest.mark.usefixtures("even_small_calls_are_shared")
+
+BACKEND = BACKENDS["numba_cpu"]
+T, B, I, H = 11, 5, 3, 21
+
+TAKEN = [cell for cell in cells.ALL.values() if not cell.vectors and cell.recurrent_gates]
+
+
+def address(array):
+    return 0 if array is None else array.ctypes.data
+
+
+def drawn(cell, dtype, *, biases=True, initial=False, batch=B):
+    rng = np.random.default_rng(5)
+
+    def array(*shape):
+        return rng.standard_normal(shape).astype(dtype)
+
+    weights = rnn_gpu.init_weights(cell, I, H, seed=1).map(lambda weight: weight.astype(dtype))
+    weights = rnn_gpu.Weights(weights.w_ih, weights.w_hh, *((weights.b_ih, weights.b_hh) if biases else ()))
+    states = tuple(array(batch, H) for _ in cell.states) if initial else None
+    return array(T, batch, I), weights, states, array(T, batch, H), tuple(array(batch, H) for _ in cell.states)
+
+
+def by_arrays(cell, x, weights, states, dy, dlast, **options):
+    y, last, tape = rnn_gpu.forward(cell, x, weights, states, backend="numba_cpu", **options)
+    gradients = functional.backward(tape, dy, dlast)
+    return [y, *last, gradients.x, *dict(gradients.weights.items()).values(), *(gradients.initial if states else ())]
+
+
+def by_addresses(cell, x, weights, states, dy, dlast, with_dx=True, **options):
+    problem, _ = describe(cell, x, weights, initial=states, **options)
+    direct = BACKEND.direct(problem)
+    nothing = (None,) * len(cell.states)
+    four = [weights.w_ih, weights.w_hh, weights.b_ih, weights.b_hh]
+
+    def like(arrays):
+        return [None if array is None else np.full_like(array, np.nan) for array in arrays]
+
+    y, kept = np.full_like(dy if dy is not None else np.zeros((T, x.shape[1], H), x.dtype), np.nan), direct.kept_bytes
+    kept = np.full(kept // x.itemsize, np.nan, x.dtype)
+    last = [np.full((x.shape[1], H), np.nan, x.dtype) for _ in cell.states]
+    dx, *d_weights = like([x if with_dx else None, *four])
+    d_initial = like(states or nothing)
+
+    def addresses(arrays):
+        return tuple(map(address, arrays))
+
+    direct.forward(
+        addresses(four), address(x), address(y), addresses(states or nothing), addresses(last), address(kept)
+    )
+    direct.backward(
+        addresses(four), address(x), address(dy), addresses(dlast or nothing), addresses([dx, *d_weights]),
+        addresses(d_initial), address(kept),
+    )  # fmt: skip
+    return [array for array in (y, *last, dx, *d_weights, *d_initial) if array is not None]
+
+
+def assert_same_bits(found, expected):
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("cell", TAKEN, ids=lambda cell: cell.name)
+def test_every_cell_gives_the_same_bits(cell, dtype):
+    for initial in (False, True):
+        for threads in (1, 2):
+            set_threads(threads)
+            given = drawn(cell, dtype, initial=initial)
+            assert_same_bits(by_addresses(cell, *given), by_arrays(cell, *given))
+
+
+@pytest.mark.parametrize("options", [{"reverse": True}, {"recompute": True}], ids=str)
+@pytest.mark.parametrize("cell", [cells.lstm, cells.gru, cells.gru_2014, cells.rnn], ids=lambda cell: cell.name)
+def test_options_give_the_same_bits(cell, options):
+    for batch in (1, B):
+        given = drawn(cell, np.float32, initial=True, batch=batch)
+        assert_same_bits(by_addresses(cell, *given, **options), by_arrays(cell, *given, **options))
+
+
+@pytest.mark.parametrize("cell", [cells.lstm, cells.gru, cells.rnn], ids=lambda cell: cell.name)
+def test_what_is_not_given_or_not_wanted(cell):
+    x, weights, states, dy, dlast = drawn(cell, np.float32, biases=False, initial=True)
+    for d_y, d_last in ((dy, None), (None, dlast), (None, (dlast[0], *[None] * (len(dlast) - 1)))):
+        given = x, weights, states, d_y, d_last
+        assert_same_bits(by_addresses(cell, *given), by_arrays(cell, *given))
+    expected = by_arrays(cell, x, weights, states, dy, dlast)
+    del expected[1 + len(cell.states)]  # the gradient of x
+    for threads in (1, 2, 3):
+        set_threads(threads)
+        assert_same_bits(by_addresses(cell, x, weights, states, dy, dlast, with_dx=False), expected)
+
+
+def test_who_has_calls_on_addresses():
+    x, weights, states, *_ = drawn(cells.lstm, np.float32, initial=True)
+    problem, _ = describe(cells.lstm, x, weights, initial=states)
+    assert [name for name in BACKENDS if BACKENDS[name].direct(problem) is not None] == ["numba_cpu"]
+    peephole = rnn_gpu.init_weights(cells.lstm_peephole, I, H)
+    half = weights.map(lambda weight: weight.astype(np.float16))
+    for cell, x_given, given, options in (
+        (cells.lstm, x, weights, {"lengths": [T] * B}),
+        (cells.lstm, x, weights, {"resets": np.zeros((T, B), bool)}),
+        (cells.lstm, x.astype(np.float16), half, {}),
+        (cells.lstm_peephole, x, peephole, {}),
+        (cells.lstm, np.zeros((T, B, 4 * H), np.float32), rnn_gpu.Weights(None, weights.w_hh), {}),
+        (cells.lstm, x[:0], weights, {}),
+    ):
+        problem, _ = describe(cell, x_given, given, **options)
+        assert BACKEND.direct(problem) is None

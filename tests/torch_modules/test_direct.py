@@ -1,0 +1,218 @@
+"""One layer on the CPU by the addresses of its tensors: the bits of the general way, and all that autograd expects."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import numpy as np
+import pytest
+import torch
+from torch.autograd.graph import save_on_cpu
+from torch.utils.checkpoint import checkpoint
+
+import rnn_gpu.torch as ours
+from rnn_gpu import cells
+from rnn_gpu.torch import direct
+
+pytestmark = pytest.mark.usefixtures("compiled_backend")
+
+T, B, I, H = 7, 3, 5, 18
+
+
+@pytest.fixture
+def ways(monkeypatch):
+    """`ways(function)`: its results by addresses, which it must have taken, and those of the general way."""
+
+    def both(function):
+        calls, run = [], direct.run
+        with monkeypatch.context() as patched:
+            patched.setattr(direct, "run", lambda *arguments: calls.append(1) or run(*arguments))
+            found = function()
+        with monkeypatch.context() as patched:
+            patched.setattr(direct, "layer_of", lambda *arguments: None)
+            expected = function()
+        assert calls
+        return found, expected
+
+    return both
+
+
+def assert_same_bits(found, expected):
+    for a, b in zip(found, expected, strict=True):
+        assert a.shape == b.shape
+        assert a.dtype == b.dtype
+        assert torch.equal(a, b)
+
+
+def trained(module, x, hx=None, weigh=lambda y: (y * y).sum()):
+    y, last = module(x, hx)
+    last = list(last) if isinstance(last, tuple) else [last]
+    states = [] if hx is None else list(hx) if isinstance(hx, tuple) else [hx]
+    inputs = [tensor for tensor in (x, *states, *module.parameters()) if tensor.requires_grad]
+    loss = weigh(y) + sum((k + 2) * state.sum() for k, state in enumerate(last))
+    return [y, *last, *torch.autograd.grad(loss, inputs)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", ["RNN", "LSTM", "GRU"])
+def test_the_same_bits_as_the_general_way(name, dtype, ways):
+    for options in ({}, {"bias": False}, {"batch_first": True}, {"recompute": True}):
+        module = getattr(ours, name)(I, H, dtype=dtype, **options)
+        x = torch.randn(T, B, I, dtype=dtype)
+        x = x.transpose(0, 1) if module.batch_first else x
+        states = tuple(torch.randn(1, B, H, dtype=dtype, requires_grad=True) for _ in module.cell.states)
+        hx = states if name == "LSTM" else states[0]
+        for given in (None, hx):
+            for requires in (False, True):
+                x = x.detach().requires_grad_(requires)
+                assert_same_bits(*ways(lambda x=x, given=given, module=module: trained(module, x, given)))
+                with torch.no_grad():
+                    assert_same_bits(*ways(lambda x=x, given=given, module=module: [module(x, given)[0]]))
+
+
+def test_cells_and_a_sequence_of_one():
+    cell, reference = ours.LSTMCell(I, H), torch.nn.LSTMCell(I, H)
+    reference.load_state_dict(cell.state_dict())
+    x, h, c = torch.randn(B, I), torch.randn(B, H), torch.randn(B, H)
+    for found, expected in zip(cell(x, (h, c)), reference(x, (h, c)), strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+def test_tensors_of_unusual_layout(ways):
+    module = ours.LSTM(I, H)
+    wide = torch.randn(T, B, 2 * I, requires_grad=True)
+    assert_same_bits(*ways(lambda: trained(module, wide[..., ::2].detach().requires_grad_())))
+    complex_x = torch.randn(T, B, I, dtype=torch.complex64)
+    negated = complex_x.conj().imag
+    assert negated.is_neg()
+    assert torch.equal(module(negated)[0], module(negated.resolve_neg())[0])
+    x = torch.randn(T, B, I, requires_grad=True)
+    assert_same_bits(*ways(lambda: trained(module, x, weigh=torch.sum)))  # a gradient that is one number, expanded
+    assert_same_bits(*ways(lambda: trained(module, x, weigh=lambda y: y.transpose(0, 2).contiguous().pow(2).sum())))
+    with torch.no_grad():
+        module.weight_hh_l0.set_(torch.randn(H, 4 * H).t())
+    assert_same_bits(*ways(lambda: trained(module, x)))
+
+
+def test_only_a_last_state_is_used(ways):
+    module, x = ours.LSTM(I, H), torch.randn(T, B, I, requires_grad=True)
+    inputs = [x, *module.parameters()]
+    for which in (0, 1):
+        assert_same_bits(*ways(lambda which=which: torch.autograd.grad(module(x)[1][which].sum(), inputs)))
+
+
+def test_which_calls_go_the_general_way(monkeypatch):
+    monkeypatch.setattr(direct, "run", lambda *arguments: pytest.fail("by addresses"))
+    x = torch.randn(T, B, I)
+    ours.LSTM(I, H, 2)(x)
+    ours.LSTM(I, H, bidirectional=True)(x)
+    ours.LSTM(I, H)(x, lengths=torch.tensor([T, 1, 0]))
+    ours.LSTM(I, H)(x, resets=torch.zeros(T, B, dtype=torch.bool))
+    ours.LSTM(I, H)(x, return_states=True)
+    ours.LSTM(I, H, cell=cells.lstm_peephole)(x)
+    ours.LSTM(I, H, dtype=torch.bfloat16)(x.bfloat16())
+    ours.LSTM(I, H, dtype=torch.float16)(x.half())
+    ours.LSTM(I, H, backend="numpy_cpu")(x)
+    ours.LSTM(I, H)(x[:0])
+    monkeypatch.setenv("RNN_GPU_BACKEND", "numpy_cpu")
+    ours.LSTM(I, H)(x)
+
+
+def test_what_is_wrong_is_said_as_ever():
+    module = ours.LSTM(I, H)
+    with pytest.raises((ValueError, RuntimeError), match="dtype"):
+        module(torch.randn(T, B, I, dtype=torch.float64))
+    module.weight_hh_l0 = torch.nn.Parameter(torch.randn(4 * H, H + 1))
+    with pytest.raises(ValueError, match="w_hh"):
+        module(torch.randn(T, B, I))
+    for states in (torch.zeros(1, B, H + 1), torch.zeros(2, B, H)):
+        with pytest.raises(RuntimeError, match="hidden"):
+            ours.GRU(I, H)(torch.randn(T, B, I), states)
+    with pytest.raises(ValueError, match="no_such"):
+        ours.LSTM(I, H, backend="no_such")(torch.randn(T, B, I))
+
+
+def test_weights_that_change_between_calls(ways):
+    module, x = ours.GRU(I, H), torch.randn(T, B, I)
+    for _ in range(3):
+        assert_same_bits(*ways(lambda: trained(module, x)))
+        with torch.no_grad():
+            for parameter in module.parameters():
+                parameter.add_(torch.randn_like(parameter))
+
+
+def test_autograds_rules():
+    module, x = ours.GRU(I, H, dtype=torch.float64), torch.randn(T, B, I, dtype=torch.float64, requires_grad=True)
+    inputs = [x, *module.parameters()]
+    assert torch.autograd.gradcheck(lambda x, *weights: module(x), inputs, check_undefined_grad=True)
+    y = module(x)[0].sum()
+    for a, b in zip(
+        torch.autograd.grad(y, inputs, retain_graph=True),
+        torch.autograd.grad(y, inputs, create_graph=True),
+        strict=True,
+    ):
+        assert torch.equal(a, b)
+    (gradient,) = torch.autograd.grad(module(x)[0].sum(), x, create_graph=True)
+    with pytest.raises(NotImplementedError, match="no gradients of gradients"):
+        gradient.sum().backward()
+    y = module(x)[0].sum()
+    with torch.no_grad():
+        module.weight_hh_l0 += 1
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.backward()
+    y, h = module(x)
+    torch.relu_(h)  # results are no views, and may be written to
+    torch.relu_(y).sum().backward()
+
+
+def test_what_is_kept_is_a_saved_tensor(monkeypatch):
+    kept, forward = [], direct._forward
+
+    def watched(*arguments):
+        results = forward(*arguments)
+        kept.append(weakref.ref(results[0]))
+        return results
+
+    monkeypatch.setattr(direct, "_forward", watched)
+    module, x = ours.LSTM(I, H), torch.randn(T, B, I, requires_grad=True)
+    expected = trained(module, x)
+    y = module(x)[0]
+    assert kept[-1]() is not None
+    del y
+    gc.collect()
+    assert kept[-1]() is None
+    with save_on_cpu():
+        assert_same_bits(trained(module, x), expected)
+    kept.clear()
+    y = checkpoint(lambda x: module(x)[0], x, use_reentrant=False)
+    assert kept[-1]() is None  # it is made again when it is wanted
+    assert torch.equal(torch.autograd.grad((y * y).sum(), x)[0], torch.autograd.grad((module(x)[0] ** 2).sum(), x)[0])
+
+
+def test_large_tensors_and_threads(ways):
+    module = ours.LSTM(64, 128)
+    x = torch.randn(40, 16, 64, requires_grad=True)
+    results = []
+    for threads in (1, 2):
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            found, expected = ways(lambda: trained(module, x))
+        finally:
+            torch.set_num_threads(before)
+        assert_same_bits(found, expected)
+        results.append(found)
+    assert_same_bits(*results)
+
+
+def test_a_gradient_that_is_not_wanted_is_not_made(monkeypatch):
+    made, empty = [], direct._empty
+    monkeypatch.setattr(direct, "_empty", lambda layer, shape: made.append(shape) or empty(layer, shape))
+    module = ours.LSTM(I, H)
+    for requires in (False, True):
+        x = torch.randn(T, B, I, requires_grad=requires)
+        made.clear()
+        module(x)[0].sum().backward()
+        assert made.count((T, B, I)) == requires
+    assert np.all([parameter.grad is not None for parameter in module.parameters()])
