@@ -26,31 +26,10 @@ from rnn_gpu.kernels.numba_cpu.panels import (
 )
 from rnn_gpu.kernels.numba_cpu.product import add, clear, copy, integer, padded, panel_of, product_of_units
 from rnn_gpu.kernels.numba_cpu.simd import room_for
-from rnn_gpu.kernels.numba_cpu.steps import block_end, buffer, own, project, running
+from rnn_gpu.kernels.numba_cpu.steps import block_end, buffer, continued, own, project, running, states_before
 from rnn_gpu.kernels.numba_cpu.team import meet
 
 __all__ = ["ARGUMENTS", "address_of_backward", "backward"]
-
-
-@jit
-def _states_before(
-    S: Any, s_slot: int, row0: int, t: int, order: Any, active: Any, start: Any, reverse: bool, resets: Any,
-    initial: Any, after: Any, rows: int, first: int, n_states: int, H_p: int, u0: int, u1: int,
-) -> None:  # fmt: skip
-    """Fill rows row0.. of S [n_states, row, H_p] with the states before step t, reset where they are."""
-    n_batch, a_row, units = order.size, n_states * H_p, u1 - u0
-    previous = t + 1 if reverse else t - 1
-    continued = running(active, previous, first, first + rows)
-    for row in range(rows):
-        is_reset = resets.size > 0 and resets[t * n_batch + order[first + row]]
-        for k in range(n_states):
-            to = k * s_slot + (row0 + row) * H_p + u0
-            if is_reset:
-                clear(S, to, units)
-            elif row < continued:
-                copy(S, to, after, (start[previous] + first + row) * a_row + k * H_p + u0, units)
-            else:
-                copy(S, to, initial, (k * n_batch + first + row) * H_p + u0, units)
 
 
 ARGUMENTS = {
@@ -132,7 +111,7 @@ def _share(cell: Any, like: Any, numbers: Any, member: int) -> None:
                         P, block * p_row, p_row, X, x, t, order, n_batch, b_ih, projected, n, first, n_gates, I, H,
                         H_p, u0, own_y,
                     )  # fmt: skip
-                    _states_before(
+                    states_before(
                         S_block, limit * H_p, block, t, order, active, start, reverse, resets, initial, after, n, first,
                         n_states, H_p, u0, u1,
                     )  # fmt: skip
@@ -140,8 +119,9 @@ def _share(cell: Any, like: Any, numbers: Any, member: int) -> None:
                 if not projected:
                     product_of_units(P, zero, p_row, X, zero, I, W, zero, b_ih, zero, block, n_gates, H_p, u0, u1, I)
                 forward_step(
-                    cell, P, zero, p_row, R, r_row, S_block, N_block, limit * H_p, Q, zero, q_row, True, C_block, V,
-                    (U, raw[1], gates, integer(-1)), bias, block, H, H_p, partners, u0, u1,
+                    cell, P, zero, p_row, R, r_row, S_block, zero, limit * H_p, H_p, N_block, zero, limit * H_p, H_p,
+                    Q, zero, q_row, True, C_block, limit * H_p, V, (U, raw[1], gates, integer(-1)), bias, block, H, H_p,
+                    partners, u0, u1,
                 )  # fmt: skip
             q_block = 0
             for s in range(s0, s1):
@@ -152,14 +132,19 @@ def _share(cell: Any, like: Any, numbers: Any, member: int) -> None:
                 if dy.size > 0:
                     for row in range(n):
                         add(D, row * H_p + u0, dy, (t * n_batch + order[first + row]) * H + u0, own_y)
-                _states_before(
-                    S, s_slot, zero, t, order, active, start, reverse, resets, initial, after, n, first, n_states, H_p,
-                    u0, u1,
-                )  # fmt: skip
+                before = continued(active, t, order, reverse, resets, first, n)
+                if before >= 0:
+                    states, i0, i_slot, i_row = after, (start[before] + first) * a_row, H_p, a_row
+                else:
+                    states_before(
+                        S, s_slot, zero, t, order, active, start, reverse, resets, initial, after, n, first, n_states,
+                        H_p, u0, u1,
+                    )  # fmt: skip
+                    states, i0, i_slot, i_row = S, zero, s_slot, H_p
                 at = start[t] + first
                 q0, row0 = q_block if recompute else at * q_row, at - block_from + block_in
                 backward_step(
-                    cell, D, E, S, s_slot, after, at * a_row, a_row, Q, q0, q_row,
+                    cell, D, E, s_slot, states, i0, i_slot, i_row, after, at * a_row, a_row, Q, q0, q_row,
                     V, DV, first * H_p, n_batch * H_p, C, T, t_row, DR, row0 * dr_row, dr_row, DP, row0 * dp_row,
                     dp_row, O, row0 * o_row, o_row, U_t, zeros, n, H, H_p, partners, u0, u1,
                 )  # fmt: skip

@@ -25,27 +25,28 @@ __all__ = ["CompiledCell", "backward_step", "compiled", "forward_step"]
 
 
 def forward_step(
-    cell: Any, P: Any, p0: int, p_row: int, R: Any, r_row: int, S: Any, N: Any, s_slot: int,
-    Q: Any, q0: int, q_row: int, keep: bool, C: Any, V: Any, U: Any, bias: Any, rows: int, H: int, H_p: int,
-    team: Any, first: int, last: int,
+    cell: Any, P: Any, p0: int, p_row: int, R: Any, r_row: int, S: Any, s0: int, s_slot: int, s_row: int,
+    N: Any, n0: int, n_slot: int, n_row: int, Q: Any, q0: int, q_row: int, keep: bool, C: Any, c_slot: int,
+    V: Any, U: Any, bias: Any, rows: int, H: int, H_p: int, team: Any, first: int, last: int,
 ) -> None:  # fmt: skip
     """One step of the cell over `rows` rows, forward, for the units first..last: the rest is its team's.
 
-    Flat arrays, each with an offset or a stride:
+    Flat arrays, each with an offset or a stride; state k of row r lies at s0 + k * s_slot + r * s_row of S, and so N:
 
-    in   P [row, G, H_p] at p0: W x_t + b_ih       S [n_states, row, H_p]: states before the step
+    in   P [row, G, H_p] at p0: W x_t + b_ih       S: states before the step
          U: recurrent weights as `product_of_weights` has them, packed a stage after another
          bias: b_hh laid out as a row of R
          V [n_vectors, H_p]
-    out  N [n_states, row, H_p]: states after the step    Q [row, n_saved, H_p] at q0: values saved for backward, if
+    out  N: states after the step    Q [row, n_saved, H_p] at q0: values saved for backward, if
          `keep`, else of these only what the step itself reads again
-    work R [row, r_row]: products, each stage padded to whole panels    C [n_scratch, row, H_p]
+    work R [row, r_row]: products, each stage padded to whole panels    C [n_scratch, row, H_p], slots c_slot apart
     """
     raise TypeError("forward_step is for compiled code")
 
 
 def backward_step(
-    cell: Any, D: Any, E: Any, S: Any, s_slot: int, A: Any, a0: int, a_row: int, Q: Any, q0: int, q_row: int,
+    cell: Any, D: Any, E: Any, c_slot: int, S: Any, s0: int, s_slot: int, s_row: int, A: Any, a0: int, a_row: int,
+    Q: Any, q0: int, q_row: int,
     V: Any, DV: Any, dv0: int, dv_slot: int, C: Any, T: Any, t_row: int, DR: Any, dr0: int, dr_row: int,
     DP: Any, dp0: int, dp_row: int, O: Any, o0: int, o_row: int, U: Any, zeros: Any, rows: int, H: int, H_p: int,
     team: Any, first: int, last: int,
@@ -54,7 +55,8 @@ def backward_step(
 
     Flat arrays, each with an offset or a stride:
 
-    in   D [n_states, row, H_p]: gradients of the states after the step    S, V: as forward's
+    in   D [n_states, row, H_p]: gradients of the states after the step; slots of D, E and C are c_slot apart
+         S, V: as forward's
          A [row, n_states, H_p] at a0: states after the step    Q [row, n_saved, H_p] at q0: what forward saved
          U: packed transposed weights, a stage after another, the last first    zeros [H_p padded]
     out  E [n_states, row, H_p]: gradients of the states before the step

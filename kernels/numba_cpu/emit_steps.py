@@ -7,7 +7,7 @@ places. All arrays are flat; `cells.forward_step` and `cells.backward_step` say 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from rnn_gpu.compiler.graph import Node
 from rnn_gpu.compiler.program import Function, Program
@@ -79,15 +79,16 @@ def forward_step(program: Program, arguments: str) -> Step:
         body += [
             "meet(team)",
             "if last - first < H_p:",
-            f"    fetch_rows({operand.array}, {operand.offset}, H_p, rows, H_p)",
+            f"    fetch_rows({operand.array}, {operand.offset}, {operand.stride}, rows, H_p)",
             f"width = padded({len(stage.gates)} * H_p, panel)",
-            f"product_of_weights(R, r_{index}, r_row, {operand.array}, {operand.offset}, H_p, U, u_{index}, "
-            f"bias, r_{index}, rows, integer({first_gate[index]}), integer({len(stage.gates)}), H, H_p, first, "
-            "last, H)",
+            f"product_of_weights(R, r_{index}, r_row, {operand.array}, {operand.offset}, {operand.stride}, U, "
+            f"u_{index}, bias, r_{index}, rows, integer({first_gate[index]}), integer({len(stage.gates)}), H, H_p, "
+            "first, last, H)",
             f"r_{index + 1}, u_{index + 1} = r_{index} + width, u_{index} + width * H",
         ]
-        next_operand = replace(operand, array="N") if operand.array == "S" else operand  # the next step's N is this S
-        if index == len(stages) - 1 and next_operand in _early_places(program, results):
+        if operand.array == "S":  # where the next step's N may be
+            operand = _slot("N", traced.states.index(stage.operand.label))
+        if index == len(stages) - 1 and operand in _early_places(program, results):
             body.append("meet(team)")  # where this product reads, the next step writes before its first meeting
     last = program.forward[-1]
     body += writer.loop(last, _from(last, results) + _leaves_among([*saved, *outputs], results, computed))
@@ -186,8 +187,11 @@ class _Writer:
 
 
 def _slot(array: str, slot: int) -> _Place:
-    """Slot `slot` of an array laid out [slot, row, unit]."""
-    return _Place(array, f"{slot} * s_slot", "H_p")
+    """Slot `slot` of an array that is laid out [slot, row, unit]; states, S and N, also otherwise."""
+    if array in ("S", "N"):
+        name = array.lower()
+        return _Place(array, f"{name}0 + {slot} * {name}_slot", f"{name}_row")
+    return _Place(array, f"{slot} * c_slot", "H_p")
 
 
 def _field(array: str, start: str, field: int, row: str, wanted: str = "") -> _Place:

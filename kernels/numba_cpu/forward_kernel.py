@@ -19,7 +19,7 @@ from rnn_gpu.kernels.numba_cpu.marshal import ROOM, address_of, reader, write
 from rnn_gpu.kernels.numba_cpu.panels import pack_forward, product_of_weights
 from rnn_gpu.kernels.numba_cpu.product import clear, copy, integer, padded, panel_of
 from rnn_gpu.kernels.numba_cpu.simd import room_for
-from rnn_gpu.kernels.numba_cpu.steps import block_end, buffer, own, project, running
+from rnn_gpu.kernels.numba_cpu.steps import block_end, buffer, continued, own, project, running, states_before
 from rnn_gpu.kernels.numba_cpu.team import meet
 
 __all__ = ["ARGUMENTS", "PACK", "PACKED", "PACK_PANELS", "address_of_forward", "forward"]
@@ -96,29 +96,37 @@ def _share(cell: Any, like: Any, numbers: Any, member: int) -> None:
             n = running(active, t, first, last)
             if n == 0:
                 continue
-            if resets.size > 0:
+            old, old_at, old_slot, old_row = S, zero, s_slot, H_p
+            new, new_at, new_slot, new_row = N, zero, s_slot, H_p
+            if keep_states:  # they are written where they are kept, and read there by the next step
+                new, new_at, new_slot, new_row = after, (start[t] + first) * a_row, H_p, a_row
+                before = continued(active, t, order, reverse, resets, first, n)
+                if before >= 0:
+                    old, old_at, old_slot, old_row = after, (start[before] + first) * a_row, H_p, a_row
+                else:
+                    states_before(
+                        S, s_slot, zero, t, order, active, start, reverse, resets, initial, after, n, first, n_states,
+                        H_p, u0, u1,
+                    )  # fmt: skip
+            elif resets.size > 0:
                 for row in range(n):
                     if resets[t * n_batch + order[first + row]]:
                         for k in range(n_states):
                             clear(S, k * s_slot + row * H_p + u0, units)
             q0 = (start[t] + first) * q_row if keep_saved else 0
             forward_step(
-                cell, P, p0, p_row, R, r_row, S, N, s_slot, Q, q0, q_row, keep_saved, C, V, recurrent_weights, bias, n,
-                H, H_p, partners, u0, u1,
+                cell, P, p0, p_row, R, r_row, old, old_at, old_slot, old_row, new, new_at, new_slot, new_row, Q, q0,
+                q_row, keep_saved, C, s_slot, V, recurrent_weights, bias, n, H, H_p, partners, u0, u1,
             )  # fmt: skip
             p0 += n * p_row
             for row in range(n):
-                if keep_states:
-                    for k in range(n_states):
-                        to, source = (start[t] + first + row) * a_row + k * H_p, k * s_slot + row * H_p
-                        copy(after, to + u0, N, source + u0, units)
-                copy(y, (t * n_batch + order[first + row]) * H + u0, N, row * H_p + u0, own_y)
-            S, N = N, S
+                copy(y, (t * n_batch + order[first + row]) * H + u0, new, new_at + row * new_row + u0, own_y)
+            S, N = N, S  # the others may still be reading what were states before
             following = running(active, t - 1 if reverse else t + 1, first, last)
             for k in range(n_states):
                 for row in range(following, n):
-                    to, source = (k * n_batch + first + row) * H_p, k * s_slot + row * H_p
-                    copy(last_states, to + u0, S, source + u0, units)
+                    to, source = (k * n_batch + first + row) * H_p, new_at + k * new_slot + row * new_row
+                    copy(last_states, to + u0, new, source + u0, units)
         s0 = s1
 
 

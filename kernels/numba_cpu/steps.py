@@ -11,10 +11,10 @@ from numba.extending import intrinsic
 
 from rnn_gpu.kernels.numba_cpu.external import external
 from rnn_gpu.kernels.numba_cpu.jit import jit
-from rnn_gpu.kernels.numba_cpu.product import add, copy
+from rnn_gpu.kernels.numba_cpu.product import add, clear, copy
 from rnn_gpu.kernels.numba_cpu.simd import array_at, element_pointer
 
-__all__ = ["block_end", "buffer", "own", "project", "running"]
+__all__ = ["block_end", "buffer", "continued", "own", "project", "running", "states_before"]
 
 
 @jit
@@ -61,6 +61,40 @@ def own(cuts: Any, by_units: bool, member: int, members: int, H_p: int) -> tuple
     if by_units:
         return cuts[0], cuts[cuts.size - 1], H_p // members * member, H_p // members * (member + 1)
     return cuts[member], cuts[member + 1], 0, H_p
+
+
+@jit
+def continued(active: Any, t: int, order: Any, reverse: bool, resets: Any, first: int, rows: int) -> int:
+    """The step whose states after it are, for all these rows, those before step t; -1 where there is none."""
+    previous = t + 1 if reverse else t - 1
+    if running(active, previous, first, first + rows) < rows:
+        return -1
+    if resets.size > 0:
+        for row in range(rows):
+            if resets[t * order.size + order[first + row]]:
+                return -1
+    return previous
+
+
+@jit
+def states_before(
+    S: Any, s_slot: int, row0: int, t: int, order: Any, active: Any, start: Any, reverse: bool, resets: Any,
+    initial: Any, after: Any, rows: int, first: int, n_states: int, H_p: int, u0: int, u1: int,
+) -> None:  # fmt: skip
+    """Fill rows row0.. of S [n_states, row, H_p] with the states before step t, reset where they are."""
+    n_batch, a_row, units = order.size, n_states * H_p, u1 - u0
+    previous = t + 1 if reverse else t - 1
+    n_continued = running(active, previous, first, first + rows)
+    for row in range(rows):
+        is_reset = resets.size > 0 and resets[t * n_batch + order[first + row]]
+        for k in range(n_states):
+            to = k * s_slot + (row0 + row) * H_p + u0
+            if is_reset:
+                clear(S, to, units)
+            elif row < n_continued:
+                copy(S, to, after, (start[previous] + first + row) * a_row + k * H_p + u0, units)
+            else:
+                copy(S, to, initial, (k * n_batch + first + row) * H_p + u0, units)
 
 
 @intrinsic
