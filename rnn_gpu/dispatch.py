@@ -36,7 +36,7 @@ class Result(NamedTuple):
 class Direct(Protocol):
     """A problem's calls on addresses: of contiguous arrays of its dtype; 0 stands for None.
 
-    kept_bytes: what `backward` needs of `forward`, in memory of the caller's, or no more than `forward` itself does.
+    kept_bytes: of the memory that the caller gives `forward` to write in, and `backward` to read what it needs.
     """
 
     kept_bytes: int

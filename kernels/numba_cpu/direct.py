@@ -16,7 +16,7 @@ from rnn_gpu.kernels.numba_cpu import backward_kernel, crew, direct_kernel, forw
 from rnn_gpu.kernels.numba_cpu.forward_kernel import PACK
 from rnn_gpu.kernels.numba_cpu.host import CACHE_LINE
 from rnn_gpu.kernels.numba_cpu.jit import BUILD, entry_of
-from rnn_gpu.kernels.numba_cpu.layout import full_layout
+from rnn_gpu.kernels.numba_cpu.layout import Layout, full_layout
 from rnn_gpu.kernels.numba_cpu.marshal import FIVE, ROOM, Later, places, written
 from rnn_gpu.kernels.numba_cpu.packing import nothing
 from rnn_gpu.kernels.numba_cpu.plan import Plan, plan_of
@@ -24,7 +24,7 @@ from rnn_gpu.kernels.numba_cpu.shares import Share, backward_shares, forward_sha
 from rnn_gpu.kernels.numba_cpu.team import ALONE
 from rnn_gpu.problem import Array, Problem
 
-__all__ = ["Direct", "constant_arguments", "direct_of"]
+__all__ = ["Direct", "direct_of"]
 
 _FORWARD, _BACKWARD = places(forward_kernel.ARGUMENTS), places(backward_kernel.ARGUMENTS)
 
@@ -112,9 +112,9 @@ class Direct:
     def _made_forward(self, members: int) -> _Table:
         plan, problem = self._plan, self._plan.problem
         share, n_states = forward_shares(plan, self._layout, members), self._states_size
-        values = constant_arguments(plan, self._layout, share, forward_kernel.ARGUMENTS) | {
+        values = _constant_arguments(plan, self._layout, share, forward_kernel.ARGUMENTS) | {
             "raw": self._raw, "packed": tuple(map(Later, plan.room)), "pack": PACK, "in_order": not problem.reverse,
-            "initial": plan.no_states, "y": Later(0), "last_states": Later(n_states), "work": Later(share.work),
+            "initial": self._initial, "y": Later(0), "last_states": Later(n_states), "work": Later(share.work),
             "keep_states": problem.save, "keep_saved": problem.save and not problem.recompute,
         }  # fmt: skip
         given = (*_raw_places(_FORWARD), _FORWARD["x"], _FORWARD["y"])
@@ -128,15 +128,15 @@ class Direct:
         plan, problem, rooms = self._plan, self._plan.problem, self._plan.gradients
         share, n_states = backward_shares(plan, self._layout, members), self._states_size
         H_p, place, none = plan.sizes.H_p, _BACKWARD, Later(0)
-        _, d_w_ih, d_w_hh, *_ = _five(place, "gradients")
+        dx, dw, du, d_w_ih, d_w_hh = _five(place, "gradients")
         rows = share.ring * share.rings
         DR, DP = rows * rooms.dr_row, 0 if plan.kernel.shared else rows * rooms.dp_row
         as_wanted_w, as_wanted_u = rooms.as_wanted
         n_w_ih, n_w_hh, *n_biases = rooms.wanted
-        values = constant_arguments(plan, self._layout, share, backward_kernel.ARGUMENTS) | {
+        values = _constant_arguments(plan, self._layout, share, backward_kernel.ARGUMENTS) | {
             "raw": self._raw, "packed": tuple(map(Later, rooms.packed)), "pack": True,
             "made": (none,) * FIVE, "gates_back": plan.blocks.back_gates, "stages_back": plan.blocks.back_stages,
-            "flat_rows": self._layout.flat_rows, "initial": plan.no_states, "recompute": problem.recompute,
+            "flat_rows": self._layout.flat_rows, "initial": self._initial, "recompute": problem.recompute,
             "dy": none, "d_states": Later(n_states), "DV": none,
             "gradients": (
                 none, none, none, Later(0 if as_wanted_w else n_w_ih), Later(0 if as_wanted_u else n_w_hh)
@@ -147,15 +147,14 @@ class Direct:
             "room_offsets": share.room_offsets, "n_stages": plan.n_stages,
         }  # fmt: skip
         given = (
-            *_raw_places(place), place["x"], place["dy"], place["dy"] + 1, place["gradients"] + 1, place["gradients"],
-            d_w_ih if as_wanted_w else d_w_ih + 4, d_w_hh if as_wanted_u else d_w_hh + 4, place["d_b_ih"],
-            place["d_b_hh"],
+            *_raw_places(place), place["x"], place["dy"], place["dy"] + 1, dx + 1, dx, dw if as_wanted_w else d_w_ih,
+            du if as_wanted_u else d_w_hh, place["d_b_ih"], place["d_b_hh"],
         )  # fmt: skip
         U_t, W_t, of_DR, of_DP, of_O = _five(place, "made")
         parts = {U_t: rooms.transposed[0], W_t: rooms.transposed[1], of_DR: DR, of_O: rows * plan.n_stages * H_p}
         parts |= {of_DP: DP} if DP else {}
-        parts |= {} if as_wanted_w else {d_w_ih: rooms.padded[0]}
-        parts |= {} if as_wanted_u else {d_w_hh: rooms.padded[1]}
+        parts |= {} if as_wanted_w else {dw: rooms.padded[0]}
+        parts |= {} if as_wanted_u else {du: rooms.padded[1]}
         parts |= {place["work"]: share.work, place["rooms"]: share.rooms, place["d_states"]: n_states}
         parts |= dict(zip(_five(place, "packed"), rooms.packed, strict=True))
         sums = {place["input_sums"]: plan.n_gates * H_p}
@@ -202,6 +201,11 @@ class Direct:
         return tuple(map(Later, (n_w_ih, n_w_hh, n_b_ih, n_b_hh, 0)))
 
     @property
+    def _initial(self) -> Array | Later:
+        """The states before the first step: zeros, or those that are kept."""
+        return Later(self._states_size) if self._plan.problem.has_initial else self._plan.no_states
+
+    @property
     def _states_size(self) -> int:
         return self._plan.n_states * self._plan.problem.B * self._plan.sizes.H_p
 
@@ -218,7 +222,7 @@ def direct_of(problem: Problem) -> Direct | None:
     return Direct(plan_of(problem))
 
 
-def constant_arguments(plan: Plan, layout: Any, share: Share, names: Mapping[str, str]) -> dict[str, Any]:
+def _constant_arguments(plan: Plan, layout: Layout, share: Share, names: Mapping[str, str]) -> dict[str, Any]:
     """Those of a kernel's arguments, of the given names, that are the same in every call of a problem without lengths.
 
     x: its size. The team is yet to be written.

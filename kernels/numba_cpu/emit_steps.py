@@ -187,7 +187,7 @@ class _Writer:
 
 
 def _slot(array: str, slot: int) -> _Place:
-    """Slot `slot` of an array that is laid out [slot, row, unit]; states, S and N, also otherwise."""
+    """Slot `slot` of an array laid out [slot, row, unit]; of S and N, whose slots and rows may lie otherwise."""
     if array in ("S", "N"):
         name = array.lower()
         return _Place(array, f"{name}0 + {slot} * {name}_slot", f"{name}_row")

@@ -63,7 +63,7 @@ def _share(cell: Any, like: Any, numbers: Any, member: int) -> None:
     s_slot, q_row, a_row, r_row = rows * H_p, n_saved * H_p, n_states * H_p, bias.size
     p_row = padded(n_gates * H_p, panel_of(V))
     units, own_y = u1 - u0, min(H, u1) - u0
-    for k in range(n_states):
+    for k in range(0 if keep_states else n_states):
         for row in range(rows):
             source = (k * n_batch + first + row) * H_p + u0
             copy(S, k * s_slot + row * H_p + u0, initial, source, units)

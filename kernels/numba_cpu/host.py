@@ -22,8 +22,8 @@ __all__ = [
     "DEPTH",
     "DEPTH_OVER_ROWS",
     "ENVIRONMENT_VARIABLE",
-    "FEW_ROWS",
     "ROWS_FOR_NOTHING",
+    "ROWS_OF_TWO_VECTORS",
     "TILE_ROWS",
     "TRAITS",
     "Traits",
@@ -36,7 +36,7 @@ CACHE_LINE = 64
 TILE_ROWS = 6
 """Rows in a tile of sums."""
 
-FEW_ROWS = 3
+ROWS_OF_TWO_VECTORS = 3
 """Rows in a tile of two vectors, each with as many chains of sums as a panel has vectors, at most."""
 
 DEPTH = 384

@@ -141,7 +141,7 @@ def written(parts: Iterable[Any]) -> list[int]:
 
 
 FIVE = 5
-"""Arrays in a tuple of arrays: the weights, raw and packed."""
+"""Arrays in a tuple of arrays, such as the weights, raw and packed."""
 
 
 def address_of(function: Any) -> Any:

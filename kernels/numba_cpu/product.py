@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from rnn_gpu.kernels.numba_cpu.external import external
-from rnn_gpu.kernels.numba_cpu.host import CACHE_LINE, DEPTH, FEW_ROWS, TILE_ROWS, TRAITS
+from rnn_gpu.kernels.numba_cpu.host import CACHE_LINE, DEPTH, ROWS_OF_TWO_VECTORS, TILE_ROWS, TRAITS
 from rnn_gpu.kernels.numba_cpu.jit import jit
 from rnn_gpu.kernels.numba_cpu.simd import (
     add_wide,
@@ -134,7 +134,7 @@ def product(
         chain = (depth + chains - 1) // chains
     for p in range(padded(columns, panel) // panel):
         strips, width = _strips(columns - p * panel, panel, lanes), width_of(columns - p * panel, panel, lanes)
-        at_a_time = strips if strips == 2 and rows <= FEW_ROWS else min(strips, 1)
+        at_a_time = strips if strips == 2 and rows <= ROWS_OF_TWO_VECTORS else min(strips, 1)
         for k0 in range(0, max(depth, 1), chain):
             steps = min(chain, depth - k0)
             for strip in range(0, max(strips, 1), max(at_a_time, 1)):

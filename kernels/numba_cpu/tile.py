@@ -2,7 +2,7 @@
 
     C[r, v] = start[r, v] + sum_k A[r, k] B[k, v]      r < rows, v < vectors * lanes
 
-B is a packed panel, [K, panel], or a vector of each of its rows. A sum is a chain of fused multiply-adds in the order
+B is a packed panel, [K, width], or a vector of each of its rows. A sum is a chain of fused multiply-adds in the order
 of k, or, in the narrow tiles, whose few sums would wait for each other, several that take terms in turn, the first
 also those that are left; they are added at the end. A row's result does not depend on the tile's height, nor on which
 rows are computed with it.
@@ -17,7 +17,7 @@ from typing import Any
 from llvmlite import ir
 
 from rnn_gpu.kernels.numba_cpu.external import emitted
-from rnn_gpu.kernels.numba_cpu.host import FEW_ROWS, TILE_ROWS, TRAITS
+from rnn_gpu.kernels.numba_cpu.host import ROWS_OF_TWO_VECTORS, TILE_ROWS, TRAITS
 from rnn_gpu.kernels.numba_cpu.simd import broadcast, call_llvm
 
 __all__ = ["compute_tile"]
@@ -32,10 +32,10 @@ def compute_tile(
     last: Any,
 ) -> None:  # fmt: skip
     """Compute a tile of 1 to TILE_ROWS rows of a panel's columns; or of one vector's if `narrow` is 1; or, if it is 2,
-    a tile of 1 to FEW_ROWS rows of two vectors' columns.
+    a tile of 1 to ROWS_OF_TWO_VECTORS rows of two vectors' columns.
 
     Each array comes with the offset of its first element and its strides: a_row, a_step: those of A along rows and
-    along k; b_step: that of B along k, if packed a panel's columns. start_row = 0 starts every row from the same
+    along k; b_step: that of B along k, if packed the panel's width. start_row = 0 starts every row from the same
     numbers. last: whether they are added when all else has been summed; start may be C itself then.
     """
     kind = c.type.pointee
@@ -43,7 +43,7 @@ def compute_tile(
     done = builder.append_basic_block("done")
     unknown = builder.append_basic_block("unknown")
     choice = builder.switch(builder.add(builder.mul(narrow, _index(TILE_ROWS)), rows), unknown)
-    for strips, most_rows in ((0, TILE_ROWS), (1, TILE_ROWS), (2, FEW_ROWS)):
+    for strips, most_rows in ((0, TILE_ROWS), (1, TILE_ROWS), (2, ROWS_OF_TWO_VECTORS)):
         for n_rows in range(1, most_rows + 1):
             block = builder.append_basic_block(f"tile{n_rows}")
             choice.add_case(_index(strips * TILE_ROWS + n_rows), block)

@@ -26,11 +26,13 @@ __all__ = ["Layer", "layer_of", "run"]
 class Layer(NamedTuple):
     """How a layer is run for tensors of given shapes.
 
-    n_weights: of w_ih, w_hh, b_ih, b_hh the first so many; missing: 0 for each of the others; no_states: 0 for each.
+    dtype: that of all tensors. n_weights: of w_ih, w_hh, b_ih, b_hh the first so many; missing: 0 for each of the
+    others; no_states: 0 for each state.
     x, y, kept, state, weights: shapes of x, of the output, of what backward needs, of a state and of each weight.
     """
 
     direct: Direct
+    dtype: torch.dtype
     n_weights: int
     missing: tuple[int, ...]
     no_states: tuple[int, ...]
@@ -50,6 +52,8 @@ def layer_of(given: Given, save: bool) -> Layer | None:
     for tensor in (x, *weights, *initial):
         if tensor.dtype is not dtype or not tensor.is_cpu or tensor.layout is not torch.strided or tensor.is_neg():
             return None
+        if type(tensor) not in _PLAIN or not tensor.data_ptr():  # a tensor of zeros may have no memory
+            return None
         shapes.append(tensor.shape)
     key = (call, save, len(weights), dtype, os.environ.get(dispatch.ENVIRONMENT_VARIABLE), *shapes)
     found: Layer | tuple[()] | None = known(key)
@@ -58,6 +62,7 @@ def layer_of(given: Given, save: bool) -> Layer | None:
     return found or None
 
 
+_PLAIN = (Tensor, torch.nn.Parameter)
 _WEIGHTS = ("w_ih", "w_hh", "b_ih", "b_hh")
 
 
@@ -85,7 +90,7 @@ def _made(given: Given, save: bool) -> Layer | None:
         return None
     n_kept = direct.kept_bytes // problem.dtype.itemsize
     return Layer(
-        direct, n_weights, (0,) * (len(_WEIGHTS) - n_weights), (0,) * len(cell.states), x=tuple(x.shape),
+        direct, x.dtype, n_weights, (0,) * (len(_WEIGHTS) - n_weights), (0,) * len(cell.states), x=tuple(x.shape),
         y=(problem.T, problem.B, problem.H), kept=(n_kept,), state=(1, problem.B, problem.H),
         weights=tuple(tuple(weight.shape) for weight in weights),
     )  # fmt: skip
@@ -131,8 +136,12 @@ class _Function(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor | None, *dlast: Tensor | None) -> tuple[Tensor | None, ...]:
-        kept, x, *rest = ctx.saved_tensors
+        kept, x, *rest = saved = ctx.saved_tensors
         layer: Layer = ctx.layer
+        for tensor in saved:
+            if tensor.dtype is not layer.dtype or not tensor.is_cpu:
+                expected, found = f"{layer.dtype} on cpu", f"{tensor.dtype} on {tensor.device}"
+                raise RuntimeError(f"rnn_gpu: a hook of saved tensors has made {found} of what was {expected}")
         if torch.is_grad_enabled():  # create_graph=True
             weights, initial = rest[: layer.n_weights], rest[layer.n_weights :]
             given = Given(x, weights, initial, None, None, None, ctx.call)
@@ -153,7 +162,7 @@ def _backward(
     dlast: tuple[Tensor | None, ...], with_dx: bool,
 ) -> list[Tensor | None]:  # fmt: skip
     """The gradients of x, if it is wanted, of the weights and of the initial states; rest: those."""
-    x, rest = x.contiguous(), [tensor.contiguous() for tensor in rest]
+    kept, x, rest = kept.contiguous(), x.contiguous(), [tensor.contiguous() for tensor in rest]
     given = [None if d is None else d.resolve_neg().contiguous() for d in (dy, *dlast)]
     d_y, *d_last = [0 if d is None else d.data_ptr() for d in given]
     n_weights = layer.n_weights

@@ -8,6 +8,7 @@ import pytest
 import rnn_gpu
 from rnn_gpu import cells, functional
 from rnn_gpu.dispatch import BACKENDS
+from rnn_gpu.kernels.numba_cpu.host import TRAITS
 from rnn_gpu.problem import describe
 from rnn_gpu.threads import set_threads
 
@@ -23,7 +24,7 @@ def address(array):
     return 0 if array is None else array.ctypes.data
 
 
-def drawn(cell, dtype, *, biases=True, initial=False, batch=B):
+def drawn(cell, dtype, *, biases=True, initial=False, batch=B, T=T, I=I, H=H):
     rng = np.random.default_rng(5)
 
     def array(*shape):
@@ -50,9 +51,9 @@ def by_addresses(cell, x, weights, states, dy, dlast, with_dx=True, **options):
     def like(arrays):
         return [None if array is None else np.full_like(array, np.nan) for array in arrays]
 
-    y, kept = np.full_like(dy if dy is not None else np.zeros((T, x.shape[1], H), x.dtype), np.nan), direct.kept_bytes
-    kept = np.full(kept // x.itemsize, np.nan, x.dtype)
-    last = [np.full((x.shape[1], H), np.nan, x.dtype) for _ in cell.states]
+    y = np.full((problem.T, problem.B, problem.H), np.nan, x.dtype)
+    kept = np.full(direct.kept_bytes // x.itemsize, np.nan, x.dtype)
+    last = [np.full((problem.B, problem.H), np.nan, x.dtype) for _ in cell.states]
     dx, *d_weights = like([x if with_dx else None, *four])
     d_initial = like(states or nothing)
 
@@ -62,6 +63,8 @@ def by_addresses(cell, x, weights, states, dy, dlast, with_dx=True, **options):
     direct.forward(
         addresses(four), address(x), address(y), addresses(states or nothing), addresses(last), address(kept)
     )
+    if not options.get("save", True):
+        return [y, *last]
     direct.backward(
         addresses(four), address(x), address(dy), addresses(dlast or nothing), addresses([dx, *d_weights]),
         addresses(d_initial), address(kept),
@@ -92,6 +95,25 @@ def test_options_give_the_same_bits(cell, options):
         assert_same_bits(by_addresses(cell, *given, **options), by_arrays(cell, *given, **options))
 
 
+PANEL = TRAITS.panel(4)
+
+
+@pytest.mark.parametrize(
+    "sizes", [(1, 1, 1, 1), (1, 3, 2, PANEL), (4, 2, PANEL, 2 * PANEL), (3, 9, 1, TRAITS.lanes(4))], ids=str
+)
+@pytest.mark.parametrize("cell", [cells.lstm, cells.gru, cells.gru_2014, cells.rnn], ids=lambda cell: cell.name)
+def test_sizes_give_the_same_bits(cell, sizes):
+    """Small ones, gradients that need no copy, and units that a team shares."""
+    T, batch, I, H = sizes
+    for initial in (False, True):
+        given = drawn(cell, np.float32, initial=initial, batch=batch, T=T, I=I, H=H)
+        for threads in (1, 2):
+            set_threads(threads)
+            expected = by_arrays(cell, *given)
+            assert_same_bits(by_addresses(cell, *given), expected)
+            assert_same_bits(by_addresses(cell, *given, save=False), expected[: 1 + len(cell.states)])
+
+
 @pytest.mark.parametrize("cell", [cells.lstm, cells.gru, cells.rnn], ids=lambda cell: cell.name)
 def test_what_is_not_given_or_not_wanted(cell):
     x, weights, states, dy, dlast = drawn(cell, np.float32, biases=False, initial=True)
@@ -102,7 +124,9 @@ def test_what_is_not_given_or_not_wanted(cell):
     del expected[1 + len(cell.states)]  # the gradient of x
     for threads in (1, 2, 3):
         set_threads(threads)
-        assert_same_bits(by_addresses(cell, x, weights, states, dy, dlast, with_dx=False), expected)
+        for options in ({}, {"recompute": True}):
+            found = by_addresses(cell, x, weights, states, dy, dlast, with_dx=False, **options)
+            assert_same_bits(found, expected)
 
 
 def test_who_has_calls_on_addresses():

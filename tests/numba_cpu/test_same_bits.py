@@ -212,3 +212,13 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_forked_child_has_threads_of_its_own():
     assert subprocess.run([sys.executable, "-c", FORK], timeout=120, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("cell", [cells.rnn, cells.lstm], ids=lambda cell: cell.name)
+def test_a_narrow_panel_gives_a_row_the_same_bits_in_every_batch(cell):
+    """A panel of two vectors is multiplied otherwise for few rows than for many."""
+    x, weights, dy, _ = drawn(cell, B=9, H=2 * TRAITS.lanes(4))
+    y, *last, dx = results(cell, x, weights, dy)[: 2 + len(cell.states)]
+    for rows in range(1, 9):
+        found = results(cell, x[:, :rows], weights, dy[:, :rows])[: 2 + len(cell.states)]
+        assert_same_bits(found, [y[:, :rows], *[state[:rows] for state in last], dx[:, :rows]])

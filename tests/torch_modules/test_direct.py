@@ -8,7 +8,7 @@ import weakref
 import numpy as np
 import pytest
 import torch
-from torch.autograd.graph import save_on_cpu
+from torch.autograd.graph import save_on_cpu, saved_tensors_hooks
 from torch.utils.checkpoint import checkpoint
 
 import rnn_gpu.torch as ours
@@ -71,12 +71,20 @@ def test_the_same_bits_as_the_general_way(name, dtype, ways):
                     assert_same_bits(*ways(lambda x=x, given=given, module=module: [module(x, given)[0]]))
 
 
-def test_cells_and_a_sequence_of_one():
-    cell, reference = ours.LSTMCell(I, H), torch.nn.LSTMCell(I, H)
-    reference.load_state_dict(cell.state_dict())
-    x, h, c = torch.randn(B, I), torch.randn(B, H), torch.randn(B, H)
-    for found, expected in zip(cell(x, (h, c)), reference(x, (h, c)), strict=True):
-        torch.testing.assert_close(found, expected)
+def test_cells_one_sequence_and_a_projection(ways):
+    x, h, c = (torch.randn(B, n, requires_grad=True) for n in (I, H, H))
+    cell = ours.LSTMCell(I, H)
+
+    def stepped():
+        new = cell(x, (h, c))
+        return [*new, *torch.autograd.grad(new[0].sum() + 2 * new[1].sum(), [x, h, c, *cell.parameters()])]
+
+    assert_same_bits(*ways(stepped))
+    assert_same_bits(*ways(lambda: trained(ours_lstm, x)))
+    assert_same_bits(*ways(lambda: trained(projected, x[None].detach().requires_grad_())))
+
+
+ours_lstm, projected = ours.LSTM(I, H), ours.LSTM(I, H, proj_size=4)
 
 
 def test_tensors_of_unusual_layout(ways):
@@ -103,8 +111,10 @@ def test_only_a_last_state_is_used(ways):
 
 
 def test_which_calls_go_the_general_way(monkeypatch):
-    monkeypatch.setattr(direct, "run", lambda *arguments: pytest.fail("by addresses"))
     x = torch.randn(T, B, I)
+    for module in (ours.LSTM(I, H), ours.LSTM(I, H, dtype=torch.float64)):
+        module(x.to(module.weight_hh_l0.dtype))  # such calls are known, and others must not be taken for them
+    monkeypatch.setattr(direct, "run", lambda *arguments: pytest.fail("by addresses"))
     ours.LSTM(I, H, 2)(x)
     ours.LSTM(I, H, bidirectional=True)(x)
     ours.LSTM(I, H)(x, lengths=torch.tensor([T, 1, 0]))
@@ -115,8 +125,51 @@ def test_which_calls_go_the_general_way(monkeypatch):
     ours.LSTM(I, H, dtype=torch.float16)(x.half())
     ours.LSTM(I, H, backend="numpy_cpu")(x)
     ours.LSTM(I, H)(x[:0])
+    with torch.autocast("cpu", torch.bfloat16):
+        ours.LSTM(I, H)(x)
     monkeypatch.setenv("RNN_GPU_BACKEND", "numpy_cpu")
     ours.LSTM(I, H)(x)
+
+
+class Wrapped(torch.Tensor):
+    """A tensor whose numbers are elsewhere."""
+
+    @staticmethod
+    def __new__(cls, tensor):
+        return torch.Tensor._make_wrapper_subclass(cls, tensor.shape, dtype=tensor.dtype)
+
+    __torch_dispatch__ = None
+
+
+def test_tensors_without_memory_of_their_own():
+    module, x = ours.GRU(I, H), torch.zeros(T, B, I)
+    expected, _ = module(x)
+    assert torch.equal(module(torch._efficientzerotensor((T, B, I)))[0], expected)
+    del module.weight_hh_l0
+    module.weight_hh_l0 = Wrapped(torch.zeros(3 * H, H))
+    with torch.no_grad(), pytest.raises((RuntimeError, TypeError, ValueError)):
+        module(x)
+
+
+@pytest.mark.parametrize("change", [lambda t: t.double(), lambda t: t.half().float().double()])
+def test_saved_tensors_of_another_kind_are_refused(change):
+    module, x = ours.GRU(I, H), torch.randn(T, B, I)
+    with saved_tensors_hooks(lambda tensor: tensor, change):
+        y = module(x)[0].sum()
+    with pytest.raises(RuntimeError, match="a hook of saved tensors has made"):
+        y.backward()
+
+
+def test_saved_tensors_of_another_layout():
+    module, x = ours.GRU(I, H), torch.randn(T, B, I, requires_grad=True)
+    expected = trained(module, x)
+
+    def strided(tensor):
+        wide = torch.stack([tensor, tensor], dim=-1)
+        return wide[..., 0]
+
+    with saved_tensors_hooks(lambda tensor: tensor, strided):
+        assert_same_bits(trained(module, x), expected)
 
 
 def test_what_is_wrong_is_said_as_ever():
