@@ -26,7 +26,7 @@ from rnn_gpu.kernels.numba_cpu.panels import (
 )
 from rnn_gpu.kernels.numba_cpu.product import add, clear, copy, integer, padded, panel_of, product_of_units
 from rnn_gpu.kernels.numba_cpu.simd import room_for
-from rnn_gpu.kernels.numba_cpu.steps import block_end, buffer, continued, own, project, running, states_before
+from rnn_gpu.kernels.numba_cpu.steps import block_end, buffer, kept_or_gathered, own, project, running, states_before
 from rnn_gpu.kernels.numba_cpu.team import meet
 
 __all__ = ["ARGUMENTS", "address_of_backward", "backward"]
@@ -132,15 +132,9 @@ def _share(cell: Any, like: Any, numbers: Any, member: int) -> None:
                 if dy.size > 0:
                     for row in range(n):
                         add(D, row * H_p + u0, dy, (t * n_batch + order[first + row]) * H + u0, own_y)
-                before = continued(active, t, order, reverse, resets, first, n)
-                if before >= 0:
-                    states, i0, i_slot, i_row = after, (start[before] + first) * a_row, H_p, a_row
-                else:
-                    states_before(
-                        S, s_slot, zero, t, order, active, start, reverse, resets, initial, after, n, first, n_states,
-                        H_p, u0, u1,
-                    )  # fmt: skip
-                    states, i0, i_slot, i_row = S, zero, s_slot, H_p
+                states, i0, i_slot, i_row = kept_or_gathered(
+                    S, s_slot, t, order, active, start, reverse, resets, initial, after, n, first, n_states, H_p, u0, u1
+                )
                 at = start[t] + first
                 q0, row0 = q_block if recompute else at * q_row, at - block_from + block_in
                 backward_step(

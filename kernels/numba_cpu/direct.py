@@ -13,14 +13,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rnn_gpu.kernels.numba_cpu import backward_kernel, crew, direct_kernel, forward_kernel, memory
+from rnn_gpu.kernels.numba_cpu.constants import constant_arguments
 from rnn_gpu.kernels.numba_cpu.forward_kernel import PACK
 from rnn_gpu.kernels.numba_cpu.host import CACHE_LINE
 from rnn_gpu.kernels.numba_cpu.jit import BUILD, entry_of
-from rnn_gpu.kernels.numba_cpu.layout import Layout, full_layout
+from rnn_gpu.kernels.numba_cpu.layout import full_layout
 from rnn_gpu.kernels.numba_cpu.marshal import FIVE, ROOM, Later, places, written
 from rnn_gpu.kernels.numba_cpu.packing import nothing
 from rnn_gpu.kernels.numba_cpu.plan import Plan, plan_of
-from rnn_gpu.kernels.numba_cpu.shares import Share, backward_shares, forward_shares, members_for
+from rnn_gpu.kernels.numba_cpu.shares import backward_shares, forward_shares, members_for
 from rnn_gpu.kernels.numba_cpu.team import ALONE
 from rnn_gpu.problem import Array, Problem
 
@@ -112,7 +113,7 @@ class Direct:
     def _made_forward(self, members: int) -> _Table:
         plan, problem = self._plan, self._plan.problem
         share, n_states = forward_shares(plan, self._layout, members), self._states_size
-        values = _constant_arguments(plan, self._layout, share, forward_kernel.ARGUMENTS) | {
+        values = constant_arguments(plan, self._layout, share, forward_kernel.ARGUMENTS) | {
             "raw": self._raw, "packed": tuple(map(Later, plan.room)), "pack": PACK, "in_order": not problem.reverse,
             "initial": self._initial, "y": Later(0), "last_states": Later(n_states), "work": Later(share.work),
             "keep_states": problem.save, "keep_saved": problem.save and not problem.recompute,
@@ -133,7 +134,7 @@ class Direct:
         DR, DP = rows * rooms.dr_row, 0 if plan.kernel.shared else rows * rooms.dp_row
         as_wanted_w, as_wanted_u = rooms.as_wanted
         n_w_ih, n_w_hh, *n_biases = rooms.wanted
-        values = _constant_arguments(plan, self._layout, share, backward_kernel.ARGUMENTS) | {
+        values = constant_arguments(plan, self._layout, share, backward_kernel.ARGUMENTS) | {
             "raw": self._raw, "packed": tuple(map(Later, rooms.packed)), "pack": True,
             "made": (none,) * FIVE, "gates_back": plan.blocks.back_gates, "stages_back": plan.blocks.back_stages,
             "flat_rows": self._layout.flat_rows, "initial": self._initial, "recompute": problem.recompute,
@@ -220,26 +221,6 @@ def direct_of(problem: Problem) -> Direct | None:
     if problem.has_lengths or problem.has_resets or 0 in (problem.T, problem.B, problem.I):
         return None
     return Direct(plan_of(problem))
-
-
-def _constant_arguments(plan: Plan, layout: Layout, share: Share, names: Mapping[str, str]) -> dict[str, Any]:
-    """Those of a kernel's arguments, of the given names, that are the same in every call of a problem without lengths.
-
-    x: its size. The team is yet to be written.
-    """
-    problem = plan.problem
-    found = {
-        "gates": plan.blocks.gates, "stages": plan.blocks.stages, "x": Later(problem.T * problem.B * problem.I),
-        "projected": problem.projected, "order": layout.order, "active": layout.active, "start": layout.start,
-        "reverse": problem.reverse, "resets": _NO_RESETS, "after": Later(0), "values": Later(0),
-        "offsets": share.offsets, "cuts": share.cuts, "by_units": share.by_units, "n_states": plan.n_states,
-        "n_saved": plan.n_saved, "n_gates": plan.n_gates, "I": problem.I, "H": problem.H, "H_p": plan.sizes.H_p,
-        "alone": ALONE, "team": ALONE,
-    }  # fmt: skip
-    return {name: value for name, value in found.items() if name in names}
-
-
-_NO_RESETS = np.zeros(0, np.bool_)
 
 
 def _five(place: Mapping[str, int], name: str) -> list[int]:

@@ -19,7 +19,7 @@ from rnn_gpu.kernels.numba_cpu.marshal import ROOM, address_of, reader, write
 from rnn_gpu.kernels.numba_cpu.panels import pack_forward, product_of_weights
 from rnn_gpu.kernels.numba_cpu.product import clear, copy, integer, padded, panel_of
 from rnn_gpu.kernels.numba_cpu.simd import room_for
-from rnn_gpu.kernels.numba_cpu.steps import block_end, buffer, continued, own, project, running, states_before
+from rnn_gpu.kernels.numba_cpu.steps import block_end, buffer, kept_or_gathered, own, project, running
 from rnn_gpu.kernels.numba_cpu.team import meet
 
 __all__ = ["ARGUMENTS", "PACK", "PACKED", "PACK_PANELS", "address_of_forward", "forward"]
@@ -100,14 +100,9 @@ def _share(cell: Any, like: Any, numbers: Any, member: int) -> None:
             new, new_at, new_slot, new_row = N, zero, s_slot, H_p
             if keep_states:  # they are written where they are kept, and read there by the next step
                 new, new_at, new_slot, new_row = after, (start[t] + first) * a_row, H_p, a_row
-                before = continued(active, t, order, reverse, resets, first, n)
-                if before >= 0:
-                    old, old_at, old_slot, old_row = after, (start[before] + first) * a_row, H_p, a_row
-                else:
-                    states_before(
-                        S, s_slot, zero, t, order, active, start, reverse, resets, initial, after, n, first, n_states,
-                        H_p, u0, u1,
-                    )  # fmt: skip
+                old, old_at, old_slot, old_row = kept_or_gathered(
+                    S, s_slot, t, order, active, start, reverse, resets, initial, after, n, first, n_states, H_p, u0, u1
+                )
             elif resets.size > 0:
                 for row in range(n):
                     if resets[t * n_batch + order[first + row]]:

@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rnn_gpu.kernels.numba_cpu import crew, memory, step_kernel
+from rnn_gpu.kernels.numba_cpu.constants import constant_arguments
 from rnn_gpu.kernels.numba_cpu.forward_kernel import ARGUMENTS, PACK, PACK_PANELS, PACKED
 from rnn_gpu.kernels.numba_cpu.jit import BUILD, entry_of
 from rnn_gpu.kernels.numba_cpu.layout import full_layout
 from rnn_gpu.kernels.numba_cpu.marshal import ROOM, places, written
-from rnn_gpu.kernels.numba_cpu.packing import KeptWeights, kept_weights, nothing, plain, raw_weights
+from rnn_gpu.kernels.numba_cpu.packing import KeptWeights, kept_weights, plain, raw_weights
 from rnn_gpu.kernels.numba_cpu.plan import Plan, plan_of
 from rnn_gpu.kernels.numba_cpu.shares import forward_shares, members_for_step
 from rnn_gpu.kernels.numba_cpu.team import ALONE
@@ -80,7 +81,7 @@ def run(problem: Problem, inputs: Inputs) -> tuple[Array, ...]:
 def _frame(plan: Plan, members: int, raw: tuple[Array, ...], kept: KeptWeights | None) -> _Frame:
     """A frame for at most so many members. Weights that may change are packed in it, panel by panel where they can."""
     problem, real, sizes = plan.problem, plan.problem.real, plan.sizes
-    layout, none = full_layout(1, problem.B), nothing(real)
+    layout = full_layout(1, problem.B)
     share = forward_shares(plan, layout, members)
     owners = len(share.offsets)
     if kept is not None:
@@ -94,14 +95,9 @@ def _frame(plan: Plan, members: int, raw: tuple[Array, ...], kept: KeptWeights |
         packed, pack = tuple(memory.split(plan.room, real)), PACK
     n_inputs, n_states = problem.B * problem.I, plan.n_states * problem.B * sizes.H_p
     x, y, initial, last = memory.split((n_inputs, problem.B * problem.H, n_states, n_states), real)
-    values = {
-        "raw": raw, "packed": packed, "gates": plan.blocks.gates, "stages": plan.blocks.stages, "pack": pack,
-        "x": x, "projected": problem.projected, "in_order": True, "order": layout.order, "active": layout.active,
-        "start": layout.start, "reverse": False, "resets": np.zeros(0, np.bool_), "initial": initial, "y": y,
-        "last_states": last, "after": none, "values": none, "work": memory.zeros(share.work, real),
-        "offsets": share.offsets, "cuts": share.cuts, "by_units": share.by_units, "keep_states": False,
-        "keep_saved": False, "n_states": plan.n_states, "n_saved": plan.n_saved, "n_gates": plan.n_gates,
-        "I": problem.I, "H": problem.H, "H_p": sizes.H_p, "alone": ALONE, "team": ALONE,
+    values = constant_arguments(plan, layout, share, ARGUMENTS) | {
+        "raw": raw, "packed": packed, "pack": pack, "x": x, "in_order": True, "initial": initial, "y": y,
+        "last_states": last, "work": memory.zeros(share.work, real), "keep_states": False, "keep_saved": False,
     }  # fmt: skip
     numbers = np.zeros(ROOM, np.int64)
     given = written(values[name] for name in ARGUMENTS)

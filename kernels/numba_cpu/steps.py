@@ -11,10 +11,10 @@ from numba.extending import intrinsic
 
 from rnn_gpu.kernels.numba_cpu.external import external
 from rnn_gpu.kernels.numba_cpu.jit import jit
-from rnn_gpu.kernels.numba_cpu.product import add, clear, copy
+from rnn_gpu.kernels.numba_cpu.product import add, clear, copy, integer
 from rnn_gpu.kernels.numba_cpu.simd import array_at, element_pointer
 
-__all__ = ["block_end", "buffer", "continued", "own", "project", "running", "states_before"]
+__all__ = ["block_end", "buffer", "kept_or_gathered", "own", "project", "running", "states_before"]
 
 
 @jit
@@ -64,7 +64,7 @@ def own(cuts: Any, by_units: bool, member: int, members: int, H_p: int) -> tuple
 
 
 @jit
-def continued(active: Any, t: int, order: Any, reverse: bool, resets: Any, first: int, rows: int) -> int:
+def _continued(active: Any, t: int, order: Any, reverse: bool, resets: Any, first: int, rows: int) -> int:
     """The step whose states after it are, for all these rows, those before step t; -1 where there is none."""
     previous = t + 1 if reverse else t - 1
     if running(active, previous, first, first + rows) < rows:
@@ -95,6 +95,26 @@ def states_before(
                 copy(S, to, after, (start[previous] + first + row) * a_row + k * H_p + u0, units)
             else:
                 copy(S, to, initial, (k * n_batch + first + row) * H_p + u0, units)
+
+
+@jit
+def kept_or_gathered(
+    S: Any, s_slot: int, t: int, order: Any, active: Any, start: Any, reverse: bool, resets: Any, initial: Any,
+    after: Any, rows: int, first: int, n_states: int, H_p: int, u0: int, u1: int,
+) -> tuple[Any, int, int, int]:  # fmt: skip
+    """The states before step t: the array, where they begin, and how far apart its states and its rows lie.
+
+    They are read where they are kept, in `after`, if all rows go on from one step; else S is filled with them.
+    """
+    before = _continued(active, t, order, reverse, resets, first, rows)
+    if before >= 0:
+        a_row = n_states * H_p
+        return after, (start[before] + first) * a_row, H_p, a_row
+    zero = integer(0)
+    states_before(
+        S, s_slot, zero, t, order, active, start, reverse, resets, initial, after, rows, first, n_states, H_p, u0, u1
+    )
+    return S, zero, s_slot, H_p
 
 
 @intrinsic

@@ -1,0 +1,36 @@
+"""Those of a kernel's many arguments that follow from the problem and the shares: written once, whoever calls it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from rnn_gpu.kernels.numba_cpu.layout import Layout
+from rnn_gpu.kernels.numba_cpu.marshal import Later
+from rnn_gpu.kernels.numba_cpu.plan import Plan
+from rnn_gpu.kernels.numba_cpu.shares import Share
+from rnn_gpu.kernels.numba_cpu.team import ALONE
+
+__all__ = ["constant_arguments"]
+
+
+def constant_arguments(plan: Plan, layout: Layout, share: Share, names: Mapping[str, str]) -> dict[str, Any]:
+    """Those of a kernel's arguments, of the given names, that are the same in every call of a problem without lengths.
+
+    x: its size. The team is yet to be written.
+    """
+    problem = plan.problem
+    found = {
+        "gates": plan.blocks.gates, "stages": plan.blocks.stages, "x": Later(problem.T * problem.B * problem.I),
+        "projected": problem.projected, "order": layout.order, "active": layout.active, "start": layout.start,
+        "reverse": problem.reverse, "resets": _NO_RESETS, "after": Later(0), "values": Later(0),
+        "offsets": share.offsets, "cuts": share.cuts, "by_units": share.by_units, "n_states": plan.n_states,
+        "n_saved": plan.n_saved, "n_gates": plan.n_gates, "I": problem.I, "H": problem.H, "H_p": plan.sizes.H_p,
+        "alone": ALONE, "team": ALONE,
+    }  # fmt: skip
+    return {name: value for name, value in found.items() if name in names}
+
+
+_NO_RESETS = np.zeros(0, np.bool_)
