@@ -21,7 +21,7 @@ from rnn_gpu.kernels.numba_cpu.product import (
     product_of_units,
     width_of,
 )
-from rnn_gpu.kernels.numba_cpu.simd import transpose
+from rnn_gpu.kernels.numba_cpu.simd import transpose, transpose_part
 
 __all__ = [
     "pack_backward",
@@ -170,13 +170,12 @@ def _pack_rows(
             g, j = divmod(p * panel + c0, H_p)
             used = max(0, min(lanes, H - j)) if g < n else 0
             row = gates[g0 + g] * H + j if used > 0 else 0
-            if used == lanes:
-                for k in range(0, whole, lanes):
-                    transpose(w, row * depth + k, depth, packed, base + k * width + c0, width)
-            for k in range(whole if used == lanes else 0, depth):
-                for column in range(used):
-                    packed[base + k * width + c0 + column] = w[(row + column) * depth + k]
-                clear(packed, base + k * width + c0 + used, lanes - used)
+            for k in range(0, depth, lanes):
+                to = base + k * width + c0
+                if used == lanes and k < whole:
+                    transpose(w, row * depth + k, depth, packed, to, width)
+                else:
+                    transpose_part(w, row * depth + k, depth, used, min(lanes, depth - k), packed, to, width)
 
 
 @external("ainiiiiaiii", backward=True)

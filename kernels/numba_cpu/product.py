@@ -17,8 +17,10 @@ from rnn_gpu.kernels.numba_cpu.simd import (
     fetch_to_read,
     fetch_to_write,
     load,
+    load_part,
     move_tile_row,
     store,
+    store_part,
 )
 from rnn_gpu.kernels.numba_cpu.tile import compute_tile
 
@@ -75,8 +77,9 @@ def copy(to: Any, to_start: int, source: Any, source_start: int, count: int) -> 
     whole = count - count % lanes
     for k in range(0, whole, lanes):
         store(to, to_start + k, load(source, source_start + k))
-    for k in range(whole, count):
-        to[to_start + k] = source[source_start + k]
+    if whole < count:
+        left = count - whole
+        store_part(to, to_start + whole, load_part(source, source_start + whole, left), left)
 
 
 @jit
@@ -86,8 +89,9 @@ def add(to: Any, to_start: int, source: Any, source_start: int, count: int) -> N
     whole = count - count % lanes
     for k in range(0, whole, lanes):
         store(to, to_start + k, load(to, to_start + k) + load(source, source_start + k))
-    for k in range(whole, count):
-        to[to_start + k] += source[source_start + k]
+    if whole < count:
+        at, left = to_start + whole, count - whole
+        store_part(to, at, load_part(to, at, left) + load_part(source, source_start + whole, left), left)
 
 
 @jit
@@ -97,8 +101,8 @@ def clear(to: Any, to_start: int, count: int) -> None:
     whole = count - count % lanes
     for k in range(0, whole, lanes):
         clear_vector(to, to_start + k)
-    for k in range(whole, count):
-        to[to_start + k] = 0
+    if whole < count:
+        store_part(to, to_start + whole, load_part(to, to_start + whole, integer(0)), count - whole)
 
 
 @jit
@@ -298,6 +302,4 @@ def clear_padding(a: Any, a_start: int, a_row: int, rows: int, blocks: int, hidd
     """Zero the units from H to H_p of each block, so that products may run over them."""
     for row in range(rows):
         for block in range(blocks):
-            base = a_start + row * a_row + block * hidden_p
-            for unit in range(hidden, hidden_p):
-                a[base + unit] = 0
+            clear(a, a_start + row * a_row + block * hidden_p + hidden, hidden_p - hidden)

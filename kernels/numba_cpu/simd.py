@@ -33,6 +33,7 @@ __all__ = [
     "fetch_to_write",
     "flattened",
     "load",
+    "load_part",
     "move_tile_row",
     "room_for",
     "scale_by_power_of_two",
@@ -40,7 +41,9 @@ __all__ = [
     "splat32",
     "splat64",
     "store",
+    "store_part",
     "transpose",
+    "transpose_part",
     "vector_type",
 ]
 
@@ -174,6 +177,66 @@ def clear_vector(typing: Any, array: Any, offset: Any) -> Any:
     return types.void(array, types.intp), generate
 
 
+def _first_lanes(builder: Any, kind: ir.VectorType, count: Any) -> Any:
+    """A mask of the first `count` lanes, of none or all where count is beyond that."""
+    lanes = ir.VectorType(_INDEX, kind.count)
+    return builder.icmp_signed("<", ir.Constant(lanes, list(range(kind.count))), broadcast(builder, count, lanes))
+
+
+def _masked(builder: Any, operation: str, result: Any, *arguments: Any, kind: ir.VectorType) -> Any:
+    """Call an LLVM intrinsic that reads or writes the lanes of a mask, at a pointer to such a vector."""
+    suffix = f"v{kind.count}{'f32' if isinstance(kind.element, ir.FloatType) else 'f64'}"
+    function = cgutils.get_or_insert_function(
+        builder.module,
+        ir.FunctionType(result, [argument.type for argument in arguments]),
+        f"llvm.masked.{operation}.{suffix}.p0{suffix}",
+    )
+    return builder.call(function, arguments)
+
+
+def _load_lanes(builder: Any, kind: ir.VectorType, alignment: int, pointer: Any, mask: Any) -> Any:
+    """The lanes of a mask from a pointer to the vector, zeros in the others."""
+    align, zeros = ir.Constant(_LANE, alignment), ir.Constant(kind, None)
+    return _masked(builder, "load", kind, pointer, align, mask, zeros, kind=kind)
+
+
+def _store_lanes(builder: Any, kind: ir.VectorType, alignment: int, pointer: Any, mask: Any, value: Any) -> None:
+    """Write the lanes of a mask to a pointer to the vector."""
+    _masked(builder, "store", ir.VoidType(), value, pointer, ir.Constant(_LANE, alignment), mask, kind=kind)
+
+
+@intrinsic
+def load_part(typing: Any, array: Any, offset: Any, count: Any) -> Any:
+    """The vector at element `offset` of a contiguous array, as `load`, but of its first `count` lanes; others are 0."""
+    vector = _vector_of(array)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = vector_type(vector)
+        pointer = element_pointer(context, builder, signature.args[0], *arguments[:2])
+        mask = _first_lanes(builder, kind, arguments[2])
+        alignment = vector.dtype.bitwidth // 8
+        return _load_lanes(builder, kind, alignment, builder.bitcast(pointer, kind.as_pointer()), mask)
+
+    return vector(array, types.intp, types.intp), generate
+
+
+@intrinsic
+def store_part(typing: Any, array: Any, offset: Any, vector: Any, count: Any) -> Any:
+    """Write the first `count` lanes of a vector at element `offset` of a contiguous array."""
+    if array.dtype != vector.dtype:
+        return None
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = vector_type(vector)
+        pointer = element_pointer(context, builder, signature.args[0], *arguments[:2])
+        mask = _first_lanes(builder, kind, arguments[3])
+        pointer = builder.bitcast(pointer, kind.as_pointer())
+        _store_lanes(builder, kind, vector.dtype.bitwidth // 8, pointer, mask, arguments[2])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, vector, types.intp), generate
+
+
 def _fetch(to_write: bool) -> Any:
     @intrinsic
     def fetch(typing: Any, array: Any, offset: Any) -> Any:
@@ -249,42 +312,83 @@ def add_wide(typing: Any, sums: Any, offset: Any, vector: Any) -> Any:
     return types.void(sums, types.intp, vector), generate
 
 
-@intrinsic
-def transpose(typing: Any, source: Any, start: Any, row: Any, to: Any, to_start: Any, to_row: Any) -> Any:
-    """Write the transpose of a square block, of as many rows and columns as a vector has lanes.
+def _transposed(rows: list[Any], builder: Any) -> list[Any]:
+    """The columns of a square block, given its rows.
 
     In log2(lanes) passes, which swap the blocks off the diagonal, of 1, 2, 4 ... elements, between pairs of rows.
     Eklundh, A fast computer method for matrix transposing (1972).
     """
-    vector = _vector_of(source)
-    lanes, alignment = vector.lanes, vector.dtype.bitwidth // 8
+    lanes, rows = len(rows), list(rows)
+    for bit in (1 << n for n in range(lanes.bit_length() - 1)):
+        even = [c if not c & bit else lanes + c - bit for c in range(lanes)]
+        odd = [c + bit if not c & bit else lanes + c for c in range(lanes)]
+        masks = [ir.Constant(ir.VectorType(_LANE, lanes), columns) for columns in (even, odd)]
+        for k in range(lanes):
+            if not k & bit:
+                pair = rows[k], rows[k + bit]
+                rows[k], rows[k + bit] = (builder.shuffle_vector(*pair, mask) for mask in masks)
+    return rows
+
+
+class _Block:
+    """Pointers to the rows of a square block of an array, of as many rows and columns as a vector has lanes."""
+
+    def __init__(self, context: Any, builder: Any, array_type: Any, array: Any, start: Any, row: Any) -> None:
+        vector = _vector_of(array_type)
+        self.builder, self.kind, self.alignment = builder, vector_type(vector), vector.dtype.bitwidth // 8
+        self.pointers = [
+            builder.bitcast(
+                element_pointer(
+                    context, builder, array_type, array, builder.add(start, builder.mul(row, ir.Constant(_INDEX, k)))
+                ),
+                self.kind.as_pointer(),
+            )
+            for k in range(vector.lanes)
+        ]
+
+
+@intrinsic
+def transpose(typing: Any, source: Any, start: Any, row: Any, to: Any, to_start: Any, to_row: Any) -> Any:
+    """Write the transpose of a square block, of as many rows and columns as a vector has lanes."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        kind = vector_type(vector)
-
-        def address(array: int, begin: int, stride: Any, k: int) -> Any:
-            offset = builder.add(arguments[begin], builder.mul(stride, ir.Constant(_INDEX, k)))
-            pointer = element_pointer(context, builder, signature.args[array], arguments[array], offset)
-            return builder.bitcast(pointer, kind.as_pointer())
-
-        rows = []
-        for k in range(lanes):
-            value = builder.load(address(0, 1, arguments[2], k))
-            value.align = alignment
-            rows.append(value)
-        for bit in (1 << n for n in range(lanes.bit_length() - 1)):
-            even = [c if not c & bit else lanes + c - bit for c in range(lanes)]
-            odd = [c + bit if not c & bit else lanes + c for c in range(lanes)]
-            masks = [ir.Constant(ir.VectorType(_LANE, lanes), columns) for columns in (even, odd)]
-            for k in range(lanes):
-                if not k & bit:
-                    pair = rows[k], rows[k + bit]
-                    rows[k], rows[k + bit] = (builder.shuffle_vector(*pair, mask) for mask in masks)
-        for k, value in enumerate(rows):
-            builder.store(value, address(3, 4, arguments[5], k)).align = alignment
+        block = _Block(context, builder, signature.args[0], *arguments[:3])
+        target = _Block(context, builder, signature.args[3], *arguments[3:])
+        rows = [builder.load(pointer) for pointer in block.pointers]
+        for value in rows:
+            value.align = block.alignment
+        for value, pointer in zip(_transposed(rows, builder), target.pointers, strict=True):
+            builder.store(value, pointer).align = block.alignment
         return context.get_dummy_value()
 
     return types.void(source, types.intp, types.intp, to, types.intp, types.intp), generate
+
+
+@intrinsic
+def transpose_part(
+    typing: Any, source: Any, start: Any, row: Any, rows: Any, columns: Any, to: Any, to_start: Any, to_row: Any
+) -> Any:
+    """`transpose`, where of the source's block there are only so many rows and columns; for rows that there are not,
+    zeros are written.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        block = _Block(context, builder, signature.args[0], *arguments[:3])
+        target = _Block(context, builder, signature.args[5], *arguments[5:])
+        kind, alignment, none = block.kind, block.alignment, ir.Constant(_INDEX, 0)
+        n_rows, n_columns, every = arguments[3], arguments[4], ir.Constant(_INDEX, kind.count)
+        loaded = []
+        for k, pointer in enumerate(block.pointers):
+            there = builder.icmp_signed("<", ir.Constant(_INDEX, k), n_rows)
+            mask = _first_lanes(builder, kind, builder.select(there, n_columns, none))
+            loaded.append(_load_lanes(builder, kind, alignment, pointer, mask))
+        for k, (value, pointer) in enumerate(zip(_transposed(loaded, builder), target.pointers, strict=True)):
+            wanted = builder.icmp_signed("<", ir.Constant(_INDEX, k), n_columns)
+            mask = _first_lanes(builder, kind, builder.select(wanted, every, none))
+            _store_lanes(builder, kind, alignment, pointer, mask, value)
+        return context.get_dummy_value()
+
+    return types.void(source, *[types.intp] * 4, to, *[types.intp] * 2), generate
 
 
 def _splat(dtype: Any) -> Any:
