@@ -26,8 +26,8 @@ def run(problem: Problem, inputs: Inputs, saved: Saved, dy: Array | None, dlast:
     none, x = nothing(real), flat(inputs.x, real)
     d_states = our_states(dlast, plan, layout)
     d_vectors = np.zeros((len(cell.vectors), problem.B, H_p))
-    sums_w = np.zeros(plan.n_gates * H_p)
-    sums_u = sums_w if rooms.merged else np.zeros(plan.n_recurrent * H_p)
+    sums_w = np.zeros(plan.n_gates * H)
+    sums_u = sums_w if rooms.merged else np.zeros(plan.n_recurrent * H)
     dx = (memory.empty if layout.full else memory.zeros)(x.size, real)
     n_w_ih, n_w_hh, *n_biases = rooms.wanted
     d_w_ih, d_w_hh = memory.empty(n_w_ih, real), memory.empty(n_w_hh, real)

@@ -21,7 +21,7 @@ from rnn_gpu.kernels.numba_cpu.panels import (
     pack_backward,
     pack_columns,
     pack_forward,
-    sums_without_padding,
+    sums_in_order,
     without_padding,
 )
 from rnn_gpu.kernels.numba_cpu.product import add, clear, copy, integer, padded, panel_of, product_of_units
@@ -58,10 +58,10 @@ def _share(cell: Any, like: Any, numbers: Any, member: int) -> None:
     U_t, W_t, DR, DP, O = made
     dx, dw, du, d_w_ih, d_w_hh = gradients
     everyone, n_recurrent = offsets.shape[0], stages[n_stages]
-    pack_backward(raw[1], U_t, gates_back, stages_back, H, H_p, member, everyone)
+    pack_backward(raw[1], U_t, gates_back, stages_back, H, member, everyone)
     with_dx = dx.size > 0
     if with_dx and not projected:
-        pack_columns(raw[0], I, gates, n_recurrent, n_gates, H, H_p, W_t, 0, member, everyone)
+        pack_columns(raw[0], I, gates, n_recurrent, n_gates, H, W_t, 0, member, everyone)
     if pack:
         pack_forward(raw, packed, gates, stages, n_gates, I, H, H_p, member, everyone, recompute, recompute)
     meet(team)
@@ -170,14 +170,14 @@ def _share(cell: Any, like: Any, numbers: Any, member: int) -> None:
         meet(team)
         done_rows, done_from, done_in, blocks = block_rows, block_from, block_in, blocks + 1
     if d_w_ih.size > 0:
-        without_padding(d_w_ih, dw, gates, n_recurrent, n_gates, I, dw_row, H, H_p, member, everyone)
+        without_padding(d_w_ih, dw, gates, n_recurrent, n_gates, I, dw_row, H, member, everyone)
     if d_w_hh.size > 0:
-        without_padding(d_w_hh, du, gates, zero, n_recurrent, H, du_row, H, H_p, member, everyone)
+        without_padding(d_w_hh, du, gates, zero, n_recurrent, H, du_row, H, member, everyone)
     if member == 0:
         if d_b_ih.size > 0:
-            sums_without_padding(d_b_ih, input_sums, gates, n_recurrent, n_gates, H, H_p)
+            sums_in_order(d_b_ih, input_sums, gates, n_recurrent, n_gates, H)
         if d_b_hh.size > 0:
-            sums_without_padding(d_b_hh, recurrent_sums, gates, zero, n_recurrent, H, H_p)
+            sums_in_order(d_b_hh, recurrent_sums, gates, zero, n_recurrent, H)
 
 
 _read, _address = reader("".join(ARGUMENTS.values())), address_of(_share)
@@ -210,11 +210,11 @@ def backward(
     ring if one block holds all steps. A block is so many steps as have at most `most` rows, or one step.
     flat_rows [n_rows]: rows of x and dx of the valid steps, empty if they are all rows in order.
     dy [T, B, H] or empty. d_states [n_states, B, H_p]: in, gradients of the last states; out, of the initial ones.
-    gradients: dx [T, B, I], empty if it is not wanted; dw [G*H_p, dw_row], du [S*H_p, du_row], padded sums, du's in
-    the order of the stages; and what they are copied to, d_w_ih [G*H, I], d_w_hh [S*H, H], empty if they are so
+    gradients: dx [T, B, I], empty if it is not wanted; dw [G*H, dw_row], du [S*H, du_row], sums with padded rows, du's
+    in the order of the stages; and what they are copied to, d_w_ih [G*H, I], d_w_hh [S*H, H], empty if they are so
     already.
     d_b_ih [G*H], d_b_hh [S*H], empty if they are not wanted: the sums of dP and of dR.
-    DV, and room for these sums, input_sums [G*H_p], recurrent_sums [S*H_p]: zero before. merged: DP is DR, and of one
+    DV, and room for these sums, input_sums [G*H], recurrent_sums [S*H]: zero before. merged: DP is DR, and of one
     stage, and so are the sums.
     work, offsets: of each member `BackwardBuffers`, C_block and S_block the same for the whole team if by_units.
     rooms, room_offsets: of each member `RoomBuffers`.

@@ -60,8 +60,8 @@ def backward_step(
          A [row, n_states, H_p] at a0: states after the step    Q [row, n_saved, H_p] at q0: what forward saved
          U: packed transposed weights, a stage after another, the last first    zeros [H_p padded]
     out  E [n_states, row, H_p]: gradients of the states before the step
-         DR [row, S, H_p] at dr0: gradients of U operand + b_hh, in the order of the stages
-         DP [row, G, H_p] at dp0: gradients of W x_t + b_ih; not written where `CompiledCell.shared`
+         DR [row, S, H] at dr0: gradients of U operand + b_hh, in the order of the stages
+         DP [row, G, H] at dp0: gradients of W x_t + b_ih; not written where `CompiledCell.shared`
          O [row, n_stages, H_p] at o0: the stages' operands
     adds DV [n_vectors, row, H_p] at dv0, slots dv_slot apart: gradients of the vectors, float64
     work C [n_scratch, row, H_p]    T [n_stages, row, t_row]: transposed products
@@ -96,7 +96,7 @@ class CompiledCell:
         }
         namespace |= {"real": real, "load": load, "store": store, "add_wide": add_wide, "meet": meet}
         namespace["product_of_weights"] = panels.product_of_weights
-        shared = "clear_padding fetch_rows integer lanes_of padded panel_of product_of_units"
+        shared = "fetch_rows integer lanes_of padded panel_of product_of_units store_within"
         namespace |= {key: getattr(product, key) for key in shared.split()}
         text, filename = self.steps[name].text, f"<rnn_gpu {self.cell.name} {name}>"
         exec(compile(text, filename, "exec"), namespace)

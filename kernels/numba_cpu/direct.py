@@ -158,9 +158,9 @@ class Direct:
         parts |= {} if as_wanted_u else {du: rooms.padded[1]}
         parts |= {place["work"]: share.work, place["rooms"]: share.rooms, place["d_states"]: n_states}
         parts |= dict(zip(_five(place, "packed"), rooms.packed, strict=True))
-        sums = {place["input_sums"]: plan.n_gates * H_p}
+        sums = {place["input_sums"]: plan.n_gates * problem.H}
         if not rooms.merged:
-            sums |= {place["recurrent_sums"]: plan.n_recurrent * H_p}
+            sums |= {place["recurrent_sums"]: plan.n_recurrent * problem.H}
         places_of = (place["d_states"], place["d_states"], place["team"])
         return self._table(
             plan.backward_code, place, values, given, sums, parts, places_of, len(share.offsets),

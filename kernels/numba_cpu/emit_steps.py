@@ -17,18 +17,24 @@ __all__ = ["Step", "backward_step", "forward_step"]
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a value lies: element `offset` + row * `stride` + unit of `array`; if `wanted`, when that is true."""
+    """Where a value lies: element `offset` + row * `stride` + unit of `array`; if `wanted`, when that is true.
+
+    padded: whether there is room for whole vectors of units.
+    """
 
     array: str
     offset: str
     stride: str
     wanted: str = ""
+    padded: bool = True
 
     @property
     def load(self) -> str:
         return f"load({self.array}, {self._index})"
 
     def store(self, value: str) -> str:
+        if not self.padded:
+            return f"store_within({self.array}, {self._index}, {value}, H - unit)"
         function = "add_wide" if self.array == "DV" else "store"
         return f"{function}({self.array}, {self._index}, {value})"
 
@@ -108,11 +114,11 @@ def backward_step(program: Program, arguments: str) -> Step:
 
     first_gate = {stage: sum(len(s.gates) for s in stages[:k]) for k, stage in enumerate(stages)}
     d_recurrent: dict[str, _Place] = {
-        gate: _field("DR", "dr0", first_gate[stage] + k, "dr_row")
+        gate: _gate("DR", "dr0", first_gate[stage] + k, "dr_row")
         for stage in stages
         for k, gate in enumerate(stage.gates)
     }
-    d_input = {gate: _field("DP", "dp0", k, "dp_row") for k, gate in enumerate(traced.leaves("input"))}
+    d_input = {gate: _gate("DP", "dp0", k, "dp_row") for k, gate in enumerate(traced.leaves("input"))}
     d_vectors = {name: _Place("DV", f"dv0 + {k} * dv_slot", "H_p") for k, name in enumerate(traced.vectors)}
     results: list[tuple[Node | None, _Place]] = list(scratch.items())
     for gradients, wanted in (
@@ -132,10 +138,9 @@ def backward_step(program: Program, arguments: str) -> Step:
         function = program.backward[index]
         gates = [derived.d_recurrent.get(gate) for gate in stage.gates]
         body += writer.loop(function, _from(function, results) + _leaves_among(gates, results, computed, "DR"))
-        start, product = f"dr0 + {first_gate[stage]} * H_p", products[stage]
+        start, product = f"dr0 + {first_gate[stage]} * H", products[stage]
         body += [
-            f"depth = {len(stage.gates)} * H_p",
-            f"clear_padding(DR, {start}, dr_row, rows, integer({len(stage.gates)}), H, H_p)",
+            f"depth = {len(stage.gates)} * H",
             "meet(team)",
             "if last - first < H_p:",
             f"    fetch_rows(DR, {start}, dr_row, rows, depth)",
@@ -147,8 +152,6 @@ def backward_step(program: Program, arguments: str) -> Step:
     early = {gate for stage in program.backward_stages for gate in stage.gates}
     late = [(node, place) for node, place in results if place not in [d_recurrent[gate] for gate in early]]
     body += writer.loop(last, _from(last, results) + _leaves_among([node for node, _ in late], late, computed))
-    if not program.shares_gradient:
-        body.append(f"clear_padding(DP, dp0, dp_row, rows, integer({len(d_input)}), H, H_p)")
     return _define("backward_step", arguments, body, scratch)
 
 
@@ -197,6 +200,11 @@ def _slot(array: str, slot: int) -> _Place:
 def _field(array: str, start: str, field: int, row: str, wanted: str = "") -> _Place:
     """Field `field` of an array laid out [row, field, unit]."""
     return _Place(array, f"{start} + {field} * H_p", row, wanted)
+
+
+def _gate(array: str, start: str, gate: int, row: str) -> _Place:
+    """Gate `gate` of an array laid out [row, gate, H], without padding."""
+    return _Place(array, f"{start} + {gate} * H", row, padded=False)
 
 
 def _scratch(nodes: Iterable[Node]) -> dict[Node, _Place]:

@@ -96,18 +96,17 @@ def gradients_of_rows(
     DP, DR, O: those rows, from dp0, dr0 and o0 on, as `backward_step` has them; merged: DP is DR, and of one stage.
     x, dx [T, B, I], whose row is flat_rows[r], or r if in_order; projected: x is W x_t, dx is dP, without d_w_ih;
     with_dx: whether dx is wanted.
-    W_t: packed; dw [G*H_p, dw_row], du [S*H_p, du_row], the sums [G*H_p], [S*H_p]: written, or added to if more.
+    W_t: packed; dw [G*H, dw_row], du [S*H, du_row], the sums [G*H], [S*H]: written, or added to if more.
     block [BLOCK_ROWS, I padded], a_packed [SLAB + TILE_ROWS, DEPTH_OVER_ROWS], b_packed [DEPTH_OVER_ROWS, panel]: work.
     zeros [I padded, a panel at least]. part: the first part and that before which to end, as one number.
     """
-    width, zero, lanes = n_gates * H_p, integer(0), lanes_of(dx)
+    width, zero, lanes = n_gates * H, integer(0), lanes_of(dx)
     begin, end = part // (2 * PARTS), part % (2 * PARTS)
     first, last = n_rows * begin // PARTS, n_rows * end // PARTS
     if with_dx and projected:
         for k in range(first, last):
             to = rows0 + k if in_order else flat_rows[rows0 + k]
-            for g in range(n_gates):
-                copy(dx, to * I + g * H, DP, dp0 + k * dp_row + g * H_p, H)
+            copy(dx, to * I, DP, dp0 + k * dp_row, width)
     elif with_dx:
         _input_gradients(dx, I, DP, dp0, dp_row, width, W_t, flat_rows, rows0, in_order, block, zeros, first, last)
     columns = zero if projected else I
@@ -131,7 +130,7 @@ def gradients_of_rows(
                     b_packed, zeros,
                 )  # fmt: skip
         for stage in range(zero if merged else n_stages):
-            first, last = _columns(stages[stage] * H_p, stages[stage + 1] * H_p, begin, end, lanes)
+            first, last = _columns(stages[stage] * H, stages[stage + 1] * H, begin, end, lanes)
             slab = _slab(last - first)
             for m0 in range(first, last, slab):
                 m1 = min(m0 + slab, last)
@@ -153,9 +152,10 @@ def _slab(columns: int) -> int:
 
 @jit
 def _columns(begin: int, end: int, first_part: int, last_part: int, lanes: int) -> tuple[int, int]:
-    """Parts of the columns begin..end, in whole vectors."""
-    vectors = (end - begin) // lanes
-    return begin + vectors * first_part // PARTS * lanes, begin + vectors * last_part // PARTS * lanes
+    """Parts of the columns begin..end, in whole vectors but for the last."""
+    vectors = padded(end - begin, lanes) // lanes
+    first, last = vectors * first_part // PARTS, vectors * last_part // PARTS
+    return min(end, begin + first * lanes), min(end, begin + last * lanes)
 
 
 @jit

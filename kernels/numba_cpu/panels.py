@@ -28,7 +28,7 @@ __all__ = [
     "pack_columns",
     "pack_forward",
     "product_of_weights",
-    "sums_without_padding",
+    "sums_in_order",
     "without_padding",
 ]
 
@@ -125,7 +125,7 @@ def _product_of_rows(
 
 @jit
 def pack_backward(
-    w_hh: Any, U_t: Any, gates: Any, stages: Any, H: int, H_p: int, member: int, members: int
+    w_hh: Any, U_t: Any, gates: Any, stages: Any, H: int, member: int, members: int
 ) -> None:  # fmt: skip
     """Fill U_t with what the transposed recurrent products read.
 
@@ -134,27 +134,27 @@ def pack_backward(
     at, width = 0, padded(H, panel_of(U_t))
     for s in range(stages.size - 1):
         g0, n = stages[s], stages[s + 1] - stages[s]
-        pack_columns(w_hh, H, gates, g0, n, H, H_p, U_t, at, member, members)
-        at += width * n * H_p
+        pack_columns(w_hh, H, gates, g0, n, H, U_t, at, member, members)
+        at += width * n * H
 
 
 @jit
 def without_padding(
-    to: Any, source: Any, gates: Any, g0: int, n: int, columns: int, source_row: int, H: int, H_p: int,
-    member: int, members: int,
+    to: Any, source: Any, gates: Any, g0: int, n: int, columns: int, source_row: int, H: int, member: int,
+    members: int,
 ) -> None:  # fmt: skip
     """to[(gates[g0 + g], j), k] = source[(g, j), k] for g < n, j < H, k < columns: each member a share."""
     for row in range(n * H * member // members, n * H * (member + 1) // members):
         g, j = divmod(row, H)
-        copy(to, (gates[g0 + g] * H + j) * columns, source, (g * H_p + j) * source_row, columns)
+        copy(to, (gates[g0 + g] * H + j) * columns, source, row * source_row, columns)
 
 
 @jit
-def sums_without_padding(to: Any, sums: Any, gates: Any, g0: int, n: int, H: int, H_p: int) -> None:
+def sums_in_order(to: Any, sums: Any, gates: Any, g0: int, n: int, H: int) -> None:
     """to[(gates[g0 + g], j)] = sums[(g, j)] for g < n, j < H."""
     for g in range(n):
         for j in range(H):
-            to[gates[g0 + g] * H + j] = sums[g * H_p + j]
+            to[gates[g0 + g] * H + j] = sums[g * H + j]
 
 
 @jit
@@ -178,17 +178,16 @@ def _pack_rows(
                     transpose_part(w, row * depth + k, depth, used, min(lanes, depth - k), packed, to, width)
 
 
-@external("ainiiiiaiii", backward=True)
+@external("ainiiiaiii", backward=True)
 def pack_columns(
-    w: Any, columns: int, gates: Any, g0: int, n: int, H: int, H_p: int, packed: Any, at: int,
-    member: int, members: int,
-) -> None:  # fmt: skip
-    """Pack a share of B[(g, i), k] = w[gates[g0 + g] * H + i, k], g < n, from `at` on; w [., columns]."""
-    panel, lanes, depth = panel_of(packed), lanes_of(packed), n * H_p
+    w: Any, columns: int, gates: Any, g0: int, n: int, H: int, packed: Any, at: int, member: int, members: int
+) -> None:
+    """Pack a share of B[(g, i), k] = w[gates[g0 + g] * H + i, k], g < n, i < H, from `at` on; w [., columns]."""
+    panel, lanes, depth = panel_of(packed), lanes_of(packed), n * H
     for k in range(depth * member // members, depth * (member + 1) // members):
-        g, i = divmod(k, H_p)
+        g, i = divmod(k, H)
         for p in range(padded(columns, panel) // panel):
-            width, used = width_of(columns - p * panel, panel, lanes), min(panel, columns - p * panel) if i < H else 0
+            width, used = width_of(columns - p * panel, panel, lanes), min(panel, columns - p * panel)
             to = at + p * depth * panel + k * width
             copy(packed, to, w, (gates[g0 + g] * H + i) * columns + p * panel, used)
             clear(packed, to + used, width - used)

@@ -21,7 +21,7 @@ class GradientRooms(NamedTuple):
     dr_row, dp_row: columns of the gradients of the gates' products, [rows, columns]; merged: the two are one array, and
     of one stage. transposed: elements of U and W, transposed and packed.
     wanted: elements of the gradients of w_ih, w_hh, b_ih and b_hh, as the caller has them.
-    dw_row, du_row: columns of the sums that become those of w_ih and w_hh, [G*H_p, dw_row] and [S*H_p, du_row]; padded:
+    dw_row, du_row: columns of the sums that become those of w_ih and w_hh, [G*H, dw_row] and [S*H, du_row]; padded:
     their elements, 0 where they are as_wanted: without padding, in the order of the caller's.
     packed: elements of W, b_ih, U, bias and V, packed, as far as backward reads them.
     """
@@ -81,16 +81,16 @@ class Plan:
     def gradients(self) -> GradientRooms:
         """The room that backward needs, without what depends on the layout and the threads."""
         problem, sizes, shared = self.problem, self.sizes, self.kernel.shared
-        H, H_p, columns = problem.H, sizes.H_p, 0 if problem.projected else problem.I
+        H, columns = problem.H, 0 if problem.projected else problem.I
         dr_row = self._gate_row(self.n_recurrent)
         dw_row, du_row = sizes.padded(columns), sizes.padded(H)
-        as_wanted = (H_p == H and dw_row == columns, H_p == H and du_row == H and self.blocks.in_order)
-        n_w, n_u = self.n_gates * H_p * dw_row, self.n_recurrent * H_p * du_row
+        as_wanted = (dw_row == columns, du_row == H and self.blocks.in_order)
+        n_w, n_u = self.n_gates * H * dw_row, self.n_recurrent * H * du_row
         return GradientRooms(
             dr_row=dr_row,
             dp_row=dr_row if shared else self._gate_row(self.n_gates),
             merged=shared and self.n_stages == 1,
-            transposed=(self.n_recurrent * H_p * du_row, n_w),
+            transposed=(n_u, n_w),
             wanted=(
                 self.n_gates * H * columns,
                 self.n_recurrent * H * H,
@@ -106,8 +106,9 @@ class Plan:
 
     def _gate_row(self, n_gates: int) -> int:
         """The stride of rows of so many gates: one of whole memory pages would put all rows into few cache lines."""
-        columns = n_gates * self.sizes.H_p
-        return columns + (self.sizes.lanes if columns * self.problem.real.itemsize % 1024 == 0 else 0)
+        lanes = self.sizes.lanes
+        columns = -(-n_gates * self.problem.H // lanes) * lanes
+        return columns + (lanes if columns * self.problem.real.itemsize % 1024 == 0 else 0)
 
     @cached_property
     def forward_code(self) -> int:

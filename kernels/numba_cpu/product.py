@@ -27,7 +27,6 @@ from rnn_gpu.kernels.numba_cpu.tile import compute_tile
 __all__ = [
     "add",
     "clear",
-    "clear_padding",
     "column_sums",
     "copy",
     "fetch_rows",
@@ -39,6 +38,7 @@ __all__ = [
     "product",
     "product_of_units",
     "product_over_rows",
+    "store_within",
     "width_of",
 ]
 
@@ -119,6 +119,15 @@ def width_of(columns: int, panel: int, lanes: int) -> int:
     """
     strips = _strips(columns, panel, lanes)
     return strips * lanes if strips > 0 else panel
+
+
+@jit
+def store_within(to: Any, at: int, vector: Any, left: int) -> None:
+    """Write a vector, or of it the lanes that there is room for."""
+    if left >= lanes_of(to):
+        store(to, at, vector)
+    else:
+        store_part(to, at, vector, left)
 
 
 @external("aiiaiiaiaiiii")
@@ -291,15 +300,12 @@ def _fetch_tile(rows: int, columns: int, c: Any, c_start: int, c_row: int) -> No
 
 @jit
 def column_sums(sums: Any, a: Any, a_start: int, a_row: int, steps: int, first: int, last: int) -> None:
-    """sums[m] += sum_k a[k, m], in float64, for k < steps, first <= m < last, multiples of the lanes."""
+    """sums[m] += sum_k a[k, m], in float64, for k < steps, first <= m < last."""
+    lanes = lanes_of(a)
+    whole = last - (last - first) % lanes
     for k in range(steps):
-        for m in range(first, last, lanes_of(a)):
-            add_wide(sums, m, load(a, a_start + k * a_row + m))
-
-
-@jit
-def clear_padding(a: Any, a_start: int, a_row: int, rows: int, blocks: int, hidden: int, hidden_p: int) -> None:
-    """Zero the units from H to H_p of each block, so that products may run over them."""
-    for row in range(rows):
-        for block in range(blocks):
-            clear(a, a_start + row * a_row + block * hidden_p + hidden, hidden_p - hidden)
+        row = a_start + k * a_row
+        for m in range(first, whole, lanes):
+            add_wide(sums, m, load(a, row + m))
+        for m in range(whole, last):
+            sums[m] += a[row + m]

@@ -152,7 +152,7 @@ def _product_counts(plan: Plan) -> RoomBuffers:
     """Elements of each."""
     sizes = plan.sizes
     inputs = sizes.padded(0 if plan.problem.projected else plan.problem.I)
-    columns = min(SLAB, max(plan.n_gates, plan.n_recurrent) * sizes.H_p) + TILE_ROWS
+    columns = min(SLAB, max(plan.n_gates, plan.n_recurrent) * plan.problem.H) + TILE_ROWS
     return RoomBuffers(
         dx_block=BLOCK_ROWS * inputs,
         a_packed=columns * DEPTH_OVER_ROWS,
