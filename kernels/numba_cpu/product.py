@@ -21,6 +21,7 @@ from rnn_gpu.kernels.numba_cpu.simd import (
     move_tile_row,
     store,
     store_part,
+    widened,
 )
 from rnn_gpu.kernels.numba_cpu.tile import compute_tile
 
@@ -302,10 +303,16 @@ def _fetch_tile(rows: int, columns: int, c: Any, c_start: int, c_row: int) -> No
 def column_sums(sums: Any, a: Any, a_start: int, a_row: int, steps: int, first: int, last: int) -> None:
     """sums[m] += sum_k a[k, m], in float64, for k < steps, first <= m < last."""
     lanes = lanes_of(a)
-    whole = last - (last - first) % lanes
-    for k in range(steps):
-        row = a_start + k * a_row
-        for m in range(first, whole, lanes):
-            add_wide(sums, m, load(a, row + m))
-        for m in range(whole, last):
-            sums[m] += a[row + m]
+    for m in range(first, last, lanes):
+        at, left = a_start + m, last - m
+        if steps > 0 and left >= lanes:
+            total = widened(load(a, at))
+            for k in range(1, steps):
+                total = total + widened(load(a, at + k * a_row))
+            add_wide(sums, m, total)
+        else:
+            for n in range(left):
+                one = 0.0
+                for k in range(steps):
+                    one += a[at + k * a_row + n]
+                sums[m + n] += one

@@ -45,6 +45,7 @@ __all__ = [
     "transpose",
     "transpose_part",
     "vector_type",
+    "widened",
 ]
 
 _INDEX = ir.IntType(64)
@@ -292,6 +293,17 @@ def move_tile_row(typing: Any, to: Any, to_start: Any, source: Any, source_start
         return context.get_dummy_value()
 
     return types.void(to, types.intp, source, types.intp), generate
+
+
+@intrinsic
+def widened(typing: Any, vector: Any) -> Any:
+    """The vector's numbers in float64."""
+    wide = Vector(types.float64, vector.lanes)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return arguments[0] if vector == wide else builder.fpext(arguments[0], vector_type(wide))
+
+    return wide(vector), generate
 
 
 @intrinsic
