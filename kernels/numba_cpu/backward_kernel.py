@@ -58,14 +58,15 @@ def _share(cell: Any, like: Any, numbers: Any, member: int) -> None:
     U_t, W_t, DR, DP, O = made
     dx, dw, du, d_w_ih, d_w_hh = gradients
     everyone, n_recurrent = offsets.shape[0], stages[n_stages]
-    pack_backward(raw[1], U_t, gates_back, stages_back, H, member, everyone)
+    first, last, u0, u1 = own(cuts, by_units, member, everyone, H_p, panel_of(V))
+    pack_backward(raw[1], U_t, gates_back, stages_back, H, H_p, u0, u1, member, everyone)
     with_dx = dx.size > 0
     if with_dx and not projected:
-        pack_columns(raw[0], I, gates, n_recurrent, n_gates, H, W_t, 0, member, everyone)
+        begin, end = n_gates * H * member // everyone, n_gates * H * (member + 1) // everyone
+        pack_columns(raw[0], I, gates, n_recurrent, n_gates, H, W_t, integer(0), begin, end, integer(0), I)
     if pack:
-        pack_forward(raw, packed, gates, stages, n_gates, I, H, H_p, member, everyone, recompute, recompute)
+        pack_forward(raw, packed, gates, stages, n_gates, I, H, H_p, u0, u1, member, everyone, recompute, recompute)
     meet(team)
-    first, last, u0, u1 = own(cuts, by_units, member, everyone, H_p)
     partners, limit = team if by_units else alone, max(BLOCK_ROWS, last - first)
     S, C = buffer(work, offsets, member, BACKWARD.S), buffer(work, offsets, member, BACKWARD.C)
     T, D = buffer(work, offsets, member, BACKWARD.T), buffer(work, offsets, member, BACKWARD.D)

@@ -48,12 +48,12 @@ def _share(cell: Any, like: Any, numbers: Any, member: int) -> None:
     ) = _read(numbers, like)  # fmt: skip
     W, b_ih, U, bias, V = packed
     members = offsets.shape[0]
+    first, last, u0, u1 = own(cuts, by_units, member, members, H_p, panel_of(V))
     if pack != PACKED:
-        pack_forward(raw, packed, gates, stages, n_gates, I, H, H_p, member, members, True, pack == PACK)
+        pack_forward(raw, packed, gates, stages, n_gates, I, H, H_p, u0, u1, member, members, True, pack == PACK)
         meet(team)
     room = W.size // members * member if pack == PACK_PANELS else integer(-1)
     input_weights, recurrent_weights = (W, raw[0], gates, room), (U, raw[1], gates, room)
-    first, last, u0, u1 = own(cuts, by_units, member, members, H_p)
     partners, limit = team if by_units else alone, max(BLOCK_ROWS, last - first)
     X, P = buffer(work, offsets, member, FORWARD.X), buffer(work, offsets, member, FORWARD.P)
     R, C = buffer(work, offsets, member, FORWARD.R), buffer(work, offsets, member, FORWARD.C)

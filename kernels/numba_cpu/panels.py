@@ -35,27 +35,28 @@ __all__ = [
 
 @jit
 def pack_forward(
-    raw: Any, packed: Any, gates: Any, stages: Any, n_gates: int, I: int, H: int, H_p: int,
+    raw: Any, packed: Any, gates: Any, stages: Any, n_gates: int, I: int, H: int, H_p: int, u0: int, u1: int,
     member: int, members: int, biases: bool, matrices: bool,
 ) -> None:  # fmt: skip
     """Fill V, if `biases`, b_ih and bias, and if `matrices`, W and U with what forward reads; vectors are padded.
 
     raw: w_ih [G*H, I], w_hh [S*H, H], b_ih [G*H], b_hh [S*H], vectors [n_vectors, H], flat, empty where there is none.
     gates: blocks of w_hh, stage after stage, which end at stages[1:]; then 0..G-1.
+    u0, u1: the units of the member, if it has not all: it packs what nobody else reads.
     """
     w_ih, w_hh, b_ih, b_hh, vectors = raw
     W, padded_b_ih, U, bias, V = packed
     _pack_forward_by_symbol(
         w_ih, w_hh, b_ih, b_hh, vectors, W, padded_b_ih, U, bias, V, gates, stages, stages.size - 1, n_gates, I, H, H_p,
-        member, members, biases, matrices, w_ih.size > 0, b_ih.size > 0, b_hh.size > 0, vectors.size // H,
+        u0, u1, member, members, biases, matrices, w_ih.size > 0, b_ih.size > 0, b_hh.size > 0, vectors.size // H,
     )  # fmt: skip
 
 
-@external("aaaaaaaaaanniiiiiiiiiiiii")
+@external("aaaaaaaaaanniiiiiiiiiiiiiii")
 def _pack_forward_by_symbol(
     w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any, vectors: Any, W: Any, padded_b_ih: Any, U: Any, bias: Any, V: Any,
-    gates: Any, stages: Any, n_stages: int, n_gates: int, I: int, H: int, H_p: int, member: int, members: int,
-    biases: int, matrices: int, has_w_ih: int, has_b_ih: int, has_b_hh: int, n_vectors: int,
+    gates: Any, stages: Any, n_stages: int, n_gates: int, I: int, H: int, H_p: int, u0: int, u1: int, member: int,
+    members: int, biases: int, matrices: int, has_w_ih: int, has_b_ih: int, has_b_hh: int, n_vectors: int,
 ) -> None:  # fmt: skip
     panel = panel_of(U)
     if member == 0:
@@ -64,21 +65,33 @@ def _pack_forward_by_symbol(
             clear(V, k * H_p + H, H_p - H)
     in_order = stages[n_stages]
     if matrices and has_w_ih:
-        n_panels = padded(n_gates * H_p, panel) // panel
-        share, following = n_panels * member // members, n_panels * (member + 1) // members
-        _pack_rows(w_ih, I, gates, in_order, n_gates, H, H_p, W, integer(0), share, following)
+        _pack_share(w_ih, I, gates, in_order, n_gates, H, H_p, W, integer(0), u0, u1, member, members)
     if biases and member == 0:
         _pad_bias(b_ih, has_b_ih, gates, in_order, n_gates, H, H_p, padded_b_ih, integer(0))
     column = integer(0)
     for s in range(n_stages):
         g0, n = stages[s], stages[s + 1] - stages[s]
-        n_panels = padded(n * H_p, panel) // panel
-        share, following = n_panels * member // members, n_panels * (member + 1) // members
         if matrices:
-            _pack_rows(w_hh, H, gates, g0, n, H, H_p, U, column * H, share, following)
+            _pack_share(w_hh, H, gates, g0, n, H, H_p, U, column * H, u0, u1, member, members)
         if biases and member == 0:
             _pad_bias(b_hh, has_b_hh, gates, g0, n, H, H_p, bias, column)
-        column += n_panels * panel
+        column += padded(n * H_p, panel)
+
+
+@jit
+def _pack_share(
+    w: Any, depth: int, gates: Any, g0: int, n: int, H: int, H_p: int, packed: Any, at: int, u0: int, u1: int,
+    member: int, members: int,
+) -> None:  # fmt: skip
+    """A member's share of `n` blocks of weights: of its units, whole panels of each block, or as much as the others."""
+    panel = panel_of(packed)
+    if u1 - u0 < H_p:
+        for g in range(n):
+            _pack_rows(w, depth, gates, g0, n, H, H_p, packed, at, (g * H_p + u0) // panel, (g * H_p + u1) // panel)
+    else:
+        n_panels = padded(n * H_p, panel) // panel
+        first, last = n_panels * member // members, n_panels * (member + 1) // members
+        _pack_rows(w, depth, gates, g0, n, H, H_p, packed, at, first, last)
 
 
 @jit
@@ -125,16 +138,19 @@ def _product_of_rows(
 
 @jit
 def pack_backward(
-    w_hh: Any, U_t: Any, gates: Any, stages: Any, H: int, member: int, members: int
-) -> None:  # fmt: skip
-    """Fill U_t with what the transposed recurrent products read.
+    w_hh: Any, U_t: Any, gates: Any, stages: Any, H: int, H_p: int, u0: int, u1: int, member: int, members: int
+) -> None:
+    """Fill U_t with what the transposed recurrent products read; units as `pack_forward` has them.
 
     w_hh [S*H, H]; gates: its blocks, stage after stage in backward's order, which end at stages[1:].
     """
     at, width = 0, padded(H, panel_of(U_t))
     for s in range(stages.size - 1):
         g0, n = stages[s], stages[s + 1] - stages[s]
-        pack_columns(w_hh, H, gates, g0, n, H, U_t, at, member, members)
+        first, last = n * H * member // members, n * H * (member + 1) // members
+        if u1 - u0 < H_p:
+            first, last = integer(0), n * H
+        pack_columns(w_hh, H, gates, g0, n, H, U_t, at, first, last, u0, min(H, u1))
         at += width * n * H
 
 
@@ -178,15 +194,19 @@ def _pack_rows(
                     transpose_part(w, row * depth + k, depth, used, min(lanes, depth - k), packed, to, width)
 
 
-@external("ainiiiaiii", backward=True)
+@external("ainiiiaiiiii", backward=True)
 def pack_columns(
-    w: Any, columns: int, gates: Any, g0: int, n: int, H: int, packed: Any, at: int, member: int, members: int
-) -> None:
-    """Pack a share of B[(g, i), k] = w[gates[g0 + g] * H + i, k], g < n, i < H, from `at` on; w [., columns]."""
+    w: Any, columns: int, gates: Any, g0: int, n: int, H: int, packed: Any, at: int, first: int, last: int, c0: int,
+    c1: int,
+) -> None:  # fmt: skip
+    """Pack B[(g, i), k] = w[gates[g0 + g] * H + i, k], g < n, i < H, from `at` on; w [., columns].
+
+    Of its rows first..last, and of these the panels of the columns c0..c1.
+    """
     panel, lanes, depth = panel_of(packed), lanes_of(packed), n * H
-    for k in range(depth * member // members, depth * (member + 1) // members):
+    for k in range(first, last):
         g, i = divmod(k, H)
-        for p in range(padded(columns, panel) // panel):
+        for p in range(c0 // panel, padded(c1, panel) // panel):
             width, used = width_of(columns - p * panel, panel, lanes), min(panel, columns - p * panel)
             to = at + p * depth * panel + k * width
             copy(packed, to, w, (gates[g0 + g] * H + i) * columns + p * panel, used)

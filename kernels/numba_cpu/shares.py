@@ -23,10 +23,14 @@ WORTH_A_THREAD = 4e6
 WORTH_A_THREAD_OF_A_STEP = 1e6
 """The same for a single step, which does not wait for a thread that sleeps."""
 
-WORTH_A_TEAM = 1 << 19
-"""Bytes of recurrent weights from which on reading some of them costs less, each step, than all, and a meeting."""
+WORTH_A_TEAM, WORTH_FEWER_THREADS = 3 << 16, 1 << 19
+"""Bytes of recurrent weights from which on reading some of them costs less, each step, than all, and a meeting; and
+from which on so even if not all threads have some of them, who then have no part in other products either."""
 
-FEW_ROWS = 12
+IN_A_CACHE = 1 << 21
+"""Bytes of recurrent weights up to which each of two threads has its part in a cache of its own."""
+
+FEW_ROWS, FEW_ROWS_IN_A_CACHE = 12.0, 2.5
 """Rows of a thread's own below which it is the weights' way to the processor that takes the time."""
 
 ROWS_TO_SHARE = 8
@@ -80,7 +84,7 @@ def _most_rows(plan: Plan, layout: Layout) -> int:
     """
     n_rows = layout.n_rows
     most = -(-n_rows // max(1, -(-n_rows // DEPTH_OVER_ROWS)))
-    if layout.order.size >= ROWS_TO_SHARE or _recurrent_bytes(plan) >= WORTH_A_TEAM:
+    if layout.order.size >= ROWS_TO_SHARE or _recurrent_bytes(plan) >= WORTH_FEWER_THREADS:
         return most
     return min(most, -(-n_rows // max(1, min(PIECES, n_rows // FEWEST_ROWS))))
 
@@ -186,11 +190,13 @@ def _owners(plan: Plan, layout: Layout, members: int) -> tuple[Array, bool, int]
 
 def _members_by_units(plan: Plan, members: int) -> int:
     """Members that share the units of every row, each some whole panels of every gate; 1 if that does not pay."""
-    rows, sizes = plan.problem.B, plan.sizes
-    if rows == 0 or FEW_ROWS * members <= rows or _recurrent_bytes(plan) < WORTH_A_TEAM or sizes.H_p % sizes.panel:
+    rows, sizes, n_bytes = plan.problem.B, plan.sizes, _recurrent_bytes(plan)
+    if rows == 0 or sizes.H_p % sizes.panel or n_bytes < WORTH_A_TEAM:
         return 1
-    panels = sizes.H_p // sizes.panel
-    return max(count for count in range(1, min(members, panels) + 1) if panels % count == 0)
+    panels, few = sizes.H_p // sizes.panel, FEW_ROWS if n_bytes > IN_A_CACHE else FEW_ROWS_IN_A_CACHE
+    most = -(-panels // min(members, panels))
+    count = -(-panels // most)
+    return 1 if few * panels <= rows * most or (count < members and n_bytes < WORTH_FEWER_THREADS) else count
 
 
 def _recurrent_bytes(plan: Plan) -> int:

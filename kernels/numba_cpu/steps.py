@@ -56,10 +56,12 @@ def block_end(active: Any, s0: int, end: int, reverse: bool, first: int, last: i
 
 
 @jit
-def own(cuts: Any, by_units: bool, member: int, members: int, H_p: int) -> tuple[int, int, int, int]:
-    """The rows first..last and the units u0..u1 of a member: its rows cuts[member].., or of all rows some units."""
+def own(cuts: Any, by_units: bool, member: int, members: int, H_p: int, panel: int) -> tuple[int, int, int, int]:
+    """The rows first..last and the units u0..u1 of a member: its rows cuts[member].., or of all rows some panels."""
     if by_units:
-        return cuts[0], cuts[cuts.size - 1], H_p // members * member, H_p // members * (member + 1)
+        panels = H_p // panel
+        u0, u1 = panels * member // members * panel, panels * (member + 1) // members * panel
+        return cuts[0], cuts[cuts.size - 1], u0, u1
     return cuts[member], cuts[member + 1], 0, H_p
 
 

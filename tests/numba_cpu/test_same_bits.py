@@ -56,14 +56,14 @@ def test_threads_do_not_change_a_bit(cell):
 @pytest.mark.parametrize("cell", [*CELLS, cells.indrnn], ids=lambda cell: cell.name)
 @pytest.mark.parametrize("recompute", [False, True])
 def test_a_team_over_the_hidden_units_does_not_change_a_bit(cell, recompute):
-    H = 2 * TRAITS.panel(4) - 3  # two panels: each member of a team of two has one
-    for rows in (1, 2):
-        x, weights, dy, options = drawn(cell, T=70, B=rows, H=H)
+    for panels, rows in ((2, 1), (2, 3), (3, 2)):  # of three panels, a member of a team of two has one, the other two
+        x, weights, dy, options = drawn(cell, T=70, B=rows, H=panels * TRAITS.panel(4) - 3)
         for chosen in ({}, options, {"reverse": True, **options}):
             set_threads(1)
             alone = results(cell, x, weights, dy, recompute=recompute, **chosen)
-            set_threads(3)
-            assert_same_bits(alone, results(cell, x, weights, dy, recompute=recompute, **chosen))
+            for threads in (2, 3):
+                set_threads(threads)
+                assert_same_bits(alone, results(cell, x, weights, dy, recompute=recompute, **chosen))
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.name)
