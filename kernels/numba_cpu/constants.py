@@ -26,9 +26,9 @@ def constant_arguments(plan: Plan, layout: Layout, share: Share, names: Mapping[
         "gates": plan.blocks.gates, "stages": plan.blocks.stages, "x": Later(problem.T * problem.B * problem.I),
         "projected": problem.projected, "order": layout.order, "active": layout.active, "start": layout.start,
         "reverse": problem.reverse, "resets": _NO_RESETS, "after": Later(0), "values": Later(0),
-        "offsets": share.offsets, "cuts": share.cuts, "by_units": share.by_units, "n_states": plan.n_states,
-        "n_saved": plan.n_saved, "n_gates": plan.n_gates, "I": problem.I, "H": problem.H, "H_p": plan.sizes.H_p,
-        "alone": ALONE, "team": ALONE,
+        "offsets": share.offsets, "cuts": share.cuts, "by_units": share.by_units, "ahead": share.ahead,
+        "n_states": plan.n_states, "n_saved": plan.n_saved, "n_gates": plan.n_gates, "I": problem.I, "H": problem.H,
+        "H_p": plan.sizes.H_p, "alone": ALONE, "team": ALONE,
     }  # fmt: skip
     return {name: value for name, value in found.items() if name in names}
 

@@ -55,7 +55,8 @@ def run(problem: Problem, inputs: Inputs) -> Result:
             PACK if kept is None or not kept.done else PACKED, flat(inputs.x, real), problem.projected,
             layout.full and not problem.reverse, layout.order, layout.active, layout.start, problem.reverse,
             flat_resets(inputs), initial, y, last, after, values, work, share.offsets, share.cuts, share.by_units,
-            problem.save, keep_saved, plan.n_states, plan.n_saved, plan.n_gates, problem.I, problem.H, H_p, ALONE,
+            share.ahead, problem.save, keep_saved, plan.n_states, plan.n_saved, plan.n_gates, problem.I, problem.H, H_p,
+            ALONE,
         )  # fmt: skip
         return entry_of(forward_kernel.forward, real, (*arguments, ALONE, ALONE)), arguments, len(share.offsets)
 

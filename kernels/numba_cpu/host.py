@@ -17,6 +17,8 @@ from numba.core import config
 from rnn_gpu.errors import ArgumentError
 
 __all__ = [
+    "AHEAD_BLOCKS",
+    "AHEAD_ROWS",
     "BLOCK_ROWS",
     "CACHE_LINE",
     "DEPTH",
@@ -47,6 +49,9 @@ DEPTH_OVER_ROWS = 512
 
 BLOCK_ROWS = 96
 """Rows of x projected at a time: enough to hide the traffic of the weights, few enough to stay in the cache."""
+
+AHEAD_ROWS, AHEAD_BLOCKS = 24, 4
+"""The same where a thread does nothing else, for another that waits for it; and how many such blocks ahead."""
 
 ROWS_FOR_NOTHING = 4
 """As many rows take hardly longer than one: it is the weights' way to the processor that takes the time."""

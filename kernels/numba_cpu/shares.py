@@ -9,7 +9,7 @@ import numpy as np
 
 from rnn_gpu.kernels.numba_cpu.buffers import BACKWARD, FORWARD, BackwardBuffers, ForwardBuffers, RoomBuffers
 from rnn_gpu.kernels.numba_cpu.gradient_kernel import SLAB
-from rnn_gpu.kernels.numba_cpu.host import BLOCK_ROWS, CACHE_LINE, DEPTH_OVER_ROWS, TILE_ROWS
+from rnn_gpu.kernels.numba_cpu.host import AHEAD_BLOCKS, AHEAD_ROWS, BLOCK_ROWS, CACHE_LINE, DEPTH_OVER_ROWS, TILE_ROWS
 from rnn_gpu.kernels.numba_cpu.layout import Layout
 from rnn_gpu.kernels.numba_cpu.plan import Plan
 from rnn_gpu.problem import Array
@@ -17,7 +17,7 @@ from rnn_gpu.threads import get_threads
 
 __all__ = ["Share", "backward_shares", "forward_shares", "members_for", "members_for_step"]
 
-WORTH_A_THREAD = 4e6
+WORTH_A_THREAD = 3.5e6
 """Floating-point operations that are done faster by several threads than by one."""
 
 WORTH_A_THREAD_OF_A_STEP = 1e6
@@ -32,6 +32,9 @@ IN_A_CACHE = 1 << 21
 
 FEW_ROWS, FEW_ROWS_IN_A_CACHE = 12.0, 2.5
 """Rows of a thread's own below which it is the weights' way to the processor that takes the time."""
+
+WORTH_A_THREAD_AHEAD = 1e6
+"""Floating-point operations of the input's product that are better done by a thread that would have nothing to do."""
 
 ROWS_TO_SHARE = 8
 """Rows of a batch from which on all threads have about as many of them."""
@@ -52,6 +55,7 @@ BACKWARD_SHARED = (BACKWARD.C_block, BACKWARD.S_block)
 class Share(NamedTuple):
     """What each member of a team owns.
 
+    ahead: of two members the first owns all, and the second makes W x + b for it.
     cuts [members + 1]: member m's rows are cuts[m]..cuts[m + 1]; or, if by_units, all rows, and some units of each.
     offsets [members, 2 * n_buffers]: where each of a member's buffers begins and ends, in `work` elements in all.
     Backward has besides:
@@ -69,6 +73,7 @@ class Share(NamedTuple):
     most: int = 0
     ring: int = 0
     rings: int = 0
+    ahead: bool = False
 
 
 def members_for(plan: Plan, layout: Layout, backward: bool = False) -> int:
@@ -120,10 +125,22 @@ def _kept(plan: Plan, layout: Layout, members: int, make: Callable[[Plan, Layout
 
 def _forward(plan: Plan, layout: Layout, members: int) -> Share:
     cuts, by_units, units = _owners(plan, layout, members)
+    if _is_worth_a_thread_ahead(plan, layout, members, cuts, by_units):
+        owner = _forward_counts(plan, 1, AHEAD_ROWS)
+        owner, other = owner._replace(X=0, P=AHEAD_BLOCKS * owner.P), ForwardBuffers(owner.X, *[0] * (len(owner) - 1))
+        return Share(cuts, by_units, *_offsets([owner, other], ()), ahead=True)
     counts = [
         _forward_counts(plan, rows, max(rows, min(BLOCK_ROWS, layout.n_rows))) for rows in _rows(cuts, by_units, units)
     ]
     return Share(cuts, by_units, *_offsets(counts, FORWARD_SHARED if by_units else ()))
+
+
+def _is_worth_a_thread_ahead(plan: Plan, layout: Layout, members: int, cuts: Array, by_units: bool) -> bool:
+    """Whether W x + b, of the one row that there is, is worth another thread, and has steps to be made ahead of."""
+    problem = plan.problem
+    if members == 1 or by_units or problem.projected or cuts[-1] != 1 or layout.n_rows <= AHEAD_ROWS:
+        return False
+    return 2.0 * layout.n_rows * problem.I * plan.n_gates * problem.H >= WORTH_A_THREAD_AHEAD
 
 
 def _backward(plan: Plan, layout: Layout, members: int) -> Share:

@@ -23,10 +23,25 @@ from numba.extending import intrinsic
 from rnn_gpu.kernels.numba_cpu.jit import jit
 from rnn_gpu.kernels.numba_cpu.simd import element_pointer
 
-__all__ = ["ALONE", "MEMBERS", "abandon", "give_way", "increment", "look", "meet", "new_team"]
+__all__ = [
+    "ALONE",
+    "MADE",
+    "MEMBERS",
+    "USED",
+    "abandon",
+    "await_count",
+    "give_way",
+    "increment",
+    "look",
+    "meet",
+    "new_team",
+]
 
-ARRIVED, ABANDONED, MEMBERS = 0, 1, 16
-"""Places in a team's memory: what is written to is a cache line away from what is only read."""
+ARRIVED, ABANDONED, USED, MADE, MEMBERS = 0, 1, 2, 8, 16
+"""Places in a team's memory: what is written to is a cache line away from what is only read.
+
+USED, MADE: how many blocks of what one member makes for another have been used, and made.
+"""
 
 WATCH = 4000
 """Looks at who has arrived before the processor is given up once."""
@@ -107,17 +122,22 @@ def give_way(looks: int) -> None:
 
 
 @jit
+def await_count(team: Any, place: int, count: int) -> None:
+    """Wait until a number in the team's memory, to which other members add, has reached `count`."""
+    looks = 0
+    while look(team, place) < count and not look(team, ABANDONED):
+        give_way(looks)
+        looks += 1
+
+
+@jit
 def meet(team: Any) -> None:
     """Wait until every member of the team has come here."""
     members = team[MEMBERS]
     if members == 1 or look(team, ABANDONED):
         return
     arrived = increment(team, ARRIVED, 1)
-    everyone = (arrived // members + 1) * members
-    looks = 0
-    while look(team, ARRIVED) < everyone and not look(team, ABANDONED):
-        give_way(looks)
-        looks += 1
+    await_count(team, ARRIVED, (arrived // members + 1) * members)
 
 
 @jit

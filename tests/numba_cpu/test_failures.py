@@ -11,7 +11,7 @@ from rnn_gpu.kernels.numba_cpu import crew, external, plan, shares
 from rnn_gpu.kernels.numba_cpu.forward_kernel import ARGUMENTS
 from rnn_gpu.kernels.numba_cpu.jit import BUILD, jit
 from rnn_gpu.kernels.numba_cpu.marshal import address_of, reader
-from rnn_gpu.kernels.numba_cpu.team import meet
+from rnn_gpu.kernels.numba_cpu.team import MADE, await_count, meet
 from rnn_gpu.threads import set_threads
 from tests.support.team_task import task
 
@@ -41,7 +41,15 @@ def _no_kernel(cell, like, numbers, member):
     meet(_read_team(numbers, like)[-1])
 
 
-_read_team, _address_of_no_kernel = reader("".join(ARGUMENTS.values())), address_of(_no_kernel)
+@jit
+def _no_maker(cell, like, numbers, member):
+    if member == 1:
+        raise OverflowError("planted in a kernel")
+    await_count(_read_team(numbers, like)[-1], MADE, 1)
+
+
+_read_team = reader("".join(ARGUMENTS.values()))
+_address_of_no_kernel, _address_of_no_maker = address_of(_no_kernel), address_of(_no_maker)
 
 
 @jit
@@ -49,7 +57,13 @@ def address_of_no_kernel(build, like):
     return _address_of_no_kernel(build, like)
 
 
-def test_forward_raises_what_its_kernel_raises_in_another_thread(monkeypatch):
+@jit
+def address_of_no_maker(build, like):
+    return _address_of_no_maker(build, like)
+
+
+@pytest.mark.parametrize("address", [address_of_no_kernel, address_of_no_maker], ids=["meets", "waits for one"])
+def test_forward_raises_what_its_kernel_raises_in_another_thread(address, monkeypatch):
     weights, x = rnn_gpu.init_weights(cells.lstm, 4, 16), np.ones((5, 6, 4), np.float32)
     expected = rnn_gpu.forward(cells.lstm, x, weights, backend="numba_cpu").y
     monkeypatch.setattr(shares, "WORTH_A_THREAD", 1.0)
@@ -57,7 +71,7 @@ def test_forward_raises_what_its_kernel_raises_in_another_thread(monkeypatch):
     try:
         set_threads(2)
         with monkeypatch.context() as planted:
-            planted.setattr(plan.Plan, "forward_code", address_of_no_kernel(BUILD, LIKE))
+            planted.setattr(plan.Plan, "forward_code", address(BUILD, LIKE))
             with pytest.raises(OverflowError, match="planted in a kernel"):
                 rnn_gpu.forward(cells.lstm, x, weights, backend="numba_cpu")
         np.testing.assert_array_equal(rnn_gpu.forward(cells.lstm, x, weights, backend="numba_cpu").y, expected)

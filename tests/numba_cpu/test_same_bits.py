@@ -13,7 +13,11 @@ import pytest
 import rnn_gpu
 from rnn_gpu import cells
 from rnn_gpu.compiler.language import cell, tanh
-from rnn_gpu.kernels.numba_cpu.host import TRAITS
+from rnn_gpu.kernels.numba_cpu import shares
+from rnn_gpu.kernels.numba_cpu.host import AHEAD_BLOCKS, AHEAD_ROWS, TRAITS
+from rnn_gpu.kernels.numba_cpu.layout import full_layout
+from rnn_gpu.kernels.numba_cpu.plan import plan_of
+from rnn_gpu.problem import describe
 from rnn_gpu.threads import get_threads, set_threads
 from tests.support.unusual import early_operand
 
@@ -64,6 +68,22 @@ def test_a_team_over_the_hidden_units_does_not_change_a_bit(cell, recompute):
             for threads in (2, 3):
                 set_threads(threads)
                 assert_same_bits(alone, results(cell, x, weights, dy, recompute=recompute, **chosen))
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.name)
+def test_a_thread_that_is_ahead_of_the_only_row_does_not_change_a_bit(cell):
+    x, weights, dy, _ = drawn(cell, T=3 * AHEAD_BLOCKS * AHEAD_ROWS + 5, B=1)
+    T = len(x)
+    share = shares.forward_shares(plan_of(describe(cell, x, weights)[0]), full_layout(T, 1), 3)
+    assert share.ahead
+    assert len(share.offsets) == 2
+    resets = np.random.default_rng(1).random((T, 1)) < 0.1
+    for chosen in ({}, {"reverse": True}, {"lengths": np.array([T - 30]), "resets": resets, "reverse": True}):
+        set_threads(1)
+        alone = results(cell, x, weights, dy, **chosen)
+        for threads in (2, 3):
+            set_threads(threads)
+            assert_same_bits(alone, results(cell, x, weights, dy, **chosen))
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.name)
