@@ -7,7 +7,7 @@ import importlib
 import itertools
 import os
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -41,8 +41,11 @@ class Direct(Protocol):
 
     kept_bytes: int
 
-    def empty(self, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
-        """An array of the problem's dtype that is yet to be written; a large one in memory kept from call to call."""
+    def maker(self, shape: tuple[int, ...]) -> Callable[[], np.ndarray[Any, Any]]:
+        """What makes arrays of that shape and the problem's dtype, yet to be written.
+
+        The memory of large ones is kept from call to call.
+        """
 
     def forward(
         self, weights: tuple[int, ...], x: int, y: int, states: tuple[int, ...], last: tuple[int, ...], kept: int

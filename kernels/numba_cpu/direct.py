@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,9 +64,12 @@ class Direct:
         self._kept_parts = {"after": after, "values": values} | ({"initial": initial} if initial else {})
         self.kept_bytes = sum(map(_padded, self._kept_parts.values()))
 
-    def empty(self, shape: tuple[int, ...]) -> Array:
-        """An array that is yet to be written; the memory of a large one comes back when its last view is gone."""
-        return memory.empty(math.prod(shape), self._like.dtype).reshape(shape)
+    def maker(self, shape: tuple[int, ...]) -> Callable[[], Array]:
+        """What makes such arrays, yet to be written; memory of large ones comes back when the last view is gone."""
+        count, dtype = math.prod(shape), self._like.dtype
+        if count * dtype.itemsize < memory.SMALLEST:
+            return partial(np.empty, shape, dtype)
+        return lambda: memory.empty(count, dtype).reshape(shape)
 
     def forward(
         self, weights: tuple[int, ...], x: int, y: int, states: tuple[int, ...], last: tuple[int, ...], kept: int

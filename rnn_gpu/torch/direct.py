@@ -7,9 +7,10 @@ as much as its arithmetic. What the backward pass needs is a tensor here, saved 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,12 +24,16 @@ from rnn_gpu.torch.execution import Call, Given, cell_of, weights_maker
 __all__ = ["Layer", "layer_of", "run"]
 
 
+Maker = Callable[[], np.ndarray[Any, Any]]
+
+
 class Layer(NamedTuple):
     """How a layer is run for tensors of given shapes.
 
     dtype: that of all tensors. n_weights: of w_ih, w_hh, b_ih, b_hh the first so many; missing: 0 for each of the
     others; no_states: 0 for each state.
-    x, y, kept, state, weights: shapes of x, of the output, of what backward needs, of a state and of each weight.
+    x, y, kept, state, weights: make arrays of the shape of x, of the output, of what backward needs, of a state and of
+    each weight.
     """
 
     direct: Direct
@@ -36,11 +41,11 @@ class Layer(NamedTuple):
     n_weights: int
     missing: tuple[int, ...]
     no_states: tuple[int, ...]
-    x: tuple[int, ...]
-    y: tuple[int, ...]
-    kept: tuple[int, ...]
-    state: tuple[int, ...]
-    weights: tuple[tuple[int, ...], ...]
+    x: Maker
+    y: Maker
+    kept: Maker
+    state: Maker
+    weights: tuple[Maker, ...]
 
 
 def layer_of(given: Given, save: bool) -> Layer | None:
@@ -90,16 +95,17 @@ def _made(given: Given, save: bool) -> Layer | None:
         return None
     n_kept = direct.kept_bytes // problem.dtype.itemsize
     return Layer(
-        direct, x.dtype, n_weights, (0,) * (len(_WEIGHTS) - n_weights), (0,) * len(cell.states), x=tuple(x.shape),
-        y=(problem.T, problem.B, problem.H), kept=(n_kept,), state=(1, problem.B, problem.H),
-        weights=tuple(tuple(weight.shape) for weight in weights),
+        direct, x.dtype, n_weights, (0,) * (len(_WEIGHTS) - n_weights), (0,) * len(cell.states),
+        x=direct.maker(tuple(x.shape)), y=direct.maker((problem.T, problem.B, problem.H)),
+        kept=direct.maker((n_kept,)), state=direct.maker((1, problem.B, problem.H)),
+        weights=tuple(direct.maker(tuple(weight.shape)) for weight in weights),
     )  # fmt: skip
 
 
 def run(layer: Layer, given: Given, save: bool) -> tuple[Tensor, ...]:
     """y (T, B, H), then the last states, (1, B, H) each; followed by autograd if `save`."""
     if save:
-        result: tuple[Tensor, ...] = _Function.apply(layer, given.call, given.x, *given.weights, *given.initial)  # type: ignore[no-untyped-call]
+        result: tuple[Tensor, ...] = _apply(layer, given.call, given.x, *given.weights, *given.initial)  # type: ignore[no-untyped-call]
         return result
     return _forward(layer, given.x, (*given.weights, *given.initial))[1:]
 
@@ -108,19 +114,14 @@ def _forward(layer: Layer, x: Tensor, rest: Sequence[Tensor]) -> tuple[Tensor, .
     """What backward needs, y and the last states; rest: the weights and the initial states."""
     x, rest = x.contiguous(), [tensor.contiguous() for tensor in rest]
     found, n_weights = [tensor.data_ptr() for tensor in rest], layer.n_weights
-    shapes = layer.kept, layer.y, *[layer.state] * len(layer.no_states)
-    kept, y, *last = [_empty(layer, shape) for shape in shapes]
+    makers = layer.kept, layer.y, *[layer.state] * len(layer.no_states)
+    kept, y, *last = [torch.from_numpy(make()) for make in makers]
     with torch_threads:
         layer.direct.forward(
             (*found[:n_weights], *layer.missing), x.data_ptr(), y.data_ptr(),
             tuple(found[n_weights:]) or layer.no_states, tuple([state.data_ptr() for state in last]), kept.data_ptr(),
         )  # fmt: skip
     return kept, y, *last
-
-
-def _empty(layer: Layer, shape: tuple[int, ...]) -> Tensor:
-    """A tensor that is yet to be written."""
-    return torch.from_numpy(layer.direct.empty(shape))
 
 
 class _Function(torch.autograd.Function):
@@ -149,6 +150,10 @@ class _Function(torch.autograd.Function):
         return None, None, *_backward(layer, kept, x, rest, dy, dlast, ctx.needs_input_grad[2])
 
 
+_apply = super(torch.autograd.Function, _Function).apply
+"""Function.apply without what it does for the transforms of functorch, which do not come here."""
+
+
 def _by_operator(given: Given, dy: Tensor | None, dlast: tuple[Tensor | None, ...]) -> list[Tensor]:
     """The gradients by the operator, which refuses a second derivative."""
     from rnn_gpu.torch.operators import gradients_with_graph  # noqa: PLC0415  (which imports this module)
@@ -166,9 +171,8 @@ def _backward(
     given = [None if d is None else d.resolve_neg().contiguous() for d in (dy, *dlast)]
     d_y, *d_last = [0 if d is None else d.data_ptr() for d in given]
     n_weights = layer.n_weights
-    dx = _empty(layer, layer.x) if with_dx else None
-    results = [_empty(layer, shape) for shape in layer.weights]
-    results += [_empty(layer, layer.state) for _ in rest[n_weights:]]
+    dx = torch.from_numpy(layer.x()) if with_dx else None
+    results = [torch.from_numpy(make()) for make in (*layer.weights, *[layer.state] * len(rest[n_weights:]))]
     found = [tensor.data_ptr() for tensor in results]
     weights = (*[tensor.data_ptr() for tensor in rest[:n_weights]], *layer.missing)
     gradients = (0 if dx is None else dx.data_ptr(), *found[:n_weights], *layer.missing)
