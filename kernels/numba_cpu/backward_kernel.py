@@ -13,6 +13,7 @@ from typing import Any
 from rnn_gpu.kernels.numba_cpu.board import together
 from rnn_gpu.kernels.numba_cpu.buffers import BACKWARD, ROOMS
 from rnn_gpu.kernels.numba_cpu.cells import backward_step, forward_step
+from rnn_gpu.kernels.numba_cpu.few_inputs import are_few, few_in_order, pack_few
 from rnn_gpu.kernels.numba_cpu.gradient_kernel import PARTS, gradients_of_rows, part_of
 from rnn_gpu.kernels.numba_cpu.host import BLOCK_ROWS
 from rnn_gpu.kernels.numba_cpu.jit import cached_jit, jit
@@ -60,10 +61,13 @@ def _share(cell: Any, like: Any, numbers: Any, member: int) -> None:
     everyone, n_recurrent = offsets.shape[0], stages[n_stages]
     first, last, u0, u1 = own(cuts, by_units, member, everyone, H_p, panel_of(V))
     pack_backward(raw[1], U_t, gates_back, stages_back, H, H_p, u0, u1, member, everyone)
-    with_dx = dx.size > 0
+    with_dx, few = dx.size > 0, are_few(I, projected)
     if with_dx and not projected:
         begin, end = n_gates * H * member // everyone, n_gates * H * (member + 1) // everyone
-        pack_columns(raw[0], I, gates, n_recurrent, n_gates, H, W_t, integer(0), begin, end, integer(0), I)
+        if few:
+            pack_few(raw[0], I, gates, n_recurrent, n_gates, H, W_t, begin, end)
+        else:
+            pack_columns(raw[0], I, gates, n_recurrent, n_gates, H, W_t, integer(0), begin, end, integer(0), I)
     if pack:
         pack_forward(raw, packed, gates, stages, n_gates, I, H, H_p, u0, u1, member, everyone, recompute, recompute)
     meet(team)
@@ -170,7 +174,9 @@ def _share(cell: Any, like: Any, numbers: Any, member: int) -> None:
             )  # fmt: skip
         meet(team)
         done_rows, done_from, done_in, blocks = block_rows, block_from, block_in, blocks + 1
-    if d_w_ih.size > 0:
+    if d_w_ih.size > 0 and few:
+        few_in_order(d_w_ih, dw, dw_row, gates, n_recurrent, n_gates, I, H, member, everyone)
+    elif d_w_ih.size > 0:
         without_padding(d_w_ih, dw, gates, n_recurrent, n_gates, I, dw_row, H, member, everyone)
     if d_w_hh.size > 0:
         without_padding(d_w_hh, du, gates, zero, n_recurrent, H, du_row, H, member, everyone)
@@ -211,9 +217,9 @@ def backward(
     ring if one block holds all steps. A block is so many steps as have at most `most` rows, or one step.
     flat_rows [n_rows]: rows of x and dx of the valid steps, empty if they are all rows in order.
     dy [T, B, H] or empty. d_states [n_states, B, H_p]: in, gradients of the last states; out, of the initial ones.
-    gradients: dx [T, B, I], empty if it is not wanted; dw [G*H, dw_row], du [S*H, du_row], sums with padded rows, du's
-    in the order of the stages; and what they are copied to, d_w_ih [G*H, I], d_w_hh [S*H, H], empty if they are so
-    already.
+    gradients: dx [T, B, I], empty if it is not wanted; dw [G*H, dw_row], or [I, dw_row] of few inputs, and
+    du [S*H, du_row], sums with padded rows, du's in the order of the stages; and what they are copied to,
+    d_w_ih [G*H, I], d_w_hh [S*H, H], empty if they are so already.
     d_b_ih [G*H], d_b_hh [S*H], empty if they are not wanted: the sums of dP and of dR.
     DV, and room for these sums, input_sums [G*H], recurrent_sums [S*H]: zero before. merged: DP is DR, and of one
     stage, and so are the sums.

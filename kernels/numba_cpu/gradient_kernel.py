@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from rnn_gpu.kernels.numba_cpu.external import external
+from rnn_gpu.kernels.numba_cpu.few_inputs import are_few, few_input_gradients, few_weight_gradients
 from rnn_gpu.kernels.numba_cpu.host import BLOCK_ROWS, DEPTH_OVER_ROWS, ROWS_FOR_NOTHING, TILE_ROWS
 from rnn_gpu.kernels.numba_cpu.jit import jit
 from rnn_gpu.kernels.numba_cpu.product import (
@@ -96,20 +97,24 @@ def gradients_of_rows(
     DP, DR, O: those rows, from dp0, dr0 and o0 on, as `backward_step` has them; merged: DP is DR, and of one stage.
     x, dx [T, B, I], whose row is flat_rows[r], or r if in_order; projected: x is W x_t, dx is dP, without d_w_ih;
     with_dx: whether dx is wanted.
-    W_t: packed; dw [G*H, dw_row], du [S*H, du_row], the sums [G*H], [S*H]: written, or added to if more.
+    W_t: packed; dw [G*H, dw_row], du [S*H, du_row], the sums [G*H], [S*H]: written, or added to if more. Of few inputs
+    W_t and dw are transposed: [I, G*H] and [I, dw_row].
     block [BLOCK_ROWS, I padded], a_packed [SLAB + TILE_ROWS, DEPTH_OVER_ROWS], b_packed [DEPTH_OVER_ROWS, panel]: work.
     zeros [I padded, a panel at least]. part: the first part and that before which to end, as one number.
     """
     width, zero, lanes = n_gates * H, integer(0), lanes_of(dx)
     begin, end = part // (2 * PARTS), part % (2 * PARTS)
     first, last = n_rows * begin // PARTS, n_rows * end // PARTS
+    few = are_few(I, projected)
     if with_dx and projected:
         for k in range(first, last):
             to = rows0 + k if in_order else flat_rows[rows0 + k]
             copy(dx, to * I, DP, dp0 + k * dp_row, width)
+    elif with_dx and few:
+        few_input_gradients(dx, I, DP, dp0, dp_row, width, W_t, flat_rows, rows0, in_order, first, last)
     elif with_dx:
         _input_gradients(dx, I, DP, dp0, dp_row, width, W_t, flat_rows, rows0, in_order, block, zeros, first, last)
-    columns = zero if projected else I
+    columns = zero if projected or few else I
     chunks = max(1, (n_rows + DEPTH_OVER_ROWS - 1) // DEPTH_OVER_ROWS)
     for chunk in range(chunks):
         k0, k1 = n_rows * chunk // chunks, n_rows * (chunk + 1) // chunks
@@ -117,9 +122,15 @@ def gradients_of_rows(
         added, steps = integer(more or chunk > 0), k1 - k0
         first, last = _columns(zero, width, begin, end, lanes)
         slab = _slab(last - first)
+        if few:
+            few_weight_gradients(
+                dw, dw_row, first, last, DP, dp0 + k0 * dp_row, dp_row, x, I, flat_rows, rows0 + k0, in_order, added,
+                steps,
+            )  # fmt: skip
         for m0 in range(first, last, slab):
             m1 = min(m0 + slab, last)
-            pack_operand(a_packed, DP, dp0 + k0 * dp_row + m0, dp_row, steps, m1 - m0)
+            if columns > 0 or merged:
+                pack_operand(a_packed, DP, dp0 + k0 * dp_row + m0, dp_row, steps, m1 - m0)
             product_over_rows(
                 dw, dw_row, m0, m1, a_packed, flat_rows, x, x_rows, x_start, I, added, steps, columns, b_packed, zeros
             )

@@ -24,6 +24,7 @@ __all__ = [
     "DEPTH",
     "DEPTH_OVER_ROWS",
     "ENVIRONMENT_VARIABLE",
+    "FEW_INPUTS",
     "ROWS_FOR_NOTHING",
     "ROWS_OF_TWO_VECTORS",
     "TILE_ROWS",
@@ -37,6 +38,9 @@ CACHE_LINE = 64
 
 TILE_ROWS = 6
 """Rows in a tile of sums."""
+
+FEW_INPUTS = 4
+"""Inputs up to which their gradients are products along the gates, not along the inputs."""
 
 ROWS_OF_TWO_VECTORS = 3
 """Rows in a tile of two vectors, each with as many chains of sums as a panel has vectors, at most."""

@@ -89,7 +89,7 @@ def _llvm(name: str, arity: int) -> Any:
     return function
 
 
-_multiply_add = _llvm("fmuladd", 3)
+multiply_add = _llvm("fmuladd", 3)
 _absolute = _llvm("fabs", 1)
 
 
@@ -101,18 +101,18 @@ def _functions(real: Any, k: _Constants) -> dict[str, Any]:
     # Unrolled by hand: Numba would keep a loop over a tuple as a loop over memory.
     terms = "".join(f"    p = multiply_add(p, r, real({c!r}))\n" for c in rest)
     text = f"def polynomial(r):\n    p = real({top!r})\n{terms}    return p\n"
-    namespace: dict[str, Any] = {"real": real, "multiply_add": _multiply_add}
+    namespace: dict[str, Any] = {"real": real, "multiply_add": multiply_add}
     exec(text, namespace)
     polynomial = jit(namespace["polynomial"])
 
     @jit
     def split(x: Any) -> Any:
         """(n + magic, r^2 p(r) + r): x = n ln 2 + r."""
-        biased = _multiply_add(x, real(inverse_ln2), real(magic))
+        biased = multiply_add(x, real(inverse_ln2), real(magic))
         n = biased - real(magic)
-        r = _multiply_add(n, real(-ln2_high), x)
-        r = _multiply_add(n, real(-ln2_low), r)
-        return biased, _multiply_add(r * r, polynomial(r), r)
+        r = multiply_add(n, real(-ln2_high), x)
+        r = multiply_add(n, real(-ln2_low), r)
+        return biased, multiply_add(r * r, polynomial(r), r)
 
     @jit
     def exp(x: Any) -> Any:
@@ -127,7 +127,7 @@ def _functions(real: Any, k: _Constants) -> dict[str, Any]:
         y = select(y < real(saturated), real(saturated), y)
         biased, small = split(y)
         power = scale_by_power_of_two(real(1), biased)
-        less_one = _multiply_add(small, power, power - real(1))  # exp(-2 |x|) - 1
+        less_one = multiply_add(small, power, power - real(1))  # exp(-2 |x|) - 1
         result = -less_one / (less_one + real(2))
         return copysign(result, x)
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from rnn_gpu.kernels.numba_cpu import backward_kernel, forward_kernel
 from rnn_gpu.kernels.numba_cpu.cells import compiled
 from rnn_gpu.kernels.numba_cpu.external import provide
+from rnn_gpu.kernels.numba_cpu.few_inputs import inputs_are_few
 from rnn_gpu.kernels.numba_cpu.host import ROWS_FOR_NOTHING, TRAITS
 from rnn_gpu.kernels.numba_cpu.packing import Sizes, blocks_of, no_states, nothing
 from rnn_gpu.problem import Array, Problem
@@ -21,8 +22,9 @@ class GradientRooms(NamedTuple):
     dr_row, dp_row: columns of the gradients of the gates' products, [rows, columns]; merged: the two are one array, and
     of one stage. transposed: elements of U and W, transposed and packed.
     wanted: elements of the gradients of w_ih, w_hh, b_ih and b_hh, as the caller has them.
-    dw_row, du_row: columns of the sums that become those of w_ih and w_hh, [G*H, dw_row] and [S*H, du_row]; padded:
-    their elements, 0 where they are as_wanted: without padding, in the order of the caller's.
+    dw_row, du_row: columns of the sums that become those of w_ih and w_hh, [G*H, dw_row], or [I, dw_row] if the inputs
+    are few, and [S*H, du_row]; padded: their elements, 0 where they are as_wanted: without padding, in the order of the
+    caller's.
     packed: elements of W, b_ih, U, bias and V, packed, as far as backward reads them.
     """
 
@@ -83,9 +85,10 @@ class Plan:
         problem, sizes, shared = self.problem, self.sizes, self.kernel.shared
         H, columns = problem.H, 0 if problem.projected else problem.I
         dr_row = self._gate_row(self.n_recurrent)
-        dw_row, du_row = sizes.padded(columns), sizes.padded(H)
-        as_wanted = (dw_row == columns, du_row == H and self.blocks.in_order)
-        n_w, n_u = self.n_gates * H * dw_row, self.n_recurrent * H * du_row
+        few = inputs_are_few(problem.I, problem.projected)
+        dw_row, du_row = self.n_gates * H if few else sizes.padded(columns), sizes.padded(H)
+        as_wanted = (dw_row == columns and not few, du_row == H and self.blocks.in_order)
+        n_w, n_u = (columns if few else self.n_gates * H) * dw_row, self.n_recurrent * H * du_row
         return GradientRooms(
             dr_row=dr_row,
             dp_row=dr_row if shared else self._gate_row(self.n_gates),

@@ -33,6 +33,7 @@ __all__ = [
     "fetch_to_write",
     "flattened",
     "load",
+    "load_all",
     "load_part",
     "move_tile_row",
     "room_for",
@@ -42,6 +43,7 @@ __all__ = [
     "splat64",
     "store",
     "store_part",
+    "sum_of_lanes",
     "transpose",
     "transpose_part",
     "vector_type",
@@ -147,6 +149,35 @@ def load(typing: Any, array: Any, offset: Any) -> Any:
         return value
 
     return vector(array, types.intp), generate
+
+
+@intrinsic
+def load_all(typing: Any, array: Any, offset: Any) -> Any:
+    """A vector with element `offset` of a contiguous array in every lane."""
+    vector = _vector_of(array)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        pointer = element_pointer(context, builder, signature.args[0], *arguments)
+        return broadcast(builder, builder.load(pointer), vector_type(vector))
+
+    return vector(array, types.intp), generate
+
+
+@intrinsic
+def sum_of_lanes(typing: Any, vector: Any) -> Any:
+    """The sum of a vector's numbers, by halves."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        total, lanes = arguments[0], vector.lanes
+        while lanes > 1:
+            lanes //= 2
+            order = ir.Constant(
+                ir.VectorType(_LANE, vector.lanes), [(k + lanes) % vector.lanes for k in range(vector.lanes)]
+            )
+            total = builder.fadd(total, builder.shuffle_vector(total, total, order))
+        return builder.extract_element(total, ir.Constant(_LANE, 0))
+
+    return vector.dtype(vector), generate
 
 
 @intrinsic

@@ -46,9 +46,10 @@ def assert_same_bits(a, b):
         np.testing.assert_array_equal(first, second)
 
 
+@pytest.mark.parametrize("inputs", [1, 3, 5])
 @pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.name)
-def test_threads_do_not_change_a_bit(cell):
-    x, weights, dy, options = drawn(cell)
+def test_threads_do_not_change_a_bit(cell, inputs):
+    x, weights, dy, options = drawn(cell, I=inputs)
     for chosen in ({}, options):
         set_threads(1)
         alone = results(cell, x, weights, dy, **chosen)
