@@ -6,9 +6,7 @@ kernels' arguments are written down once for a problem; a call adds the addresse
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -66,10 +64,7 @@ class Direct:
 
     def maker(self, shape: tuple[int, ...]) -> Callable[[], Array]:
         """What makes such arrays, yet to be written; memory of large ones comes back when the last view is gone."""
-        count, dtype = math.prod(shape), self._like.dtype
-        if count * dtype.itemsize < memory.SMALLEST:
-            return partial(np.empty, shape, dtype)
-        return lambda: memory.empty(count, dtype).reshape(shape)
+        return memory.maker(shape, self._like.dtype)
 
     def forward(
         self, weights: tuple[int, ...], x: int, y: int, states: tuple[int, ...], last: tuple[int, ...], kept: int

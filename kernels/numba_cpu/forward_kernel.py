@@ -166,7 +166,8 @@ def forward(
     work, offsets: of each member `ForwardBuffers`, limit the larger of BLOCK_ROWS and its rows; C, S and N the same for
     the whole team if by_units.
     cuts, by_units: as `own` has them. ahead: the second member makes W x + b for the first, who owns all; limit is
-    AHEAD_ROWS then, and of P there is room for AHEAD_BLOCKS times as many. alone: the team of one.
+    AHEAD_ROWS then; X is the second's, and P the first's, with room for AHEAD_BLOCKS times as many.
+    alone: the team of one.
     """
     arguments = (
         raw, packed, gates, stages, pack, x, projected, in_order, order, active, start, reverse, resets, initial, y,

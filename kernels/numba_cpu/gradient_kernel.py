@@ -131,9 +131,11 @@ def gradients_of_rows(
             m1 = min(m0 + slab, last)
             if columns > 0 or merged:
                 pack_operand(a_packed, DP, dp0 + k0 * dp_row + m0, dp_row, steps, m1 - m0)
-            product_over_rows(
-                dw, dw_row, m0, m1, a_packed, flat_rows, x, x_rows, x_start, I, added, steps, columns, b_packed, zeros
-            )
+            if columns > 0:
+                product_over_rows(
+                    dw, dw_row, m0, m1, a_packed, flat_rows, x, x_rows, x_start, I, added, steps, columns, b_packed,
+                    zeros,
+                )  # fmt: skip
             column_sums(input_sums, DP, dp0 + k0 * dp_row, dp_row, steps, m0, m1)
             if merged:
                 product_over_rows(

@@ -6,10 +6,11 @@ and dropped at every call, that costs as much as the arithmetic done in them.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import accumulate
 from threading import RLock
 from typing import Any
@@ -19,7 +20,7 @@ import numpy as np
 from rnn_gpu.kernels.numba_cpu.host import CACHE_LINE
 from rnn_gpu.problem import Array
 
-__all__ = ["empty", "release", "split", "zeros"]
+__all__ = ["empty", "maker", "release", "split", "zeros"]
 
 SMALLEST = 1 << 16
 """Bytes below which the C library's own free lists do."""
@@ -53,6 +54,14 @@ def empty(count: int, dtype: np.dtype[Any]) -> Array:
     lent.block = block
     array: Array = lent.view(np.ndarray)
     return array
+
+
+def maker(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Callable[[], Array]:
+    """What makes arrays of that shape as `empty` does."""
+    count = math.prod(shape)
+    if count * dtype.itemsize < SMALLEST:
+        return partial(np.empty, shape, dtype)
+    return lambda: empty(count, dtype).reshape(shape)
 
 
 def split(counts: Sequence[int], dtype: np.dtype[Any]) -> list[Array]:

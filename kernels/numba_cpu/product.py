@@ -22,6 +22,7 @@ from rnn_gpu.kernels.numba_cpu.simd import (
     store,
     store_part,
     widened,
+    zeros_like,
 )
 from rnn_gpu.kernels.numba_cpu.tile import compute_tile
 
@@ -103,7 +104,7 @@ def clear(to: Any, to_start: int, count: int) -> None:
     for k in range(0, whole, lanes):
         clear_vector(to, to_start + k)
     if whole < count:
-        store_part(to, to_start + whole, load_part(to, to_start + whole, integer(0)), count - whole)
+        store_part(to, to_start + whole, zeros_like(to), count - whole)
 
 
 @jit

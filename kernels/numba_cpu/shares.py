@@ -28,7 +28,7 @@ WORTH_A_TEAM, WORTH_FEWER_THREADS = 3 << 16, 1 << 19
 from which on so even if not all threads have some of them, who then have no part in other products either."""
 
 IN_A_CACHE = 1 << 21
-"""Bytes of recurrent weights up to which each of two threads has its part in a cache of its own."""
+"""Bytes of recurrent weights up to which each thread of a team, of two or more, has its part in a cache of its own."""
 
 FEW_ROWS, FEW_ROWS_IN_A_CACHE = 12.0, 2.5
 """Rows of a thread's own below which it is the weights' way to the processor that takes the time."""
@@ -84,7 +84,7 @@ def members_for(plan: Plan, layout: Layout, backward: bool = False) -> int:
 def _most_rows(plan: Plan, layout: Layout) -> int:
     """Rows that are run back at a time at most, or those of a step; what they leave is multiplied meanwhile.
 
-    Where a batch has few rows, and threads own rows, not units, only some threads run back, and the blocks are such
+    Where a batch has few rows, and threads may own rows, not units, only some threads run back, and the blocks are such
     that the others soon have work. It never depends on the number of threads, as gradients are sums over blocks.
     """
     n_rows = layout.n_rows
@@ -126,9 +126,9 @@ def _kept(plan: Plan, layout: Layout, members: int, make: Callable[[Plan, Layout
 def _forward(plan: Plan, layout: Layout, members: int) -> Share:
     cuts, by_units, units = _owners(plan, layout, members)
     if _is_worth_a_thread_ahead(plan, layout, members, cuts, by_units):
-        owner = _forward_counts(plan, 1, AHEAD_ROWS)
-        owner, other = owner._replace(X=0, P=AHEAD_BLOCKS * owner.P), ForwardBuffers(owner.X, *[0] * (len(owner) - 1))
-        return Share(cuts, by_units, *_offsets([owner, other], ()), ahead=True)
+        both = _forward_counts(plan, 1, AHEAD_ROWS)
+        owner, maker = both._replace(X=0, P=AHEAD_BLOCKS * both.P), ForwardBuffers(both.X, *[0] * (len(both) - 1))
+        return Share(cuts, by_units, *_offsets([owner, maker], ()), ahead=True)
     counts = [
         _forward_counts(plan, rows, max(rows, min(BLOCK_ROWS, layout.n_rows))) for rows in _rows(cuts, by_units, units)
     ]

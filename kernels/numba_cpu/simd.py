@@ -48,6 +48,7 @@ __all__ = [
     "transpose_part",
     "vector_type",
     "widened",
+    "zeros_like",
 ]
 
 _INDEX = ir.IntType(64)
@@ -149,6 +150,13 @@ def load(typing: Any, array: Any, offset: Any) -> Any:
         return value
 
     return vector(array, types.intp), generate
+
+
+@intrinsic
+def zeros_like(typing: Any, array: Any) -> Any:
+    """A vector of zeros of the array's type."""
+    vector = _vector_of(array)
+    return vector(array), lambda context, builder, signature, arguments: ir.Constant(vector_type(vector), None)
 
 
 @intrinsic

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -74,6 +76,19 @@ def test_blocks_of_a_team_over_the_hidden_units(cell, recompute, monkeypatch):
             shared = gradients_of(cell, x, weights, dy, recompute=recompute, **chosen)
             for one, other in zip(alone, shared, strict=True):
                 np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("inputs", [1, 4, 5])
+def test_gradients_over_many_rows_lose_no_digits(inputs):
+    T, B, H = 2000, 50, 16
+    rng = np.random.default_rng(0)
+    weights = rnn_gpu.init_weights(cells.rnn, inputs, H, dtype="float64", seed=0)
+    x, dy = np.abs(rng.standard_normal((T, B, inputs))), np.ones((T, B, H))  # sums that grow
+    exact = gradients_of(cells.rnn, x, weights, dy)
+    single = replace(weights, **{name: array.astype(np.float32) for name, array in weights.items()})
+    found = gradients_of(cells.rnn, x.astype(np.float32), single, dy.astype(np.float32))
+    for expected, got in zip(exact[2:], found[2:], strict=True):  # of the weights
+        np.testing.assert_allclose(got, expected, rtol=0, atol=2e-6 * np.abs(expected).max())
 
 
 def test_backward_leaves_frozen_weights_as_they_were_packed():
