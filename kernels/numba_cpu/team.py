@@ -1,10 +1,10 @@
 """Threads that work on one call, and meet where each needs what the others have made.
 
-A team's memory is a small int64 array, which holds how many have arrived, whether the team is abandoned, and how much one
-member has made for another, and that one used. A meeting is over when the first has reached the next multiple of the
-members: who comes last writes nothing more, as the number's way from one processor to another is what a meeting costs.
-The others watch it, and give up their processor now and then. Once a member has failed nobody waits any more: the others
-run on to their end, over numbers that nobody will see.
+A team's memory is a small int64 array, which holds how many have arrived, whether the team is abandoned, and how much
+one member has made for another, and that one used. A meeting is over when the first has reached the next multiple of
+the members: who comes last writes nothing more, as the number's way from one processor to another is what a meeting
+costs. The others watch it, and give up their processor now and then. Once a member has failed nobody waits any more:
+the others run on to their end, over numbers that nobody will see.
 """
 
 from __future__ import annotations
