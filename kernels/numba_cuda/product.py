@@ -1,14 +1,16 @@
 """Matrix products over all steps at once: of the inputs before the loop over time, of the weights' gradients after it.
 
-A block owns a square of the result, a thread OWN x OWN sums of it in registers. The square's operands pass through
-shared memory a slice of `DEPTH` terms at a time, so that each number loaded is used by a row or column of threads.
+A block owns a square of the result, a thread OWN x OWN sums of it in registers, in groups of four neighbours. The
+square's operands pass through shared memory a slice at a time, so that each number loaded is used by a row or column of
+threads; the next slice is on its way to registers while one is multiplied.
 
-Shared memory: a slice of a [DEPTH, TILE], then one of b [DEPTH, TILE]. Barriers: one after a slice is
-stored, one after it is read.
-Invariant: nobody stores a slice that somebody still reads. Limits: those of any launch.
+Shared memory: two slices of a [DEPTH, ROW], then two of b [DEPTH, ROW]; even slices lie in one, odd ones in the other;
+then what each thread has added up before the chain that it is at [OWN, OWN, THREADS].
+Barriers: one a slice, after it is stored. Invariant: who stores a slice has passed the barrier of the one before, which
+nobody reaches before the last read of the slice that lay there. Limits: those of any launch.
 
-A sum is made of chains of `CHAIN` terms, added up in order: the rounding error grows with the length of a chain and
-the number of chains, not with the number of terms. Where the result is small and the sum long, several blocks make
+A sum is made of chains of `CHAIN` terms, added up in order: the rounding error grows with the length of a chain
+and the number of chains, not with the number of terms. Where the result is small and the sum long, several blocks make
 parts of it, which `sum_rows` adds up, in the same order every time.
 
 Tiles in shared memory and registers: Volkov & Demmel (2008), "Benchmarking GPUs to tune dense linear algebra".
@@ -22,23 +24,30 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import cuda
 
-from rnn_gpu.kernels.numba_cuda.jit import SCALAR, device, kernel
+from rnn_gpu.kernels.numba_cuda.jit import INDEX, SCALAR, SIMULATED, device, kernel
 from rnn_gpu.kernels.numba_cuda.memory import Queue
 from rnn_gpu.kernels.numba_cuda.traits import TRAITS
 
 __all__ = ["Matrix", "multiply", "sum_columns"]
 
-TILE, DEPTH, CHAIN = TRAITS.product_tile, TRAITS.product_depth, TRAITS.product_chain
-OWN = TRAITS.product_own
-SIDE = TILE // OWN
-"""Threads along each side of a block's square."""
-SLICE = DEPTH * TILE
+OWN, CHAIN = TRAITS.product_own, TRAITS.product_chain
+SIDE = OWN
+"""Threads along each side of a block's square: all of them are as many as the square has rows, and load one at once."""
+TILE = THREADS = OWN * OWN
+VECTOR = 4
+"""Neighbours that are loaded from shared memory at once."""
+ROW = TILE + VECTOR
+"""Numbers from a slice's k to the next: neighbouring k lie in different banks, and vectors where they can be loaded."""
+ALIGNMENT = None if SIMULATED else 16
+"""Bytes. The simulator knows none."""
+AT_A_TIME = 16
+"""Terms of a column's sum that a thread loads before it adds them up."""
 
 Array = Any
 
 
 class Matrix(NamedTuple):
-    """A matrix in a flat array: element (i, j) at `at` + i * `down` + j * `across`, in elements."""
+    """A matrix in a flat array: element (i, j) at `at` + i * `down` + j * `across`, in elements; one of these is 1."""
 
     array: Array
     at: int
@@ -47,92 +56,133 @@ class Matrix(NamedTuple):
 
 
 class _Sizes(NamedTuple):
-    """M, N, K of a product; where its operands lie; K terms of each part; which axis the list of rows is for."""
+    """M, N, K of a product; where its operands lie; K terms of each part.
+
+    a_lines: whether a's lines of neighbouring elements lie along k, else along m; they are `a_step` apart. The same for
+    b, with n.
+    """
 
     M: int
     N: int
     K: int
     a_at: int
-    a_down: int
-    a_across: int
+    a_step: int
+    a_lines: int
     b_at: int
-    b_down: int
-    b_across: int
+    b_step: int
+    b_lines: int
     out_at: int
     out_down: int
     part: int
-    rows_of_m: int
-    rows_of_k: int
     has_bias: int
 
 
+def depth_of(real: np.dtype[Any]) -> int:
+    """Terms of a slice: what is on its way stays in registers."""
+    return TRAITS.product_depth * 4 // real.itemsize
+
+
 @cache
-def _kernel(real: np.dtype[Any]) -> Any:
-    scalar, number = SCALAR[real], real.type
+def _kernel(real: np.dtype[Any], over: str | None) -> Any:
+    """over: the axis, "m" or "k", for which a list of rows stands; None where there is no list."""
+    scalar, number, depth = SCALAR[real], real.type, depth_of(real)
+    slice_, passes = depth * ROW, THREADS // depth
+    a_listed, b_listed, out_listed = over is not None, over == "k", over == "m"
+
+    @device
+    def load(
+        slice_of: Array, source: Array, at: int, step: int, line: int, stride: int, end: int, rows: Array, listed: bool
+    ) -> None:
+        """slice_of[i] = source[at + n * step] of line n = line + i * stride, or that in the list; 0 from `end` on."""
+        place, jump = at + line * step, stride * step
+        for i in range(depth):
+            value = number(0)
+            if line < end:
+                value = source[INDEX(at + rows[INDEX(line)] * step if listed else place)]
+            slice_of[i] = value
+            line += stride
+            place += jump
 
     def product(out: Array, a: Array, b: Array, bias: Array, rows: Array, s: Any) -> None:
-        """out[m, n] = sum over k of a[m, k] b[k, n], + bias[n]; m or k through `rows` where s says so."""
-        x, y = cuda.threadIdx.x, cuda.threadIdx.y
+        """out[m, n] = sum over k of a[m, k] b[k, n], + bias[n]."""
+        thread = cuda.threadIdx.x & (THREADS - 1)  # by bits, here and below, which tell the compiler what is aligned
+        x, y = thread & (SIDE - 1), (thread & -SIDE) // SIDE
         m_first, n_first, part = cuda.blockIdx.x * TILE, cuda.blockIdx.y * TILE, cuda.blockIdx.z
-        shared = cuda.shared.array(0, scalar)
-        sums = cuda.local.array((OWN, OWN), scalar)
+        shared = cuda.shared.array(0, scalar, ALIGNMENT)
         chain = cuda.local.array((OWN, OWN), scalar)
+        of_a, of_b = cuda.local.array(OWN, scalar), cuda.local.array(OWN, scalar)
+        next_a, next_b = cuda.local.array(depth, scalar), cuda.local.array(depth, scalar)
         for i in range(OWN):
             for j in range(OWN):
-                sums[i, j] = number(0)
                 chain[i, j] = number(0)
+        own_sums, parked, terms = 4 * slice_ + thread, False, 0
 
-        k_first, k_end, terms = part * s.part, min(s.K, (part + 1) * s.part), 0
-        while k_first < k_end:
-            # Neighbouring threads read neighbouring elements, whichever axis that is.
-            e = y * SIDE + x
-            while e < DEPTH * TILE:
-                k, m = (e % DEPTH, e // DEPTH) if s.a_across == 1 else (e // TILE, e % TILE)
-                value = number(0)
-                if k_first + k < k_end and m_first + m < s.M:
-                    from_m = rows[m_first + m] if s.rows_of_m else m_first + m
-                    from_k = rows[k_first + k] if s.rows_of_k else k_first + k
-                    value = a[s.a_at + from_m * s.a_down + from_k * s.a_across]
-                shared[k * TILE + m] = value
-                k, n = (e % DEPTH, e // DEPTH) if s.b_down == 1 else (e // TILE, e % TILE)
-                value = number(0)
-                if k_first + k < k_end and n_first + n < s.N:
-                    from_k = rows[k_first + k] if s.rows_of_k else k_first + k
-                    value = b[s.b_at + from_k * s.b_down + (n_first + n) * s.b_across]
-                shared[SLICE + k * TILE + n] = value
-                e += SIDE * SIDE
-            cuda.syncthreads()  # the slices are complete
-            for k in range(DEPTH):
-                for i in range(OWN):
+        # Where a thread's elements of a slice lie in it: neighbouring threads load neighbours.
+        along, down = thread % depth, thread // depth
+        a_to, a_stride = (along * ROW + down, passes) if s.a_lines else (thread, ROW)
+        b_to, b_stride = (along * ROW + down, passes) if s.b_lines else (thread, ROW)
+        k_begin = part * s.part
+        k_end = min(s.K, k_begin + s.part)
+        n_slices = (k_end - k_begin + depth - 1) // depth
+        for n in range(n_slices + 1):  # slice n on its way, slice n - 1 multiplied
+            if n < n_slices:
+                k = k_begin + n * depth
+                if s.a_lines:
+                    lane, line, stride, end = k + along, m_first + down, passes, s.M if k + along < k_end else 0
+                else:
+                    lane, line, stride, end = m_first + thread, k, 1, k_end if m_first + thread < s.M else 0
+                load(next_a, a, s.a_at + lane, s.a_step, line, stride, end, rows, a_listed)
+                if s.b_lines:
+                    lane, line, stride, end = k + along, n_first + down, passes, s.N if k + along < k_end else 0
+                else:
+                    lane, line, stride, end = n_first + thread, k, 1, k_end if n_first + thread < s.N else 0
+                load(next_b, b, s.b_at + lane, s.b_step, line, stride, end, rows, b_listed)
+            if n > 0:
+                at = ((n - 1) & 1) * slice_
+                a_from, b_from = at + y * VECTOR, at + 2 * slice_ + x * VECTOR
+                for k in range(depth):
+                    for i in range(OWN):
+                        of_a[i] = shared[INDEX(a_from + k * ROW + i // VECTOR * (VECTOR * SIDE) + i % VECTOR)]
                     for j in range(OWN):
-                        of_a, of_b = shared[k * TILE + y + SIDE * i], shared[SLICE + k * TILE + x + SIDE * j]
-                        chain[i, j] += of_a * of_b
-            cuda.syncthreads()  # and read by all
-            k_first += DEPTH
-            terms += DEPTH
-            if terms == CHAIN or k_first >= k_end:
-                terms = 0
-                for i in range(OWN):
-                    for j in range(OWN):
-                        sums[i, j] += chain[i, j]
-                        chain[i, j] = number(0)
+                        of_b[j] = shared[INDEX(b_from + k * ROW + j // VECTOR * (VECTOR * SIDE) + j % VECTOR)]
+                    for i in range(OWN):
+                        for j in range(OWN):
+                            chain[i, j] += of_a[i] * of_b[j]
+                terms += depth
+                if terms == CHAIN and n < n_slices:
+                    for i in range(OWN):
+                        for j in range(OWN):
+                            place = INDEX(own_sums + (i * OWN + j) * THREADS)
+                            shared[place] = shared[place] + chain[i, j] if parked else chain[i, j]
+                            chain[i, j] = number(0)
+                    terms, parked = 0, True
+            if n < n_slices:
+                at = (n & 1) * slice_
+                for i in range(depth):
+                    shared[INDEX(at + a_to + i * a_stride)] = next_a[i]
+                    shared[INDEX(at + 2 * slice_ + b_to + i * b_stride)] = next_b[i]
+                cuda.syncthreads()  # slice n is complete, and slice n - 1 read by all
 
-        for i in range(OWN):
-            m = m_first + y + SIDE * i
-            if m < s.M:
-                to_m = rows[m] if s.rows_of_m else m
+        if parked:
+            for i in range(OWN):
                 for j in range(OWN):
-                    n = n_first + x + SIDE * j
+                    chain[i, j] = shared[INDEX(own_sums + (i * OWN + j) * THREADS)] + chain[i, j]
+        for i in range(OWN):
+            m = m_first + i // VECTOR * (VECTOR * SIDE) + y * VECTOR + i % VECTOR
+            if m < s.M:
+                to_m = rows[m] if out_listed else m
+                for j in range(OWN):
+                    n = n_first + j // VECTOR * (VECTOR * SIDE) + x * VECTOR + j % VECTOR
                     if n < s.N:
-                        value = sums[i, j] + bias[n] if s.has_bias else sums[i, j]
-                        out[part * s.M * s.N + s.out_at + to_m * s.out_down + n] = value
+                        value = chain[i, j] + bias[n] if s.has_bias else chain[i, j]
+                        out[INDEX(part * s.M * s.N + s.out_at + to_m * s.out_down + n)] = value
 
-    return kernel(product, threads=SIDE * SIDE)
+    return kernel(product, threads=THREADS)
 
 
 @cache
 def _sum_kernel(real: np.dtype[Any]) -> Any:
-    number = real.type
+    scalar, number = SCALAR[real], real.type
 
     @device
     def added(total: Any, lost: Any, value: Any) -> Any:
@@ -153,22 +203,18 @@ def _sum_kernel(real: np.dtype[Any]) -> Any:
         if column >= n_columns:
             return
         row, end = cuda.blockIdx.y * part, min(n_rows, (cuda.blockIdx.y + 1) * part)
+        last = end - 1
         total, lost = number(0), number(0)
-        while row + 3 < end:  # four on the way at once: one by one, each waits for memory
-            r_0 = rows[row] if has_rows else row
-            r_1 = rows[row + 1] if has_rows else row + 1
-            r_2 = rows[row + 2] if has_rows else row + 2
-            r_3 = rows[row + 3] if has_rows else row + 3
-            v_0, v_1 = a[at + r_0 * stride + column], a[at + r_1 * stride + column]
-            v_2, v_3 = a[at + r_2 * stride + column], a[at + r_3 * stride + column]
-            total, lost = added(total, lost, v_0)
-            total, lost = added(total, lost, v_1)
-            total, lost = added(total, lost, v_2)
-            total, lost = added(total, lost, v_3)
-            row += 4
-        while row < end:
-            total, lost = added(total, lost, a[at + (rows[row] if has_rows else row) * stride + column])
-            row += 1
+        values = cuda.local.array(AT_A_TIME, scalar)
+        while row < end:  # so many on the way at once: one by one, each waits for memory
+            for i in range(AT_A_TIME):
+                at_row = min(row + i, last)
+                from_row = rows[INDEX(at_row)] if has_rows else at_row
+                values[i] = a[INDEX(at + from_row * stride + column)]
+            for i in range(AT_A_TIME):
+                if row + i <= last:
+                    total, lost = added(total, lost, values[i])
+            row += AT_A_TIME
         out[out_at + cuda.blockIdx.y * n_columns + column] = total
 
     return kernel(sum_rows)
@@ -190,19 +236,23 @@ def multiply(
     parts = 1
     if over == "k" and K > CHAIN:  # a sum that belongs to rows is made the same way however many rows there are
         parts = max(1, min(-(-K // CHAIN), TRAITS.product_blocks // (tiles[0] * tiles[1])))
-    each = -(-max(K, 1) // parts)
-    each = -(-each // DEPTH) * DEPTH
-    parts = -(-max(K, 1) // each)
     real = queue.real
+    depth = depth_of(real)
+    each = -(-max(K, 1) // parts)
+    each = -(-each // depth) * depth
+    parts = -(-max(K, 1) // each)
     target = out if parts == 1 else Matrix(queue.empty(parts * M * N), 0, N, 1)
+    # Listed rows are lines: along k over the axis m, along m and n over k.
+    a_lines, b_lines = a.across == 1 and (over == "m" or a.down != 1), b.across != 1
+    assert rows is None or (a_lines, b_lines and over == "k") == (over == "m", False)
     sizes = _Sizes(
-        M, N, K, a.at, a.down, a.across, b.at, b.down, b.across, target.at, target.down, each,
-        int(rows is not None and over == "m"), int(rows is not None and over == "k"), int(bias is not None),
+        M, N, K, a.at, a.down if a_lines else a.across, a_lines, b.at, b.across if b_lines else b.down, b_lines,
+        target.at, target.down, each, bias is not None,
     )  # fmt: skip
     nothing = queue.nothing
     queue.launch(
-        _kernel(real), (*tiles, parts), (SIDE, SIDE), 2 * SLICE * real.itemsize,
-        target.array, a.array, b.array,
+        _kernel(real, over if rows is not None else None), (*tiles, parts), (THREADS,),
+        (4 * depth * ROW + OWN * OWN * THREADS) * real.itemsize, target.array, a.array, b.array,
         nothing if bias is None else bias, queue.no_rows if rows is None else rows, sizes,
     )  # fmt: skip
     if parts > 1:

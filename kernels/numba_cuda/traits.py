@@ -22,8 +22,9 @@ class Traits:
     chunk: terms of a staged operand in shared memory at a time, a multiple of `parts`.
     units: the fewest hidden units of a block in the grid strategy; units_stepwise: those of a block in the stepwise
         strategy where it makes whole sums, and fewer, but no less than `units_shared`, where sums are shared.
-    product_tile, product_own: sums along the side of the square that a block of a matrix product owns, and a thread.
-    product_depth: terms that are taken at a time; product_chain: terms of one chain of additions, a multiple of that.
+    product_own: sums along the side of the square that a thread of a matrix product owns; a block's square has as many
+        of those along each side. product_depth: terms of float32 that are taken at a time, half as many of float64;
+        product_chain: terms of one chain of additions, a multiple of that.
     product_blocks: blocks that a product over time is cut into where its result is small.
     column: terms of a column's sum that one thread adds up, unless that makes more than `product_blocks` blocks.
     wide: threads of a block in kernels that only copy or add up columns; wide_blocks: the most blocks of such.
@@ -39,7 +40,6 @@ class Traits:
     units: int
     units_stepwise: int
     units_shared: int
-    product_tile: int
     product_own: int
     product_depth: int
     product_chain: int
@@ -52,7 +52,8 @@ class Traits:
         assert self.parts & (self.parts - 1) == 0, "parts is a power of two"
         assert self.chunk % self.parts == 0, "a chunk holds as many terms of each part"
         assert self.row_bytes in (8, 16, 32), "a thread owns at least one row in float64, and a power of two"
-        assert self.product_tile % self.product_own == 0, "threads own all sums of a square"
+        assert self.product_own % 4 == 0, "a thread's sums are groups of four"
+        assert self.product_own**2 % self.product_depth == 0, "each thread loads as many terms of a slice"
         assert self.product_chain % self.product_depth == 0, "a chain ends with a slice"
 
 
@@ -67,11 +68,10 @@ DEVICE = Traits(
     units=4,
     units_stepwise=64,
     units_shared=16,
-    product_tile=64,
-    product_own=4,
+    product_own=8,
     product_depth=16,
     product_chain=128,
-    product_blocks=264,
+    product_blocks=660,
     column=64,
     wide=256,
     wide_blocks=1056,
@@ -88,9 +88,8 @@ SIMULATOR = Traits(
     units=4,
     units_stepwise=8,
     units_shared=4,
-    product_tile=16,
-    product_own=8,
-    product_depth=16,
+    product_own=4,
+    product_depth=4,
     product_chain=16,
     product_blocks=2,
     column=16,

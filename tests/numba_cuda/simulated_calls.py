@@ -255,11 +255,21 @@ def test_a_strategy_that_is_named_runs_or_says_why_not(monkeypatch):
 
 
 @pytest.mark.parametrize(("M", "K", "N"), [(1, 1, 1), (17, 40, 33), (5, 0, 3), (3, 70, 2)])
-@pytest.mark.parametrize(("over", "listed"), [("m", False), ("m", True), ("k", False), ("k", True)])
-def test_products(M, K, N, over, listed):
+@pytest.mark.parametrize(
+    ("over", "listed", "transposed"),
+    [
+        ("m", False, False),
+        ("m", True, False),
+        ("m", False, True),
+        ("m", True, True),
+        ("k", False, False),
+        ("k", True, False),
+    ],
+)
+def test_products(M, K, N, over, listed, transposed):
+    """transposed: b as it lies in W x. Over k, a is one: rows of steps are rows of both operands."""
     rng = np.random.default_rng(0)
-    problem = problem_of(cells.rnn, 1, 1, 1)
-    queue = memory.Queue(problem)
+    queue = memory.Queue(problem_of(cells.rnn, 1, 1, 1))
     a, b, bias = rng.normal(size=(M, K)), rng.normal(size=(K, N)), rng.normal(size=N)
     rows = rng.permutation(2 * (M if over == "m" else K))[: M if over == "m" else K]
     expected = a @ b + bias
@@ -275,8 +285,8 @@ def test_products(M, K, N, over, listed):
     product.multiply(
         queue,
         product.Matrix(out, 0, N, 1),
-        product.Matrix(queue.upload(a.astype(np.float32)), 0, a.shape[1], 1),
-        product.Matrix(queue.upload(b.astype(np.float32)), 0, N, 1),
+        matrix(queue, a, transposed=over == "k"),
+        matrix(queue, b, transposed=transposed),
         (M, K, N),
         bias=None if over == "k" else queue.upload(bias.astype(np.float32)),
         rows=queue.upload(rows.astype(np.int64)) if listed else None,
@@ -285,6 +295,13 @@ def test_products(M, K, N, over, listed):
     found = out.copy_to_host().reshape(-1, N)
     wanted = expected - (bias if over == "k" else 0)
     np.testing.assert_allclose(found[rows] if listed and over == "m" else found[:M], wanted, rtol=0, atol=1e-5)
+
+
+def matrix(queue, values, *, transposed):
+    """The matrix on the device, stored by rows, or by columns."""
+    down, across = (1, max(values.shape[0], 1)) if transposed else (values.shape[1], 1)
+    stored = queue.upload((values.T if transposed else values).astype(np.float32))
+    return product.Matrix(stored, 0, down, across)
 
 
 @pytest.mark.parametrize("n_rows", [0, 1, 5, 100])

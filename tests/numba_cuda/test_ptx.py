@@ -144,7 +144,6 @@ def test_the_other_kernels(compile_ptx, capability):
     half, bits, wide = flat(types.float16), flat(types.uint16), flat(types.uint32)
     strided = types.Array(types.float16, 3, "A")
     kernels = [
-        (product._kernel(real), (number, number, number, number, flat(whole), sizes(product._Sizes))),
         (product._sum_kernel(real), (number, whole, number, *[whole] * 5, flat(whole), whole)),
         (memory._copy_kernel(1, False), (half, number, whole, whole, whole)),
         (memory._copy_kernel(2, True), (types.Array(types.uint16, 2, "A"), wide, whole, whole, whole)),
@@ -163,6 +162,18 @@ def test_the_other_kernels(compile_ptx, capability):
     ]
     for kernel, arguments in kernels:
         assert_lean(compile_ptx(kernel, arguments, capability), "float32")
+
+
+@pytest.mark.parametrize("over", [None, "m", "k"])
+@pytest.mark.parametrize("name", ["float32", "float64"])
+def test_products_load_vectors_and_keep_sums_in_registers(compile_ptx, tmp_path, name, over):
+    number, capability = flat(SCALAR[REAL[name]]), (9, 0)
+    arguments = (number, number, number, number, flat(types.int64), sizes(product._Sizes))
+    text = compile_ptx(product._kernel(REAL[name], over), arguments, capability)
+    assert_lean(text, name)
+    vectors = re.findall(r"ld\.shared\.v(\d)\.f", text)
+    assert sum(map(int, vectors)) >= 2 * DEVICE.product_own, "of both operands, of each term"
+    assert max(spills(text, capability, tmp_path)) == 0
 
 
 def test_a_kernel_in_float64_would_be_seen(compile_ptx):
