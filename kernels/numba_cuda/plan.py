@@ -160,7 +160,7 @@ def _block(problem: Problem, segments: Segments, device: Properties, traits: Tra
     if units * parts > traits.threads_block:
         return f"H = {hidden} units in {parts} parts are more than {traits.threads_block} threads"
     wanted = -(-problem.B // device.multiprocessors)
-    rows, groups = _rows_of(wanted, item, traits), 1
+    rows, groups = _rows_of(wanted, item, traits.row_bytes), 1
     while rows > 1 and shared(rows) > device.shared:
         rows //= 2
     most = traits.threads_block // (units * parts)
@@ -181,7 +181,7 @@ def _grid(problem: Problem, segments: Segments, device: Properties, traits: Trai
     unit_tiles = -(-hidden // units)
     row_tiles = max(1, min(problem.B, device.multiprocessors // unit_tiles))
     wanted = max(1, -(-problem.B // row_tiles))
-    rows = _rows_of(wanted, item, traits)
+    rows = _rows_of(wanted, item, traits.row_bytes)
     groups = -(-wanted // rows)
     row_tiles = -(-problem.B // (groups * rows))
     threads = units * groups * parts
@@ -203,24 +203,27 @@ def tile_of_step(problem: Problem, segments: Segments, n_rows: int, device: Prop
     item = problem.real.itemsize
     parts, widest = parts_of(segments, problem.H, item, device, traits), max(segments.outputs, default=0)
     units = min(problem.H, max(traits.units_shared, traits.units_stepwise // parts))
-    rows = _rows_of(n_rows, item, traits)
+    unit_tiles, most = -(-problem.H // units), traits.threads // (units * parts)
 
-    def shared(groups: int) -> int:
-        return item * groups * rows * (traits.chunk + (parts * widest * units if parts > 1 else 0))
+    def tile(rows: int) -> Tile:
+        row_bytes = item * rows * (traits.chunk + (parts * widest * units if parts > 1 else 0))
+        groups = max(1, min(most, -(-n_rows // rows), traits.shared // row_bytes))
+        row_tiles = -(-n_rows // (groups * rows))
+        return Tile(units, groups, parts, rows, row_tiles, unit_tiles, False, groups * row_bytes)
 
-    while rows > 1 and shared(1) > traits.shared:
+    # The more rows a thread owns, the less often U is read, by fewer blocks.
+    rows = _rows_of(n_rows, item, traits.row_bytes_stepwise)
+    found = tile(rows)
+    while rows > 1 and (found.shared > traits.shared or found.row_tiles * unit_tiles < device.multiprocessors):
         rows //= 2
-    groups, most = 1, min(traits.threads // (units * parts), -(-n_rows // rows))
-    while groups < most and shared(groups + 1) <= traits.shared:
-        groups += 1
-    row_tiles, unit_tiles = -(-n_rows // (groups * rows)), -(-problem.H // units)
-    return Tile(units, groups, parts, rows, row_tiles, unit_tiles, False, shared(groups))
+        found = tile(rows)
+    return found
 
 
-def _rows_of(wanted: int, item: int, traits: Traits) -> int:
+def _rows_of(wanted: int, item: int, row_bytes: int) -> int:
     """Rows a thread owns, a power of two, where a block wants so many."""
     rows = 1
-    while rows * item < traits.row_bytes and rows < wanted:
+    while rows * item < row_bytes and rows < wanted:
         rows *= 2
     return rows
 

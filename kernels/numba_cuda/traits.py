@@ -16,7 +16,8 @@ class Traits:
     threads: the most in a block of a sequence kernel, threads_block: in the block strategy; registers are allotted for
         as many.
     shared: bytes of shared memory of a block in the stepwise strategy, at most: a multiprocessor has several blocks.
-    row_bytes: what one number takes for all the batch rows that a thread owns, at most: more rows, more registers.
+    row_bytes: what one number takes for all the batch rows that a thread owns, at most: more rows, more registers;
+        row_bytes_stepwise: in the stepwise strategy.
     chain: terms of a recurrent sum that one thread adds up before the sum is shared out; parts: the most shares, a
         power of two.
     chunk: terms of a staged operand in shared memory at a time, a multiple of `parts`.
@@ -34,6 +35,7 @@ class Traits:
     threads_block: int
     shared: int
     row_bytes: int
+    row_bytes_stepwise: int
     chain: int
     parts: int
     chunk: int
@@ -51,7 +53,9 @@ class Traits:
     def __post_init__(self) -> None:
         assert self.parts & (self.parts - 1) == 0, "parts is a power of two"
         assert self.chunk % self.parts == 0, "a chunk holds as many terms of each part"
-        assert self.row_bytes in (8, 16, 32), "a thread owns at least one row in float64, and a power of two"
+        assert {self.row_bytes, self.row_bytes_stepwise} <= {8, 16, 32}, (
+            "a thread owns at least one row in float64, and a power of two"
+        )
         assert self.product_own % 4 == 0, "a thread's sums are groups of four"
         assert self.product_own**2 % self.product_depth == 0, "each thread loads as many terms of a slice"
         assert self.product_chain % self.product_depth == 0, "a chain ends with a slice"
@@ -62,6 +66,7 @@ DEVICE = Traits(
     threads_block=512,
     shared=48 * 1024,
     row_bytes=8,
+    row_bytes_stepwise=16,
     chain=8,
     parts=8,
     chunk=256,
@@ -82,6 +87,7 @@ SIMULATOR = Traits(
     threads_block=128,
     shared=48 * 1024,
     row_bytes=16,
+    row_bytes_stepwise=16,
     chain=16,
     parts=2,
     chunk=16,

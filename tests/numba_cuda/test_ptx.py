@@ -73,7 +73,8 @@ def arrays(kind, real):
 
 def sequence_ptx(compile_ptx, strategy, cell, real, direction, capability):
     real = REAL[real]
-    functions = compiled(cell, real, direction, DEVICE.row_bytes // real.itemsize)
+    row_bytes = DEVICE.row_bytes_stepwise if strategy == "stepwise" else DEVICE.row_bytes
+    functions = compiled(cell, real, direction, row_bytes // real.itemsize)
     make = {
         "block": lambda cell: block.make(cell, 32, 4),
         "stepwise": lambda cell: stepwise.make(cell, 16, 4),
