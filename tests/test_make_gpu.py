@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from gpu import environment, parts, render, run
+from gpu import breakdown, environment, parts, render, run
 from gpu.parts import Part
 
 from rnn_gpu import cells
@@ -100,6 +100,34 @@ def test_a_part_is_told_how_long_it_has(go):
 def test_a_program_that_does_not_exist_is_an_error(go):
     with pytest.raises(FileNotFoundError):
         go(Part("wrong", ("no-such-program",), 60.0, least=0.0))
+
+
+def test_what_the_device_did_in_a_call():
+    spans = [breakdown.Span(*span) for span in (("b", 5.0, 7.0), ("a", 0.0, 3.0), ("c", 6.0, 6.5), ("a", 10.0, 14.0))]
+    found = breakdown.summary(spans)
+    assert (found["span_us"], found["idle_us"]) == (14.0, 5.0)
+    assert [tuple(kernel.values()) for kernel in found["kernels"]] == [("a", 2, 7.0), ("b", 1, 2.0), ("c", 1, 0.5)]
+    assert breakdown.summary([]) == {"span_us": 0.0, "idle_us": 0.0, "kernels": []}
+
+
+def test_what_the_host_does_in_a_call_is_said():
+    class Platform:
+        def time(self, run):
+            run()
+
+        def synchronize(self):
+            pass
+
+    found = breakdown.on_host(lambda: sum(range(1000)), Platform())
+    said = breakdown.in_words({"call": "a call", "device_us": 1.0, **breakdown.summary([]), **found})
+    assert found["host_us"] > 0
+    assert any("sum" in function["name"] and function["count"] == 1 for function in found["functions"])
+    assert "built-in method builtins.sum" in said
+    assert breakdown.in_words({"call": "another", "reason": "no"}) == "another: no"
+
+
+def test_the_calls_that_are_broken_down_are_different():
+    assert len(set(map(str, breakdown.CALLS))) == len(breakdown.CALLS)
 
 
 def test_the_parts(monkeypatch, tmp_path):
