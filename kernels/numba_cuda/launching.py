@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from cuda.bindings import driver
@@ -116,18 +117,21 @@ def compiled(device: int, kernel: Any, arguments: Sequence[Any]) -> Compiled:
 
 
 def _found(device: int, kernel: Any, arguments: Sequence[Any]) -> tuple[Compiled, list[int]]:
-    kinds: list[Any] = [kernel, device]
+    kinds: list[Any] = [device]
     words: list[int] = []
     flattened(kinds, words, arguments)
+    of_kernel = _COMPILED.get(kernel)
+    if of_kernel is None:
+        of_kernel = _COMPILED.setdefault(kernel, {})
     key = tuple(kinds)
-    found = _COMPILED.get(key)
+    found = of_kernel.get(key)
     if found is None:
-        found = _COMPILED[key] = Compiled(device, kernel, arguments, len(words))
+        found = of_kernel[key] = Compiled(device, kernel, arguments, len(words))
     return found, words
 
 
-_COMPILED: dict[tuple[Any, ...], Compiled] = {}
-"""By kernel, device, and the kinds of its arguments."""
+_COMPILED: WeakKeyDictionary[Any, dict[tuple[Any, ...], Compiled]] = WeakKeyDictionary()
+"""By kernel, device and the kinds of its arguments; for as long as somebody has the kernel."""
 
 
 class Compiled:

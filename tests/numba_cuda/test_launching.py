@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import importlib.util
 import threading
 import time
+import weakref
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -177,7 +179,7 @@ class Dispatcher:
 def driver(monkeypatch):
     found = Driver(9)
     monkeypatch.setattr(launching, "driver", found)
-    monkeypatch.setattr(launching, "_COMPILED", {})
+    monkeypatch.setattr(launching, "_COMPILED", weakref.WeakKeyDictionary())
     return found
 
 
@@ -204,6 +206,19 @@ def test_a_kernel_that_waits_for_its_grid_is_launched_cooperatively(driver):
     assert [compiled.most_blocks(256, 1000) for _ in range(3)] == [132] * 3
     assert kernel.asked == [(256, 1000)]
     assert len(kernel.signatures) == 1
+
+
+def test_what_was_compiled_goes_with_its_kernel(driver):
+    class Letting(Dispatcher):
+        def compile(self, signature):
+            return Dispatcher()  # as Numba's, which knows nothing of the kernel that it is of
+
+    kernel = Letting()
+    launching.launch_each(0, 5, kernel, (3,), (32,), 0, (ARRAY, 1, 2), [()])
+    assert len(launching._COMPILED) == 1
+    del kernel
+    gc.collect()
+    assert len(launching._COMPILED) == 0
 
 
 def test_shared_memory_beyond_the_usual_is_asked_for_once(driver):
