@@ -24,8 +24,8 @@ WEIGHT_REGISTERS, WEIGHT_VECTORS = {"fma": 192, "mma": 112}, {"fma": 64, "mma": 
 """The most of a thread that hold weights, and of vectors of an output: all that is done with them is unrolled, and the
 compiler would load too many operands ahead."""
 
-MANY_THREADS, VECTORS_OF_MANY = 256, 11
-"""In larger blocks threads have fewer registers for operands that are loaded ahead: the most vectors there."""
+MANY_THREADS, VECTORS_OF_MANY = 256, 10
+"""In larger blocks threads have fewer registers for all that goes on beside: the most vectors there."""
 
 CLUSTER_SPARE = 12
 """Multiprocessors in which no cluster of more than two blocks fits: each lies within one of the device's processing

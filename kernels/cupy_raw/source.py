@@ -24,7 +24,7 @@ Spec = SequenceKernel | StepKernel
 FOLDER = Path(__file__).with_name("cuda")
 
 HEADERS = (
-    "arch", "numbers", "mathematics", "parameters", "cell", "rows", "product_fma", "product_mma", "teams",
+    "arch", "numbers", "mathematics", "parameters", "cell", "rows", "prefetch", "product_fma", "product_mma", "teams",
     "backward_step", "sequence_forward", "sequence_backward", "step_forward", "step_backward",
 )  # fmt: skip
 """The drivers, each after those it needs."""

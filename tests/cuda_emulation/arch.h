@@ -39,6 +39,7 @@ void rnn_gpu_wait_for_bytes(void* counter, unsigned phase);
 void rnn_gpu_store_counted(void* here, int rank, const void* value, int bytes, void* counter);
 void* rnn_gpu_warp_barrier(const void* mine, int bytes);  // what the lanes gave, 64 bytes each
 void rnn_gpu_store_exchanged(void* address, const void* value, int bytes);
+void rnn_gpu_prefetch(const void* begin, int bytes);
 void rnn_gpu_maybe_suspend();
 void rnn_gpu_arrive_release(unsigned* counter);
 unsigned rnn_gpu_read_acquire(const unsigned* counter);
@@ -118,6 +119,8 @@ template <class T> void store_counted(T* here, int rank, const T& value, ByteCou
 
 inline void arrive_release(uint32* counter) { rnn_gpu_arrive_release(counter); }
 inline uint32 read_acquire(const uint32* counter) { return rnn_gpu_read_acquire(counter); }
+inline void prefetch(const void* address) { rnn_gpu_prefetch(address, 1); }
+inline void prefetch_array(const void* begin, int bytes) { rnn_gpu_prefetch(begin, bytes); }
 template <class T> void store_exchanged(T* address, T value) { rnn_gpu_store_exchanged(address, &value, sizeof(T)); }
 
 struct alignas(16) Bytes16 {

@@ -6,6 +6,7 @@
 // Blocks of a cooperative launch are all there from the start; else one cluster runs after the other.
 #include <sys/mman.h>
 
+#include <array>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
@@ -136,6 +137,7 @@ int order, cluster_size;
 uint64_t random_state;
 unsigned progress;
 std::string failure;
+std::vector<std::array<uint64_t, 2>> prefetches;  // of the launch: addresses and bytes
 void (*kernel)(const void*);
 const void* argument;
 
@@ -311,6 +313,19 @@ void rnn_gpu_maybe_suspend() {
   }
 }
 
+void rnn_gpu_prefetch(const void* begin, int bytes) {
+  if (bytes <= 0) fail("a prefetch of nothing");
+  const volatile char* const first = static_cast<const char*>(begin);
+  (void)first[0], (void)first[bytes - 1];  // there is memory
+  prefetches.push_back({reinterpret_cast<uint64_t>(begin), static_cast<uint64_t>(bytes)});
+}
+
+// The addresses and sizes that the last launch has asked for, [count, 2]; for null their count.
+long rnn_gpu_prefetched(uint64_t* out) {
+  if (out) std::memcpy(out, prefetches.data(), prefetches.size() * sizeof(prefetches[0]));
+  return static_cast<long>(prefetches.size());
+}
+
 void rnn_gpu_begin_counting(void* counter) {
   Block& block = blocks[fibers[current].block];
   block.counters[offset_in(block, counter, 8)] = Counter{};
@@ -388,6 +403,7 @@ int rnn_gpu_launch(void (*entry)(const void*), const void* parameters, int grid,
   cluster_size = cluster;
   random_state = seed * 0x9E3779B97F4A7C15u + 1;
   failure.clear();
+  prefetches.clear();
   const int together = cooperative ? grid : cluster;
   for (int done = 0; done < grid && failure.empty(); done += together) {
     const int first = order == highest_first ? grid - together - done : done;

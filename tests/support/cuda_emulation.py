@@ -76,7 +76,15 @@ def _runtime() -> ctypes.CDLL:
     runtime.rnn_gpu_launch.argtypes = (
         [ctypes.c_void_p] * 2 + [ctypes.c_int] * 2 + [ctypes.c_long] + [ctypes.c_int] * 3 + [ctypes.c_uint64]
     ) + [ctypes.c_char_p]
+    runtime.rnn_gpu_prefetched.argtypes, runtime.rnn_gpu_prefetched.restype = [ctypes.c_void_p], ctypes.c_long
     return runtime
+
+
+def _prefetched() -> np.ndarray[Any, Any]:
+    """What the last launch has asked for, addresses and bytes."""
+    found = np.empty((_runtime().rnn_gpu_prefetched(None), 2), np.uint64)
+    _runtime().rnn_gpu_prefetched(found.ctypes.data)
+    return found
 
 
 def _gcc(*arguments: object) -> None:
@@ -130,6 +138,7 @@ def array_of(matrix: Matrix) -> np.ndarray[Any, Any]:
 class EmulatedDevice:
     """A device whose memory is NumPy's, or that given, which is on the host.
 
+    launches: the names of the kernels so far; prefetches: the addresses and bytes that each has asked for, [count, 2].
     order, seed: how threads are scheduled. library_of: what has the kernel, or None where it is to be compiled.
     """
 
@@ -145,6 +154,7 @@ class EmulatedDevice:
         self.properties, self.order, self.seed = properties, order, seed
         self._given = library_of
         self.launches: list[str] = []
+        self.prefetches: list[np.ndarray[Any, Any]] = []
         self._guarded: list[np.ndarray[Any, Any]] = []
 
     @contextmanager
@@ -236,6 +246,7 @@ class EmulatedDevice:
             entry, ctypes.addressof(record), grid, block, shared, cluster, cooperative, self.order, self.seed, message
         )
         self.launches.append(kernel.entry)
+        self.prefetches.append(_prefetched())
         if failed:
             raise EmulationError(f"{kernel.entry}: {message.value.decode()}")
 

@@ -177,6 +177,20 @@ __device__ __forceinline__ uint32 read_acquire(const uint32* counter) {
   return count;
 }
 
+// Begin to bring what lies there into the L2 cache.
+__device__ __forceinline__ void prefetch(const void* address) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(__cvta_generic_to_global(address)));
+}
+
+// The same of all whole groups of 16 bytes that lie there (sm_90).
+__device__ __forceinline__ void prefetch_array(const void* begin, int bytes) {
+#if __CUDA_ARCH__ >= 900
+  const uint64 address = __cvta_generic_to_global(begin);
+  const uint64 first = (address + 15) & ~uint64(15), end = (address + bytes) & ~uint64(15);
+  if (first < end) asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(first), "r"(uint32(end - first)));
+#endif
+}
+
 // Stores that other blocks read in this launch, and such loads: they go to the L2 cache that all blocks share.
 template <class T>
 __device__ __forceinline__ void store_exchanged(T* address, T value) {

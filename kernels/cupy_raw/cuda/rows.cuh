@@ -145,6 +145,11 @@ template <class Traits, int k, class T, bool rows_of_all = false> struct Place {
     if constexpr (Traits::lengths && !rows_of_all) at = array + n * k * p.hidden;
     else at += way;
   }
+  // Where the step so many further on begins; with lengths, that whose first row is n.
+  __device__ __forceinline__ T* further_on(int steps, T* array, long long n, int hidden) const {
+    if constexpr (Traits::lengths && !rows_of_all) return array + n * k * hidden;
+    return at + (long long)steps * way;
+  }
 };
 
 // In an array of k numbers a row and unit: the number of the unit of a row of the step that begins at `step`.

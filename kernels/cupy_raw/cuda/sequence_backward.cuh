@@ -56,6 +56,16 @@ struct SequenceBackward {
       saved.go_on(p, p.saved, n - p.rows_begin);
       dy.go_on(p, nullptr, 0);
     }
+    // Ask for what the step `further` on reads; with lengths its first row is n, and that of the states is not known.
+    __device__ __forceinline__ void ask(const Arguments& p, const Row& row, long long n, int unit) const {
+      if constexpr (!Traits::lengths)  // after that step
+        prefetch<n_state>(before.further_on(further<Traits> - 1, nullptr, 0, 0), row, p.hidden, unit);
+      if constexpr (Cell::n_saved > 0)
+        prefetch<Cell::n_saved>(saved.further_on(further<Traits>, p.saved, n - p.rows_begin, p.hidden), row, p.hidden, unit);
+      if (p.dy)
+        arch::prefetch(dy.further_on(further<Traits>, nullptr, 0, 0) +
+                       (long long)(row.caller * p.hidden + unit) * Passed::dy_bytes(p));
+    }
   };
 
   // Where what is written of a step begins.
@@ -76,6 +86,7 @@ struct SequenceBackward {
     Team team(p, arch::shared_memory());
     Multiply multiply(arch::shared_memory() + Team::shared_bytes);
     const int first_unit = team.rank() * Multiply::block_units;
+    prefetch_small<Traits>(p);
     multiply.load(p.U, p.hidden, first_unit);
 
     Item items[chunks][per_lane];
@@ -148,6 +159,11 @@ struct SequenceBackward {
               for (int s = 0; s < n_state; ++s) item.next.after[s] = item.next.before[s];
             }
             fetch(p, item, steps.t(i + 1), read, unit);
+          });
+        if (i + 1 + further<Traits> < steps.count)
+          each(items, [&](Item& item, int, int e) {
+            if (has_step<Traits>(item.row, steps.t(i + 1 + further<Traits>)))
+              read.ask(p, item.row, walk.after, first_unit + multiply.unit(e));
           });
 
         if constexpr (n_stages > 0) {

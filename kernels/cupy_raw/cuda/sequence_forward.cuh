@@ -58,6 +58,7 @@ struct SequenceForward {
     Team team(p, arch::shared_memory());
     Multiply multiply(arch::shared_memory() + Team::shared_bytes);
     const int first_unit = team.rank() * Multiply::block_units;
+    prefetch_small<Traits>(p);
     multiply.load(p.U, p.hidden, first_unit);
 
     Registers<Real, per_lane * n_input> b_ih;
@@ -137,6 +138,12 @@ struct SequenceForward {
         if (i + 1 < steps.count)
           each(items, [&](Item& item, int, int e) {
             fetch(p, item, steps.t(i + 1), inputs.at, first_unit + multiply.unit(e));
+          });
+        if (n_input > 0 && i + 1 + further<Traits> < steps.count)
+          each(items, [&](Item& item, int, int e) {
+            if (has_step<Traits>(item.row, steps.t(i + 1 + further<Traits>)))
+              prefetch<n_input>(inputs.further_on(further<Traits>, p.P, walk.after - p.rows_begin, p.hidden), item.row,
+                                p.hidden, first_unit + multiply.unit(e));
           });
 
         if constexpr (n_stages > 0) {
