@@ -69,7 +69,7 @@ class CudaBackend:
     ) -> Gradients:
         device = self._device_of(problem.library)  # with the stream that its caller works on now
         with device.active():
-            return backward.run(saved.on(device), dy, dlast)
+            return backward.run(saved, device, dy, dlast)
 
     def direct(self, problem: Problem) -> Direct | None:
         return None

@@ -6,9 +6,11 @@ import numpy as np
 
 from rnn_gpu.kernels.cupy_raw import sequence, stepwise
 from rnn_gpu.kernels.cupy_raw.call import Call
-from rnn_gpu.kernels.cupy_raw.device import Matrix
+from rnn_gpu.kernels.cupy_raw.device import Device, Matrix
 from rnn_gpu.kernels.cupy_raw.forward import Saved
+from rnn_gpu.kernels.cupy_raw.parameters import Parameters
 from rnn_gpu.kernels.cupy_raw.sums import column_sums
+from rnn_gpu.kernels.cupy_raw.workspace import carve
 from rnn_gpu.problem import Array, Gradients
 from rnn_gpu.weights.core import Weights
 
@@ -18,55 +20,67 @@ RECOMPUTED_BYTES = 1 << 28
 """Of what `recompute=True` makes again at a time: W x_t, products and saved values."""
 
 
-def run(saved: Saved, dy: Array | None, dlast: tuple[Array | None, ...]) -> Gradients:
-    """Run the sequence back. dy [T, B, H]; dlast a [B, H] a state; None stands for zeros."""
-    call = saved.call
-    problem, rows, memory = call.problem, call.rows, call.device.memory
+def run(saved: Saved, device: Device, dy: Array | None, dlast: tuple[Array | None, ...]) -> Gradients:
+    """Run the sequence back, on the device's stream. dy [T, B, H]; dlast a [B, H] a state; None stands for zeros."""
+    call = saved.call.on(device)
+    problem, rows, memory, how = call.problem, call.rows, device.memory, call.method.backward
     cell, real, operand, H, N = problem.cell, problem.real, call.operand, problem.H, rows.N
     pieces = _pieces(saved) if N else []
-    n_gates, n_recurrent, n_stages = len(cell.input_gates), len(cell.recurrent_gates), len(cell.stages)
-    fields = {"history": memory.address(saved.history)}
-    d_initial = call.states(dlast)
-    if d_initial is not None or len(pieces) != 1 or call.method.backward is None:
-        d_initial = memory.zeros((len(cell.states), problem.B, H), real) if d_initial is None else d_initial
-        fields["d_last"] = memory.address(d_initial)
-    else:
+    parameters = call.parameters()
+    parameters.history = saved.history
+    if how is not None and len(pieces) == 1:
         d_initial = memory.empty((len(cell.states), problem.B, H), real)
-    fields["d_initial"] = memory.address(d_initial)
-    d_P = call.matrix(memory.empty((N, n_gates * H), operand), N, n_gates * H, operand)
-    d_R = d_P
-    if not cell.program.same_gradients:
-        d_R = call.matrix(memory.empty((N, n_recurrent * H), operand), N, n_recurrent * H, operand)
-    operands = call.matrix(memory.empty((N, n_stages, H), operand), N, n_stages * H, operand)
-    fields |= {"d_P": d_P.address, "d_R": d_R.address, "operands": operands.address}
+        parameters.d_last = call.states_at(dlast)
+        parameters.d_initial = memory.address(d_initial)
+    else:  # what a piece or a step leaves is what the next one reads
+        d_initial = call.states(dlast)
+        parameters.d_last = parameters.d_initial = memory.address(d_initial)
+    gates, recurrent, stages = len(cell.input_gates) * H, len(cell.recurrent_gates) * H, len(cell.stages) * H
+    same, size = cell.program.same_gradients, N * operand.itemsize
+    sizes = gates * size, 0 if same else recurrent * size, stages * size
+    parameters.d_P, parameters.d_R, parameters.operands = carve(memory, call.kept, *sizes)
+    dx = None
+    if call.w_ih is None:  # dP is the gradient of x, and the caller's
+        dx = memory.empty((N, gates), operand)
+        parameters.d_P = memory.address(dx)
+    d_P = Matrix(parameters.d_P, N, gates, gates, operand)
+    d_R = d_P if same else Matrix(parameters.d_R, N, recurrent, recurrent, operand)
+    parameters.d_R = d_R.address
     d_vectors = None
     if cell.vectors:
         d_vectors = memory.zeros((2, len(cell.vectors), problem.B, H), real)
-        fields["d_vectors"] = memory.address(d_vectors)
+        parameters.d_vectors = memory.address(d_vectors)
     if dy is not None:
-        dy = memory.adopt(dy)
         dtype = memory.dtype(dy)
-        dy = call.dense(dy, dtype)
-        fields |= {"dy": memory.address(dy), "dy_is_real": int(dtype == real)}
+        parameters.dy, parameters.dy_is_real = call.at(dy, dtype), dtype == real
     for begin, end in pieces:
-        first = rows.start(begin)
-        own = {"begin": begin, "end": end, "rows_begin": first}
-        values = saved.values
-        if values is None:
-            count = rows.start(end) - first
-            values = memory.empty((count, len(cell.saved), H), real)
-            made = {"saved": memory.address(values), "history": fields["history"]}
-            if n_gates:
-                P = call.input_products(first, first + count)
-                made["P"] = P.address
-            stepwise.replay(call, made, begin, end)
-        own["saved"] = memory.address(values)
-        if call.method.backward is not None:
-            sequence.launch(call, call.method.backward, fields | own)
+        parameters.begin, parameters.end, parameters.rows_begin = begin, end, rows.start(begin)
+        held: list[Array] = []
+        if saved.values is None:
+            parameters.saved = _made_again(call, parameters, held)
         else:
-            stepwise.backward(call, fields | own)
-    weights = _weights(call, d_P, d_R, operands, d_vectors)
-    return Gradients(_x(call, d_P), weights, memory.parts(d_initial))
+            parameters.saved = saved.values
+        if how is not None:
+            sequence.launch(call, how, parameters)
+        else:
+            stepwise.backward(call, parameters)
+    weights = _weights(call, d_P, d_R, Matrix(parameters.operands, N, stages, stages, operand), d_vectors)
+    return Gradients(_x(call, d_P, dx), weights, memory.parts(d_initial))
+
+
+def _made_again(call: Call, parameters: Parameters, held: list[Array]) -> int:
+    """The address of what forward saved of the parameters' steps, made again in memory that is added to `held`."""
+    problem, memory, first = call.problem, call.device.memory, parameters.rows_begin
+    count = call.rows.start(parameters.end) - first
+    values = memory.empty((count, len(problem.cell.saved), problem.H), problem.real)
+    held.append(values)
+    made = parameters.copy()
+    made.saved = memory.address(values)
+    if problem.cell.input_gates:
+        made.P = call.input_products(first, first + count, held)
+    stepwise.replay(call, made)
+    address: int = made.saved
+    return address
 
 
 def _pieces(saved: Saved) -> list[tuple[int, int]]:
@@ -85,53 +99,56 @@ def _pieces(saved: Saved) -> list[tuple[int, int]]:
 def _weights(call: Call, d_P: Matrix, d_R: Matrix, operands: Matrix, d_vectors: Array | None) -> Weights:
     """The gradients of the weights."""
     problem, device, given, operand = call.problem, call.device, call.inputs.weights, call.operand
-    cell, dtype, H, N = problem.cell, problem.dtype, problem.H, d_P.rows
-    tf32, address = call.plan.tf32, device.memory.address
-
-    def sums(matrix: Matrix, times: int = 1) -> list[Array]:
-        out = [call.empty((matrix.columns,), dtype) for _ in range(times)]
-        column_sums(device, matrix, dtype, [address(each) for each in out])
-        return out
-
+    cell, dtype, H, N, memory = problem.cell, problem.dtype, problem.H, d_P.rows, device.memory
+    tf32, address = call.plan.tf32, memory.address
     dw_ih = dw_hh = db_ih = db_hh = None
     if given.w_hh is not None:
-        rows = len(cell.recurrent_gates) * H
-        blocks = call.empty((rows, H), operand)
-        out, begin = call.matrix(blocks, rows, H, operand), 0
+        rows = d_R.columns
+        blocks = memory.empty((rows, H), operand)
+        out, begin = Matrix(address(blocks), rows, H, H, operand), 0
         for k, gates in enumerate(cell.stages):
             count = len(gates) * H
             gradients, factors = d_R.block(0, N, begin, count), operands.block(0, N, k * H, H)
             device.matmul(gradients.T, factors, out.block(begin, count), tf32=tf32)
             begin += count
         dw_hh = _declared(call, call.dense(blocks, dtype))
-    if given.b_ih is not None and given.b_hh is not None and d_R is d_P:
-        db_ih, db_hh = sums(d_P, 2)
+    if given.b_ih is not None:
+        db_ih = memory.empty((d_P.columns,), dtype)
+    if given.b_hh is not None:
+        db_hh = memory.empty((d_R.columns,), dtype)
+    if db_ih is not None and db_hh is not None and d_R is d_P:
+        column_sums(device, d_P, dtype, address(db_ih), address(db_hh))
     else:
-        (db_ih,) = [None] if given.b_ih is None else sums(d_P)
-        (db_hh,) = [None] if given.b_hh is None else sums(d_R)
+        for matrix, sums in ((d_P, db_ih), (d_R, db_hh)):
+            if sums is not None:
+                column_sums(device, matrix, dtype, address(sums))
     if db_hh is not None:
         db_hh = _declared(call, db_hh)
-    if given.w_ih is not None:
-        product = call.empty((d_P.columns, problem.I), operand)
-        device.matmul(d_P.T, call.x, call.matrix(product, d_P.columns, problem.I, operand), tf32=tf32)
+    if call.w_ih is not None:
+        product = memory.empty((d_P.columns, problem.I), operand)
+        out = Matrix(address(product), d_P.columns, problem.I, problem.I, operand)
+        device.matmul(d_P.T, call.x, out, tf32=tf32)
         dw_ih = call.dense(product, dtype)
     vectors = {}
     for k, name in enumerate(cell.vectors):
         assert d_vectors is not None
-        of_rows = d_vectors[0, k]
-        (vectors[name],) = sums(call.matrix(of_rows, problem.B, H, problem.real))
+        vectors[name] = memory.empty((H,), dtype)
+        of_rows = Matrix(address(d_vectors[0, k]), problem.B, H, H, problem.real)
+        column_sums(device, of_rows, dtype, address(vectors[name]))
     return Weights(dw_ih, dw_hh, db_ih, db_hh, vectors)
 
 
-def _x(call: Call, d_P: Matrix) -> Array:
-    """The gradient of x, [T, B, I]."""
+def _x(call: Call, d_P: Matrix, dx: Array | None) -> Array:
+    """The gradient of x, [T, B, I]; dx [N, I]: that of the steps that exist, where it is d_P."""
     problem, rows, memory, operand = call.problem, call.rows, call.device.memory, call.operand
-    dx, shape = d_P.array, (problem.T, problem.B, problem.I)
-    if call.inputs.weights.w_ih is not None:
+    shape = (problem.T, problem.B, problem.I)
+    if call.w_ih is not None:
         dx = memory.empty(shape if not rows.packed else (rows.N, problem.I), operand)
-        call.device.matmul(d_P, call.w_ih, call.matrix(dx, rows.N, problem.I, operand), tf32=call.plan.tf32)
+        out = Matrix(memory.address(dx), rows.N, problem.I, problem.I, operand)
+        call.device.matmul(d_P, call.w_ih, out, tf32=call.plan.tf32)
     if not rows.packed:
-        return call.dense(dx, problem.dtype).reshape(shape)
+        dx = call.dense(dx, problem.dtype)
+        return dx if call.w_ih is not None else dx.reshape(shape)
     out = memory.zeros((problem.T * problem.B, problem.I), problem.dtype)
     memory.put_rows(dx, call.flat, out)
     return out.reshape(shape)

@@ -62,14 +62,19 @@ def set_stream(handle: int, stream: int, workspace: int = 0) -> None:
 
 def gemm(*arguments: int) -> None:
     """cublasGemmEx with its arguments in its order: handle, op_a, op_b, m, n, k, alpha, A ... compute type ..."""
-    _call("cublasGemmEx", *arguments)
+    status = _library()["cublasGemmEx"](*arguments)
+    if status:
+        raise _failed("cublasGemmEx", status)
 
 
 def _call(name: str, *arguments: Any) -> None:
-    library = _library()
-    status = library[name](*arguments)
+    status = _library()[name](*arguments)
     if status:
-        raise CublasError(f"{library['cublasGetStatusName'](status).decode()}: {name}")
+        raise _failed(name, status)
+
+
+def _failed(name: str, status: int) -> CublasError:
+    return CublasError(f"{_library()['cublasGetStatusName'](status).decode()}: {name}")
 
 
 @cache

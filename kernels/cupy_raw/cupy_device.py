@@ -7,8 +7,9 @@ Memory comes from the allocator of the caller's library, and work goes to the st
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache, lru_cache
 from typing import Any
 
@@ -18,7 +19,7 @@ from rnn_gpu.arrays import ArrayLibrary
 from rnn_gpu.errors import BackendError
 from rnn_gpu.kernels.cupy_raw.availability import devices, unavailable
 from rnn_gpu.kernels.cupy_raw.cublas import WORKSPACE_BYTES
-from rnn_gpu.kernels.cupy_raw.device import Device, Kernel, Matrix, Memory, Properties
+from rnn_gpu.kernels.cupy_raw.device import Device, Kernel, Launch, Matrix, Memory, Properties
 from rnn_gpu.kernels.cupy_raw.modules import Modules
 from rnn_gpu.kernels.cupy_raw.products import Products
 
@@ -87,23 +88,28 @@ class CupyDevice:
     def __init__(self, shared: _Shared, memory: Memory, library: ArrayLibrary) -> None:
         self.properties, self.memory = shared.properties, memory
         self._shared, self._library = shared, library
-        self._stream = self._workspace = 0
+        self._stream = self._workspace = self._callers = 0
 
-    @contextlib.contextmanager
-    def active(self) -> Iterator[None]:
+    def active(self) -> CupyDevice:
         """See `Device.active`."""
+        return self
+
+    def __enter__(self) -> None:
         cuda = self._shared.cuda
         self._stream = self._library.stream()
-        try:
-            with cuda.Device(self._shared.index):
-                if self._library.name == "numba":  # its arrays come from CuPy's pool, which asks for CuPy's stream
-                    with cuda.Stream.null:
-                        yield
-                else:
-                    yield
-        except RuntimeError as error:
-            if not str(error).startswith(_OUT_OF_MEMORY):
-                raise
+        self._callers = cuda.runtime.getDevice()
+        if self._callers != self._shared.index:
+            cuda.runtime.setDevice(self._shared.index)
+        if self._library.name == "numba":  # its arrays come from CuPy's pool, which asks for CuPy's stream
+            cuda.Stream.null.__enter__()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *trace: object) -> None:
+        cuda = self._shared.cuda
+        if self._library.name == "numba":
+            cuda.Stream.null.__exit__(kind, error, *trace)
+        if self._callers != self._shared.index:
+            cuda.runtime.setDevice(self._callers)
+        if isinstance(error, RuntimeError) and str(error).startswith(_OUT_OF_MEMORY):
             raise MemoryError(f"{self.properties.name}: {error}") from error
 
     def matmul(self, a: Matrix, b: Matrix, out: Matrix, *, accumulate: bool = False, tf32: bool = False) -> None:
@@ -120,14 +126,8 @@ class CupyDevice:
     def build(self, kernel: Kernel) -> None:
         self._shared.modules.load(kernel)
 
-    def launch(
-        self, kernel: Kernel, *, grid: int, block: int, shared: int, parameters: bytes, cluster: int = 1,
-        cooperative: bool = False,
-    ) -> None:  # fmt: skip
-        self._shared.modules.launch(
-            kernel, self._stream, grid=grid, block=block, shared=shared, parameters=parameters, cluster=cluster,
-            cooperative=cooperative,
-        )  # fmt: skip
+    def launch(self, launch: Launch, parameters: ctypes.Structure) -> None:
+        self._shared.modules.launch(launch, self._stream, parameters)
 
     def repeat(self, body: Callable[[], None], times: int) -> None:
         bodies = bodies_a_graph(times)

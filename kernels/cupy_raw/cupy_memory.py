@@ -41,8 +41,11 @@ class CupyMemory:
         dtype: np.dtype[Any] = array.dtype
         return dtype
 
-    def is_dense(self, array: Array, dtype: np.dtype[Any]) -> bool:
-        return array.dtype == dtype and bool(array.flags.c_contiguous) and array.data.ptr % ALIGNMENT == 0
+    def dense_address(self, array: Array, dtype: np.dtype[Any]) -> int | None:
+        if type(array) is not cupy.ndarray:
+            array = to_cupy(array)
+        address: int = array.data.ptr
+        return address if array.dtype == dtype and array.flags.c_contiguous and address % ALIGNMENT == 0 else None
 
     def copy(self, source: Array, out: Array) -> None:
         if source.dtype == out.dtype:  # as bits: CuPy converts bfloat16 by way of the host

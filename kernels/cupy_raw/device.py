@@ -7,16 +7,16 @@ the device's current stream, in the order in which it was asked for.
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-__all__ = ["ALIGNMENT", "Device", "Kernel", "Matrix", "Memory", "Properties"]
+__all__ = ["ALIGNMENT", "Device", "Kernel", "Launch", "Matrix", "Memory", "Properties"]
 
 Array = Any
 
@@ -52,8 +52,7 @@ class Properties:
         return "sm_{}{}".format(*self.capability)
 
 
-@dataclass(frozen=True)
-class Kernel:
+class Kernel(NamedTuple):
     """One kernel, by what it is compiled from: the same text for NVRTC, for CuPy's RawModule and for the emulation.
 
     source: a whole translation unit that includes nothing; it has further kernels besides this one.
@@ -63,37 +62,49 @@ class Kernel:
     source: str
     entry: str
 
-    @cached_property
+    @property
     def digest(self) -> str:
         """Hexadecimal SHA-256 of the source: with arch and compiler version, the key of a cache of binaries."""
         return hashlib.sha256(self.source.encode()).hexdigest()
 
 
-class Matrix(NamedTuple):
-    """rows x columns numbers of an array, `lead` from one row to the next; or, transposed, from one column to the next.
+class Launch(NamedTuple):
+    """A kernel and its launch on a one-dimensional grid, but for its parameters.
 
-    array: whose memory it is, which the matrix keeps.
+    grid: blocks; block: threads. shared: bytes of dynamic shared memory, above 48 KiB opted in to. cluster: blocks a
+    cluster; the kernel has its size compiled in (`__cluster_dims__`), and more than 8 need the non-portable attribute.
+    cooperative: all blocks run at once.
     """
+
+    kernel: Kernel
+    grid: int
+    block: int
+    shared: int
+    cluster: int = 1
+    cooperative: bool = False
+
+
+class Matrix(NamedTuple):
+    """rows x columns numbers, `lead` from one row to the next; or, transposed, from one column to the next."""
 
     address: int
     rows: int
     columns: int
     lead: int
     dtype: np.dtype[Any]
-    array: Array
     transposed: bool = False
 
     @property
     def T(self) -> Matrix:
         """Its transpose."""
-        return Matrix(self.address, self.columns, self.rows, self.lead, self.dtype, self.array, not self.transposed)
+        return Matrix(self.address, self.columns, self.rows, self.lead, self.dtype, not self.transposed)
 
     def block(self, row: int, rows: int, column: int = 0, columns: int | None = None) -> Matrix:
         """So many rows and columns of it, by default all columns, from this row and column on."""
         down, along = (1, self.lead) if self.transposed else (self.lead, 1)
         address = self.address + (row * down + column * along) * self.dtype.itemsize
         columns = self.columns if columns is None else columns
-        return Matrix(address, rows, columns, self.lead, self.dtype, self.array, self.transposed)
+        return Matrix(address, rows, columns, self.lead, self.dtype, self.transposed)
 
 
 class Memory(Protocol):
@@ -123,8 +134,9 @@ class Memory(Protocol):
     def dtype(self, array: Array) -> np.dtype[Any]:
         """As NumPy has it."""
 
-    def is_dense(self, array: Array, dtype: np.dtype[Any]) -> bool:
-        """Whether it is row-major, without gaps, in this dtype, and its address a multiple of `ALIGNMENT`."""
+    def dense_address(self, array: Array, dtype: np.dtype[Any]) -> int | None:
+        """The address of the caller's array, or of one of the library's, where it can be read as it is: row-major,
+        without gaps, in this dtype, at a multiple of `ALIGNMENT`. Else None."""
 
     def copy(self, source: Array, out: Array) -> None:
         """out[...] = source, any strides, rounded to out's dtype; shapes are equal."""
@@ -160,22 +172,10 @@ class Device(Protocol):
     def build(self, kernel: Kernel) -> None:
         """Compile ahead of the first launch; does nothing where it has been."""
 
-    def launch(
-        self,
-        kernel: Kernel,
-        *,
-        grid: int,
-        block: int,
-        shared: int,
-        parameters: bytes,
-        cluster: int = 1,
-        cooperative: bool = False,
-    ) -> None:
-        """Launch on a one-dimensional grid; `parameters` is the kernel's one argument, passed by value.
+    def launch(self, launch: Launch, parameters: ctypes.Structure) -> None:
+        """Launch; `parameters` is the kernel's one argument, passed by value.
 
-        shared: bytes of dynamic shared memory, above 48 KiB opted in to. cluster: blocks a cluster; the kernel has its
-        size compiled in (`__cluster_dims__`), and more than 8 need the non-portable attribute. cooperative: all blocks
-        run at once; raises BackendError where they cannot.
+        Raises BackendError where it does not fit.
         """
 
     def repeat(self, body: Callable[[], None], times: int) -> None:

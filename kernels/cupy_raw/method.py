@@ -5,32 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rnn_gpu.arrays import dtype_named
-from rnn_gpu.kernels.cupy_raw.device import Kernel
+from rnn_gpu.kernels.cupy_raw.device import Launch
 from rnn_gpu.kernels.cupy_raw.plan import Choice, Plan
 from rnn_gpu.kernels.cupy_raw.rows import Rows
 from rnn_gpu.kernels.cupy_raw.source import kernel
 from rnn_gpu.problem import Problem
 
-__all__ = ["Launch", "Method", "launch_of", "method_of"]
+__all__ = ["Method", "SequenceLaunch", "launch_of", "method_of"]
 
 LINE = 128
 """Bytes of a cache line: what blocks exchange and what they count lie apart."""
 
 
 @dataclass(frozen=True)
-class Launch:
-    """The launch of a sequence kernel, but for its arrays.
+class SequenceLaunch:
+    """The launch of a sequence kernel.
 
-    grid: blocks; block: threads; shared: bytes of a block. exchange, counters: bytes that all blocks share, which begin
-    as zeros; 0 where they share nothing.
+    tiles: of rows. exchange, counters: bytes that all blocks share, which begin as zeros; 0 where they share nothing.
     """
 
-    kernel: Kernel
-    grid: int
-    block: int
-    shared: int
-    cluster: int
-    cooperative: bool
+    launch: Launch
     tiles: int
     exchange: int
     counters: int
@@ -41,8 +35,8 @@ class Method:
     """forward, backward: None for step by step. rows: of a call in which all rows have all steps."""
 
     plan: Plan
-    forward: Launch | None
-    backward: Launch | None
+    forward: SequenceLaunch | None
+    backward: SequenceLaunch | None
     rows: Rows
 
 
@@ -56,7 +50,7 @@ def method_of(problem: Problem, plan: Plan, *, packed: bool = False) -> Method:
     return Method(plan, launches[0], launches[1], Rows(problem.T, problem.B, problem.T * problem.B))
 
 
-def launch_of(choice: Choice, H: int, *, lengths: bool, resets: bool, keeps: int) -> Launch:
+def launch_of(choice: Choice, H: int, *, lengths: bool, resets: bool, keeps: int) -> SequenceLaunch:
     """The launch of a choice for H hidden units and calls with or without these, see `Traits`."""
     spec = choice.kernel.of_call(lengths=lengths, resets=resets, keeps=keeps)
     traits = spec.traits
@@ -66,14 +60,12 @@ def launch_of(choice: Choice, H: int, *, lengths: bool, resets: bool, keeps: int
         numbers = choice.teams * 2 * traits.rows * spec.stride
         exchange = -(-numbers * dtype_named(traits.operand).itemsize // LINE) * LINE
         counters = 4 * choice.teams
-    return Launch(
+    launch = Launch(
         kernel=kernel(spec),
         grid=choice.teams * traits.blocks,
         block=traits.threads,
         shared=spec.shared_bytes,
         cluster=traits.blocks if traits.strategy == "cluster" else 1,
         cooperative=traits.strategy == "grid",
-        tiles=choice.tiles,
-        exchange=exchange,
-        counters=counters,
     )
+    return SequenceLaunch(launch, choice.tiles, exchange, counters)

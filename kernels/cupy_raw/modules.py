@@ -15,7 +15,7 @@ from typing import Any
 
 from rnn_gpu.errors import BackendError
 from rnn_gpu.kernels.cupy_raw import compilation
-from rnn_gpu.kernels.cupy_raw.device import Kernel, Properties
+from rnn_gpu.kernels.cupy_raw.device import Kernel, Launch, Properties
 
 __all__ = ["Modules", "Resident", "check_limits", "check_resident"]
 
@@ -24,6 +24,9 @@ _MAX_DYNAMIC_SHARED, _NON_PORTABLE_CLUSTER = 8, 14
 
 SHARED_WITHOUT_ASKING = 48 << 10
 PORTABLE_CLUSTER = 8
+
+_Pointers = ctypes.c_void_p * 1
+"""To each of a kernel's arguments, of which there is one."""
 
 _DOES_NOT_FIT = (
     "CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE",
@@ -89,6 +92,7 @@ class Modules:
         self._properties = properties
         self._modules: dict[str, Any] = {}
         self._functions: dict[Kernel, _Function] = {}
+        self._ready: dict[Launch, int] = {}
         self._loading = threading.Lock()
 
     def load(self, kernel: Kernel) -> _Function:
@@ -105,13 +109,32 @@ class Modules:
             loaded = self._modules[kernel.source].get_function(kernel.entry)
             return self._functions.setdefault(kernel, _Function(loaded.ptr, loaded))
 
-    def launch(
-        self, kernel: Kernel, stream: int, *, grid: int, block: int, shared: int, parameters: bytes, cluster: int,
-        cooperative: bool,
-    ) -> None:  # fmt: skip
+    def launch(self, launch: Launch, stream: int, parameters: ctypes.Structure) -> None:
         """As `Device.launch`, on the stream of this address."""
-        driver = _driver()
-        function = self.load(kernel)
+        driver, function = _driver(), self._ready.get(launch)
+        if function is None:
+            function = self._ready[launch] = self._made_ready(launch)
+        pointers = _Pointers(ctypes.addressof(parameters))
+        shape = (launch.grid, 1, 1, launch.block, 1, 1, launch.shared, stream, ctypes.addressof(pointers))
+        try:
+            if launch.cooperative:
+                driver.launchCooperativeKernel(function, *shape)
+            else:
+                driver.launchKernel(function, *shape, 0)
+        except driver.CUDADriverError as error:
+            if str(error).partition(":")[0] not in _DOES_NOT_FIT:
+                raise
+            size = (
+                f"{launch.grid} blocks of {launch.block} threads and {launch.shared} bytes of shared memory, "
+                f"clusters of {launch.cluster}"
+            )
+            entry = launch.kernel.entry
+            raise BackendError(f"{entry} does not fit on {self._properties.name}, {size}: {error}") from error
+
+    def _made_ready(self, launch: Launch) -> int:
+        """The address of the kernel's function, once this launch is known to fit and the function has all it needs."""
+        kernel, grid, block, shared, cluster, cooperative = launch
+        driver, function = _driver(), self.load(kernel)
         check_limits(kernel.entry, self._properties, grid=grid, shared=shared, cluster=cluster)
         if shared > function.shared:
             driver.funcSetAttribute(function.address, _MAX_DYNAMIC_SHARED, shared)
@@ -121,19 +144,7 @@ class Modules:
             function.cluster = cluster
         if cooperative:
             check_resident(kernel.entry, self._properties, grid, self._resident(function, block, shared))
-        values = ctypes.create_string_buffer(parameters, len(parameters))
-        pointers = (ctypes.c_void_p * 1)(ctypes.addressof(values))
-        shape = (grid, 1, 1, block, 1, 1, shared, stream, ctypes.addressof(pointers))
-        try:
-            if cooperative:
-                driver.launchCooperativeKernel(function.address, *shape)
-            else:
-                driver.launchKernel(function.address, *shape, 0)
-        except driver.CUDADriverError as error:
-            if str(error).partition(":")[0] not in _DOES_NOT_FIT:
-                raise
-            size = f"{grid} blocks of {block} threads and {shared} bytes of shared memory, clusters of {cluster}"
-            raise BackendError(f"{kernel.entry} does not fit on {self._properties.name}, {size}: {error}") from error
+        return function.address
 
     def _resident(self, function: _Function, block: int, shared: int) -> Resident:
         key = (block, shared)

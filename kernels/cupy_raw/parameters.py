@@ -1,4 +1,4 @@
-"""What kernels are given: one argument each, passed by value, packed as C++ lays the struct out.
+"""What kernels are given: one argument each, passed by value, laid out as C++ lays the struct out.
 
 Each compilation compares the size with that here, and each by another compiler than NVRTC, of which not every version
 knows offsets, the fields' offsets too (`Record.checks`).
@@ -6,54 +6,57 @@ knows offsets, the fields' offsets too (`Record.checks`).
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Mapping
-from operator import itemgetter
+import ctypes
 
-__all__ = ["COLUMN_SUMS", "PARAMETERS", "Record"]
+__all__ = ["ColumnSums", "Parameters", "Record", "fields"]
 
-_INT, _LONG, _POINTER = "i", "q", "Q"
-"""In native size and alignment."""
+_TYPES = {"int": ctypes.c_int, "long long": ctypes.c_longlong, "pointer": ctypes.c_uint64}
 
 
-class Record:
-    """A struct of C++: the fields in their order, each with its type as module `struct` names it."""
+def fields(kind: str, *names: str) -> list[tuple[str, type]]:
+    """Fields of these names, "int", "long long" or "pointer", for `_fields_`."""
+    return [(name, _TYPES[kind]) for name in names]
 
-    def __init__(self, fields: Mapping[str, str]) -> None:
-        self._fields = dict(fields)
-        self._struct = struct.Struct("".join(fields.values()) + "0Q")  # its size is a multiple of the widest type's
-        self._zeros, self._in_order = dict.fromkeys(fields, 0), itemgetter(*fields)
 
-    def pack(self, values: Mapping[str, int]) -> bytes:
-        """The struct with these fields; those not given are 0, and null where they are addresses."""
-        given = {**self._zeros, **values}
-        assert len(given) == len(self._fields), given.keys() - self._fields.keys()
-        return self._struct.pack(*self._in_order(given))
+class Record(ctypes.Structure):
+    """A struct of C++ by its fields in their order. Those not given are 0, and null where they are addresses."""
 
-    def checks(self, name: str) -> str:
+    __slots__ = ()  # so that there are no other attributes
+
+    @classmethod
+    def checks(cls, name: str) -> str:
         """Static assertions, in C++, that the struct `name` is laid out like this."""
-        lines = [f'static_assert(sizeof({name}) == {self._struct.size}, "parameters.py");', "#ifndef __CUDACC_RTC__"]
-        before = ""
-        for field, kind in self._fields.items():
-            offset = struct.calcsize(f"{before}0{kind}")
+        lines = [f'static_assert(sizeof({name}) == {ctypes.sizeof(cls)}, "parameters.py");', "#ifndef __CUDACC_RTC__"]
+        for field, *_ in cls._fields_:
+            offset = getattr(cls, field).offset
             lines.append(f'static_assert(__builtin_offsetof({name}, {field}) == {offset}, "parameters.py");')
-            before += kind
         return "\n".join([*lines, "#endif"])
 
 
-PARAMETERS = Record(
-    {
-        **dict.fromkeys(("steps", "rows", "hidden", "reverse", "begin", "end", "dy_is_real", "tiles", "parity"), _INT),
-        "rows_begin": _LONG,
-        **dict.fromkeys(("U", "b_ih", "b_hh", "vectors", "initial", "resets", "ends", "order", "starts"), _POINTER),
-        **dict.fromkeys(("P", "y", "last", "history", "saved"), _POINTER),
-        **dict.fromkeys(("dy", "d_last", "d_initial", "d_P", "d_R", "operands", "d_vectors"), _POINTER),
-        **dict.fromkeys(("exchange", "counters", "products", "clock"), _POINTER),
-    }
-)
-"""`Parameters` in cuda/parameters.cuh, whose comments say what each is."""
+class Parameters(Record):
+    """`Parameters` in cuda/parameters.cuh, whose comments say what each is."""
 
-COLUMN_SUMS = Record(
-    {**dict.fromkeys(("source", "out", "again"), _POINTER), "rows": _LONG, **dict.fromkeys(("columns", "pieces"), _INT)}
-)
-"""`ColumnSums::Arguments` in cuda/column_sums.cuh."""
+    __slots__ = ()
+    _fields_ = (
+        *fields("int", "steps", "rows", "hidden", "reverse", "begin", "end", "dy_is_real", "tiles", "parity"),
+        *fields("long long", "rows_begin"),
+        *fields("pointer", "U", "b_ih", "b_hh", "vectors", "initial", "resets", "ends", "order", "starts"),
+        *fields("pointer", "P", "y", "last", "history", "saved"),
+        *fields("pointer", "dy", "d_last", "d_initial", "d_P", "d_R", "operands", "d_vectors"),
+        *fields("pointer", "exchange", "counters", "products", "clock"),
+    )
+
+    def copy(self) -> Parameters:
+        """The same once more."""
+        return Parameters.from_buffer_copy(self)
+
+
+class ColumnSums(Record):
+    """`ColumnSums::Arguments` in cuda/column_sums.cuh."""
+
+    __slots__ = ()
+    _fields_ = (
+        *fields("pointer", "source", "out", "again"),
+        *fields("long long", "rows"),
+        *fields("int", "columns", "pieces"),
+    )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,6 +29,9 @@ _NO_REDUCED_PRECISION = 16
 """cublasMath_t: partial sums of 16-bit products are not themselves rounded to 16 bits."""
 
 _DEFAULT_ALGORITHM = -1
+
+Shape = tuple[int, int, int, np.dtype[Any], bool]
+"""All of a matrix but its address."""
 
 MOST_ROWS = 1 << 30
 """Rows, or terms of a sum, of one call; cuBLAS counts in 32 bits."""
@@ -71,6 +74,12 @@ def calls(a: Matrix, b: Matrix, out: Matrix, *, accumulate: bool, most: int = MO
     return made
 
 
+@lru_cache(maxsize=1024)
+def _calls(a: Shape, b: Shape, out: Shape, accumulate: bool) -> list[Call]:
+    """`calls` for matrices at address 0, found once."""
+    return calls(Matrix(0, *a), Matrix(0, *b), Matrix(0, *out), accumulate=accumulate)
+
+
 def _call(a: Matrix, b: Matrix, out: Matrix, accumulate: bool) -> Call:
     return Call(
         int(b.transposed), int(a.transposed),  # cublasOperation_t: 0, as it lies in memory; 1, its transpose
@@ -108,11 +117,11 @@ class Products(threading.local):
     def matmul(self, a: Matrix, b: Matrix, out: Matrix, *, accumulate: bool, tf32: bool) -> None:
         """out = a @ b, or out += a @ b, on the current device; K is at least 1. out is of their dtype, or float32."""
         type_in, type_out, compute, one, zero = _kinds(a.dtype, out.dtype, tf32)
-        handle = self.handle()
-        for op_a, op_b, m, n, k, left, lda, right, ldb, result, ldc, add in calls(a, b, out, accumulate=accumulate):
+        handle = self._handle or self.handle()
+        for op_a, op_b, m, n, k, left, lda, right, ldb, result, ldc, add in _calls(a[1:], b[1:], out[1:], accumulate):
             cublas.gemm(
-                handle, op_a, op_b, m, n, k, one, left, type_in, lda, right, type_in, ldb, one if add else zero,
-                result, type_out, ldc, compute, _DEFAULT_ALGORITHM,
+                handle, op_a, op_b, m, n, k, one, b.address + left, type_in, lda, a.address + right, type_in, ldb,
+                one if add else zero, out.address + result, type_out, ldc, compute, _DEFAULT_ALGORITHM,
             )  # fmt: skip
 
     def handle(self) -> int:

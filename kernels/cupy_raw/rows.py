@@ -21,18 +21,17 @@ Host = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 class Rows:
     """The N steps that exist, of T steps and B rows.
 
-    Where all rows have T steps, n = t * B + row, and there are no arrays. Else, on the host, `order` [B] is the
-    caller's number of each sorted row, `ends` [B] its length, `starts` [T+1] the n of each step's first row, and
-    `flat` [N] where each n is in the caller's arrays, t * B + row.
+    Where all rows have T steps, n = t * B + row, and there are no arrays. Else, on the host, `starts` [T+1] is the n of
+    each step's first row. table: all that the device needs, which goes there at once, one after the other: `flat` [N],
+    where each n is in the caller's arrays, t * B + row; `starts`; and in 32 bits `ends` [B], the length of each sorted
+    row, and `order` [B], the caller's number of it.
     """
 
     T: int
     B: int
     N: int
-    order: Host | None = None
-    ends: Host | None = None
     starts: Host | None = None
-    flat: Host | None = None
+    table: Host | None = None
 
     @property
     def packed(self) -> bool:
@@ -59,4 +58,5 @@ def rows_of(problem: Problem, inputs: Inputs) -> Rows:
     starts = np.concatenate([[0], np.cumsum(at)])
     position = np.arange(starts[-1]) - np.repeat(starts[:-1], at)  # of each n among the sorted rows
     flat = np.repeat(np.arange(T) * B, at) + order[position]
-    return Rows(T, B, int(starts[-1]), order, lengths[order], starts, flat)
+    of_rows = np.concatenate([lengths[order], order]).astype(np.int32).view(np.int64)
+    return Rows(T, B, int(starts[-1]), starts, np.concatenate([flat, starts, of_rows]))

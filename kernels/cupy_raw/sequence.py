@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from rnn_gpu.kernels.cupy_raw.call import Call
-from rnn_gpu.kernels.cupy_raw.method import Launch
+from rnn_gpu.kernels.cupy_raw.method import SequenceLaunch
+from rnn_gpu.kernels.cupy_raw.parameters import Parameters
+from rnn_gpu.kernels.cupy_raw.workspace import BYTE
 
 __all__ = ["launch"]
 
-_BYTE = np.dtype(np.uint8)
 
-
-def launch(call: Call, how: Launch, fields: dict[str, int]) -> None:
-    """Run the kernel over all tiles; fields: its parameters beyond the common ones."""
-    fields = fields | {"tiles": how.tiles}
-    memory = call.device.memory
+def launch(call: Call, how: SequenceLaunch, parameters: Parameters) -> None:
+    """Run the kernel over all tiles; of the parameters, those of the tiles and of what blocks share are set here."""
+    parameters.tiles = how.tiles
     if how.counters:
-        common = memory.zeros((how.exchange + how.counters,), _BYTE)
-        fields["exchange"] = memory.address(common)
-        fields["counters"] = fields["exchange"] + how.exchange
-    call.device.launch(
-        how.kernel, grid=how.grid, block=how.block, shared=how.shared, parameters=call.parameters(fields),
-        cluster=how.cluster, cooperative=how.cooperative,
-    )  # fmt: skip
+        shared = call.device.memory.zeros((how.exchange + how.counters,), BYTE)
+        parameters.exchange = call.device.memory.address(shared)
+        parameters.counters = parameters.exchange + how.exchange
+    call.device.launch(how.launch, parameters)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rnn_gpu.compiler.cell import Cell
 from rnn_gpu.kernels.cupy_raw.device import Kernel
-from rnn_gpu.kernels.cupy_raw.parameters import COLUMN_SUMS, PARAMETERS
+from rnn_gpu.kernels.cupy_raw.parameters import ColumnSums, Parameters
 from rnn_gpu.kernels.cupy_raw.traits import CPP_TYPES, SequenceKernel, StepKernel
 
 __all__ = [
@@ -77,7 +77,7 @@ def column_sums(dtype: str, out: str) -> Kernel:
         *_headers(HEADERS_OF_SUMS),
         '#line 1 "entries"',
         f"using Sums = {driver};",
-        COLUMN_SUMS.checks("Sums::Arguments"),
+        ColumnSums.checks("Sums::Arguments"),
         f"RNN_GPU_KERNEL({entry}, {THREADS}, Sums::Arguments) {{ Sums::run(p); }}",
     ]
     return Kernel("\n".join(parts) + "\n", entry)
@@ -108,7 +108,7 @@ def _sequence(spec: SequenceKernel) -> str:
             f"using {driver} = rnn_gpu::Sequence{spec.direction.title()}<{arguments}, {traits}, rnn_gpu::{product}>;",
             f'static_assert({driver}::shared_bytes == {spec.shared_bytes}, "traits.py");',
             f'static_assert({driver}::Multiply::block_units == {spec.traits.block_units}, "traits.py");',
-            PARAMETERS.checks(f"{driver}::Arguments"),
+            Parameters.checks(f"{driver}::Arguments"),
             f"{head} {{ {driver}::run(p); }}",
         ]
     )
@@ -120,7 +120,7 @@ def _step(spec: StepKernel) -> str:
     return "\n".join(
         [
             f"using {driver} = rnn_gpu::Step{spec.direction.title()}<{arguments}>;",
-            PARAMETERS.checks(f"{driver}::Arguments"),
+            Parameters.checks(f"{driver}::Arguments"),
             f"RNN_GPU_KERNEL({spec.entry}, {THREADS}, {driver}::Arguments)"
             f" {{ {driver}::{'replay' if spec.replay else 'run'}(p); }}",
         ]

@@ -8,9 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from rnn_gpu.kernels.cupy_raw.call import Call
-from rnn_gpu.kernels.cupy_raw.device import Kernel
+from rnn_gpu.kernels.cupy_raw.device import Kernel, Launch, Matrix
+from rnn_gpu.kernels.cupy_raw.parameters import Parameters
 from rnn_gpu.kernels.cupy_raw.source import THREADS, kernel
 from rnn_gpu.kernels.cupy_raw.traits import StepKernel
+from rnn_gpu.kernels.cupy_raw.workspace import carve
+from rnn_gpu.problem import Array
 
 __all__ = ["backward", "forward", "replay"]
 
@@ -23,28 +26,33 @@ MAX_BLOCKS = 4096
 _INT = np.dtype(np.int32)
 
 
-def forward(call: Call, fields: dict[str, int]) -> None:
-    """All steps; `fields`: P, y, last with the initial states in it, and history and saved where they are kept."""
+def forward(call: Call, parameters: Parameters) -> None:
+    """All steps; `parameters`: P, y, last with the initial states in it, and history and saved where they are kept."""
     problem, device = call.problem, call.device
     cell, B, H = problem.cell, problem.B, problem.H
     n_stages, columns = len(cell.stages), len(cell.recurrent_gates) * H
     # Zeros, as a row that has no step is multiplied, too, where its neighbours have some.
-    exchange = call.matrix(device.memory.zeros((B, H), call.operand), B, H, call.operand)
-    products = call.matrix(call.empty((B, columns), problem.real), B, columns, problem.real)
+    exchanged = device.memory.zeros((B, H), call.operand)
+    multiplied = device.memory.empty((B, columns), problem.real)
     clock = device.memory.zeros((2,), _INT)
-    own = {"exchange": exchange.address, "products": products.address, "clock": device.memory.address(clock)}
+    address = device.memory.address
+    parameters.exchange, parameters.products = address(exchanged), address(multiplied)
+    parameters.clock = address(clock)
+    exchange = Matrix(parameters.exchange, B, H, H, call.operand)
+    products = Matrix(parameters.products, B, columns, columns, problem.real)
+    weights = call.operand_weights()
     kernels = [
         kernel(StepKernel(cell, problem.dtype.name, "forward", call.operand.name, k)) for k in range(n_stages + 1)
     ]
-    parameters = [call.parameters(fields | own | {"parity": parity}) for parity in (0, 1)]
+    of_parity = _of_parity(parameters)
     blocks = _blocks(call)
 
     def run(segment: int, parity: int) -> None:
-        _launch(call, kernels[segment], B * H, parameters[parity])
+        _launch(call, kernels[segment], B * H, of_parity[parity])
 
     def step(rows: int, parity: int) -> None:
         for k, (begin, count) in enumerate(blocks):
-            U = call.operand_weights.block(begin, count)
+            U = weights.block(begin, count)
             device.matmul(exchange.block(0, rows), U.T, products.block(0, rows, begin, count), tf32=call.plan.tf32)
             run(k + 1, parity)
         if not n_stages:
@@ -55,58 +63,66 @@ def forward(call: Call, fields: dict[str, int]) -> None:
     _all_steps(call, 0, problem.T, problem.reverse, step)
 
 
-def backward(call: Call, fields: dict[str, int]) -> None:
-    """The steps begin <= t < end of `fields`; d_initial has the gradients of the states after them, then before."""
+def backward(call: Call, parameters: Parameters) -> None:
+    """The steps begin <= t < end of `parameters`; d_initial has the gradients of the states after them, then before."""
     problem, device, real = call.problem, call.device, call.problem.real
     cell, B, H = problem.cell, problem.B, problem.H
     stages = cell.program.backward_stages
     widest = max((len(stage.gates) for stage in stages), default=0)
-    exchange = device.memory.zeros((B * widest * H,), call.operand)
-    products = call.empty((len(stages), B, H), real)
+    exchanged = device.memory.zeros((B * widest * H,), call.operand)
+    multiplied = device.memory.empty((len(stages), B, H), real)
     clock = device.memory.zeros((2,), _INT)
     address = device.memory.address
-    own = {"exchange": address(exchange), "products": address(products), "clock": address(clock)}
+    parameters.exchange, parameters.products = address(exchanged), address(multiplied)
+    parameters.clock = address(clock)
+    products = Matrix(parameters.products, len(stages) * B, H, H, real)
+    weights = call.operand_weights()
     kernels = [
         kernel(StepKernel(cell, problem.dtype.name, "backward", call.operand.name, k)) for k in range(len(stages) + 1)
     ]
-    parameters = [call.parameters(fields | own | {"parity": parity}) for parity in (0, 1)]
+    of_parity = _of_parity(parameters)
     blocks = _blocks(call)
 
     def run(segment: int, parity: int) -> None:
-        _launch(call, kernels[segment], B * H, parameters[parity])
+        _launch(call, kernels[segment], B * H, of_parity[parity])
 
     def step(rows: int, parity: int) -> None:
         for k, stage in enumerate(stages):
             begin, count = blocks[cell.stages.index(stage.gates)]
-            gradients = call.matrix(exchange, rows, count, call.operand)
-            out = call.matrix(products, len(stages) * B, H, real).block(k * B, rows)
-            device.matmul(gradients, call.operand_weights.block(begin, count), out, tf32=call.plan.tf32)
+            gradients = Matrix(parameters.exchange, rows, count, count, call.operand)
+            out = products.block(k * B, rows)
+            device.matmul(gradients, weights.block(begin, count), out, tf32=call.plan.tf32)
             run(k + 1, parity)
         if not stages:
             run(0, parity)
 
     if stages:
         run(0, 0)
-    _all_steps(call, fields["begin"], fields["end"], not problem.reverse, step)
+    _all_steps(call, parameters.begin, parameters.end, not problem.reverse, step)
 
 
-def replay(call: Call, fields: dict[str, int], begin: int, end: int) -> None:
-    """Make `saved` of the steps begin <= t < end again, from the states before them: steps are independent then."""
+def replay(call: Call, parameters: Parameters) -> None:
+    """Make `saved` of the steps begin <= t < end of `parameters` again.
+
+    It comes from the states before them: so steps are independent.
+    """
     problem, device = call.problem, call.device
     cell, H = problem.cell, problem.H
-    first = call.rows.start(begin)
-    rows, columns = call.rows.start(end) - first, len(cell.recurrent_gates) * H
-    exchange = call.matrix(call.empty((rows, H), call.operand), rows, H, call.operand)
-    products = call.matrix(call.empty((rows, columns), problem.real), rows, columns, problem.real)
-    own = {"exchange": exchange.address, "products": products.address}
-    parameters = call.parameters(fields | own | {"begin": begin, "end": end, "rows_begin": first})
+    rows = call.rows.start(parameters.end) - parameters.rows_begin
+    columns = len(cell.recurrent_gates) * H
+    sizes = rows * H * call.operand.itemsize, rows * columns * problem.real.itemsize
+    held: list[Array] = []
+    parameters.exchange, parameters.products = carve(device.memory, held, *sizes)
+    exchange = Matrix(parameters.exchange, rows, H, H, call.operand)
+    products = Matrix(parameters.products, rows, columns, columns, problem.real)
     blocks = _blocks(call)
+    weights = call.operand_weights()
     for segment in range(len(blocks) + 1):
         spec = StepKernel(cell, problem.dtype.name, "forward", call.operand.name, segment, replay=True)
         _launch(call, kernel(spec), rows * H, parameters)
         if segment < len(blocks):
             start, count = blocks[segment]
-            U = call.operand_weights.block(start, count)
+            U = weights.block(start, count)
             device.matmul(exchange, U.T, products.block(0, rows, start, count), tf32=call.plan.tf32)
 
 
@@ -116,9 +132,16 @@ def _blocks(call: Call) -> list[tuple[int, int]]:
     return list(zip(itertools.accumulate(counts, initial=0), counts, strict=False))
 
 
-def _launch(call: Call, which: Kernel, elements: int, parameters: bytes) -> None:
+def _of_parity(parameters: Parameters) -> tuple[Parameters, Parameters]:
+    """Those of the steps that read the first of clock's numbers, and of the others."""
+    odd = parameters.copy()
+    odd.parity = 1
+    return parameters, odd
+
+
+def _launch(call: Call, which: Kernel, elements: int, parameters: Parameters) -> None:
     blocks = min(-(-elements // THREADS), MAX_BLOCKS)
-    call.device.launch(which, grid=max(blocks, 1), block=THREADS, shared=0, parameters=parameters)
+    call.device.launch(Launch(which, max(blocks, 1), THREADS, shared=0), parameters)
 
 
 def _all_steps(call: Call, begin: int, end: int, down: bool, step: Callable[[int, int], None]) -> None:

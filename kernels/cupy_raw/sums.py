@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,8 @@ import numpy as np
 from rnn_gpu.arrays import name_of
 from rnn_gpu.compiler.cell import Cell
 from rnn_gpu.kernels.cupy_raw import source
-from rnn_gpu.kernels.cupy_raw.device import Device, Kernel, Matrix
-from rnn_gpu.kernels.cupy_raw.parameters import COLUMN_SUMS
+from rnn_gpu.kernels.cupy_raw.device import Device, Kernel, Launch, Matrix
+from rnn_gpu.kernels.cupy_raw.parameters import ColumnSums
 from rnn_gpu.kernels.cupy_raw.source import THREADS
 
 __all__ = ["column_sums", "kernels_of"]
@@ -39,35 +39,42 @@ def kernels_of(cell: Cell, dtype: str, operand: str) -> list[Kernel]:
     return [source.column_sums(*kind) for kind in sorted(kinds)]
 
 
-def column_sums(device: Device, matrix: Matrix, dtype: np.dtype[Any], out: Sequence[int]) -> None:
+def column_sums(device: Device, matrix: Matrix, dtype: np.dtype[Any], *out: int) -> None:
     """The sum of each column, 0 of no rows, rounded to `dtype`. Summed in float64.
 
     matrix: row-major, without gaps between rows; its address is a multiple of 16 bytes where a row's bytes are.
     out: addresses of one array of `dtype`, or of two that are to hold the same, a number a column.
     """
-    rows, columns = matrix.rows, matrix.columns
+    address, rows, columns, *_ = matrix
     assert (matrix.transposed, matrix.lead) == (False, columns)
-    groups = -(-columns * matrix.dtype.itemsize // (32 * VECTOR_BYTES))
-    pieces = 1
-    if rows > ROWS_ALONE:
-        wanted = -(-BLOCKS_A_MULTIPROCESSOR * device.properties.multiprocessors // groups)
-        pieces = min(wanted, -(-rows // ROWS_A_PIECE))
+    pieces, *launches = _launches(rows, columns, matrix.dtype, dtype, device.properties.multiprocessors)
     if pieces > 1:
         sums = device.memory.empty((pieces, columns), FLOAT64)
-        between = Matrix(device.memory.address(sums), pieces, columns, columns, FLOAT64, sums)
-        _launch(device, matrix, FLOAT64, [between.address], pieces)
-        matrix = between
-    _launch(device, matrix, dtype, out, 1)
+        between = device.memory.address(sums)
+        device.launch(launches[0], ColumnSums(address, between, 0, rows, columns, pieces))
+        address, rows = between, pieces
+    device.launch(launches[-1], ColumnSums(address, out[0], out[-1], rows, columns, 1))
 
 
-def _launch(device: Device, matrix: Matrix, dtype: np.dtype[Any], out: Sequence[int], pieces: int) -> None:
-    columns = matrix.columns
-    width = VECTOR_BYTES // matrix.dtype.itemsize
+@lru_cache(maxsize=1024)
+def _launches(
+    rows: int, columns: int, source: np.dtype[Any], out: np.dtype[Any], multiprocessors: int
+) -> tuple[int, Launch, Launch]:
+    """How many pieces the rows are summed in, the launch for these, and that for the sums of the pieces or of all."""
+    groups = -(-columns * source.itemsize // (32 * VECTOR_BYTES))
+    pieces = 1
+    if rows > ROWS_ALONE:
+        wanted = -(-BLOCKS_A_MULTIPROCESSOR * multiprocessors // groups)
+        pieces = min(wanted, -(-rows // ROWS_A_PIECE))
+    last = FLOAT64 if pieces > 1 else source
+    return pieces, _launch(columns, source, FLOAT64, pieces), _launch(columns, last, out, 1)
+
+
+def _launch(columns: int, dtype: np.dtype[Any], out: np.dtype[Any], pieces: int) -> Launch:
+    width = VECTOR_BYTES // dtype.itemsize
     if columns % width:
         width = 1
-    fields = {"source": matrix.address, "rows": matrix.rows, "columns": columns, "pieces": pieces}
-    fields |= zip(("out", "again"), out, strict=False)
-    device.launch(
-        source.column_sums(name_of(matrix.dtype), name_of(dtype)), grid=pieces * -(-columns // (32 * width)),
-        block=THREADS, shared=THREADS * width * FLOAT64.itemsize, parameters=COLUMN_SUMS.pack(fields),
+    return Launch(
+        source.column_sums(name_of(dtype), name_of(out)), grid=pieces * -(-columns // (32 * width)), block=THREADS,
+        shared=THREADS * width * FLOAT64.itemsize,
     )  # fmt: skip

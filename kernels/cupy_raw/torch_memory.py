@@ -48,8 +48,9 @@ class TorchMemory:
     def dtype(self, array: Array) -> np.dtype[Any]:
         return dtype_named(name_of(array.dtype))
 
-    def is_dense(self, array: Array, dtype: np.dtype[Any]) -> bool:
-        return array.dtype is _TORCH[dtype] and array.is_contiguous() and array.data_ptr() % ALIGNMENT == 0
+    def dense_address(self, array: Array, dtype: np.dtype[Any]) -> int | None:
+        address: int = array.data_ptr()
+        return address if array.dtype is _TORCH[dtype] and array.is_contiguous() and address % ALIGNMENT == 0 else None
 
     def copy(self, source: Array, out: Array) -> None:
         out.copy_(source)

@@ -8,7 +8,6 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import ClassVar
 
-import numpy as np
 import pytest
 
 from rnn_gpu import cells, dispatch
@@ -18,8 +17,9 @@ from rnn_gpu.kernels.cupy_raw import cupy_device, modules
 from rnn_gpu.kernels.cupy_raw.ahead import compile_ahead, kernels_of
 from rnn_gpu.kernels.cupy_raw.compilation import folder
 from rnn_gpu.kernels.cupy_raw.cupy_device import CupyDevice, bodies_a_graph, largest_cluster
-from rnn_gpu.kernels.cupy_raw.device import Kernel, Properties
+from rnn_gpu.kernels.cupy_raw.device import Kernel, Launch, Properties
 from rnn_gpu.kernels.cupy_raw.modules import Modules, _Function
+from rnn_gpu.kernels.cupy_raw.parameters import Record, fields
 from rnn_gpu.kernels.cupy_raw.plan import plan_for
 from rnn_gpu.strategies import STRATEGIES
 
@@ -34,7 +34,13 @@ KERNEL = Kernel("", "sequence_forward")
 WORKSPACE = 4096
 """Address of what products use in a CUDA graph."""
 
-PARAMETERS = np.array([(7, 2.5, 1 << 40)], [("steps", "i4"), ("scale", "f4"), ("address", "u8")])[0]
+
+class Arguments(Record):
+    __slots__ = ()
+    _fields_ = (*fields("int", "steps", "rows"), *fields("pointer", "address"))
+
+
+PARAMETERS = Arguments(7, 9, 1 << 40)
 
 
 class CUDADriverError(RuntimeError):
@@ -69,8 +75,7 @@ class Driver:
             raise CUDADriverError(self.error)
         *shape, stream, pointers = shape
         address = ctypes.c_void_p.from_address(pointers).value
-        data = ctypes.string_at(address, PARAMETERS.dtype.itemsize)
-        assert np.frombuffer(data, PARAMETERS.dtype)[0] == PARAMETERS
+        assert ctypes.string_at(address, ctypes.sizeof(Arguments)) == bytes(PARAMETERS)
         self.launched.append((kind, function, *shape, stream))
 
 
@@ -84,7 +89,7 @@ def launch(monkeypatch):
         loaded = Modules(properties)
         loaded._functions[KERNEL] = _Function(99, None)
         defaults = {"grid": 4, "block": 128, "shared": 0, "cluster": 1, "cooperative": False}
-        return driver, lambda **shape: loaded.launch(KERNEL, 5, parameters=PARAMETERS.tobytes(), **defaults | shape)
+        return driver, lambda **shape: loaded.launch(Launch(KERNEL, **defaults | shape), 5, PARAMETERS)
 
     return make
 
@@ -195,11 +200,23 @@ class Stream:
             work(stream)
 
 
+class Runtime:
+    """A thread's current device."""
+
+    current = 0
+
+    def getDevice(self):
+        return self.current
+
+    def setDevice(self, index):
+        self.current = index
+
+
 @pytest.fixture
 def device(monkeypatch):
     """A CupyDevice whose streams are these; `device.callers` is that of the caller."""
     monkeypatch.setattr(Stream, "made", [])
-    cuda = SimpleNamespace(Stream=Stream, Device=lambda index: contextlib.nullcontext())
+    cuda = SimpleNamespace(Stream=Stream, runtime=Runtime())
     shared = SimpleNamespace(index=0, properties=H200, cuda=cuda)
     memory = SimpleNamespace(empty=lambda shape, dtype: "workspace", address=lambda array: WORKSPACE)
     callers = Stream()
@@ -268,6 +285,18 @@ def test_numbas_arrays_are_made_on_its_stream(device):
         assert entered == []
     assert entered == ["left"]
     assert numba._stream == 0
+
+
+@pytest.mark.parametrize("callers", [0, 3])
+def test_the_callers_device_is_current_again_afterwards(device, callers):
+    runtime = device._shared.cuda.runtime
+    for error in (None, BackendError):
+        runtime.current = callers
+        with contextlib.suppress(BackendError), device.active():
+            assert runtime.current == 0
+            if error:
+                raise error
+        assert runtime.current == callers
 
 
 @pytest.mark.parametrize(

@@ -70,12 +70,12 @@ def test_parts_may_be_written_to():
 def test_what_is_dense():
     plain = torch.zeros(4, 8)
     float32, float64 = np.dtype(np.float32), np.dtype(np.float64)
-    assert MEMORY.is_dense(plain, float32)
-    assert not MEMORY.is_dense(plain, float64)
-    assert not MEMORY.is_dense(plain.T, float32)
-    assert not MEMORY.is_dense(plain[:, :4], float32)
-    assert not MEMORY.is_dense(plain.reshape(-1)[1:9], float32)  # 4 bytes after a multiple of 16
-    assert MEMORY.is_dense(plain[:1, :4], float32)  # no other row, so no gap
+    assert MEMORY.dense_address(plain, float32) == MEMORY.address(plain)
+    assert MEMORY.dense_address(plain, float64) is None
+    assert MEMORY.dense_address(plain.T, float32) is None
+    assert MEMORY.dense_address(plain[:, :4], float32) is None
+    assert MEMORY.dense_address(plain.reshape(-1)[1:9], float32) is None  # 4 bytes after a multiple of 16
+    assert MEMORY.dense_address(plain[:1, :4], float32) is not None  # no other row, so no gap
 
 
 def test_a_host_array_may_change_after_it_was_uploaded():

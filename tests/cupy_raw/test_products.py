@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import ctypes
+
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
+from rnn_gpu.kernels.cupy_raw import cublas
 from rnn_gpu.kernels.cupy_raw.device import Matrix
-from rnn_gpu.kernels.cupy_raw.products import calls
+from rnn_gpu.kernels.cupy_raw.products import Products, calls
 
 
-def gemm(call, a, b, c):
-    """op(A) op(B) on the memory of these arrays, as cuBLAS defines it: column-major, leading dimensions in elements."""
+def gemm(call):
+    """op(A) op(B) on memory, as cuBLAS defines it: column-major, leading dimensions in elements."""
 
-    def element(memory, address, lead, row, column):
-        return (address - memory.ctypes.data) // memory.itemsize + column * lead + row
+    def element(address, lead, row, column):
+        return ctypes.c_double.from_address(address + 8 * (column * lead + row))
 
     assert call.lda >= max(1, call.k if call.op_a else call.m)
     assert call.ldb >= max(1, call.n if call.op_b else call.k)
@@ -25,11 +28,10 @@ def gemm(call, a, b, c):
             for p in range(call.k):
                 left = (p, i) if call.op_a else (i, p)
                 right = (j, p) if call.op_b else (p, j)
-                of_a = element(a, call.address_a, call.lda, *left)
-                of_b = element(b, call.address_b, call.ldb, *right)
-                total += a.flat[of_a] * b.flat[of_b]
-            place = element(c, call.address_c, call.ldc, i, j)
-            c.flat[place] = total + (c.flat[place] if call.accumulate else 0)
+                of_a, of_b = element(call.address_a, call.lda, *left), element(call.address_b, call.ldb, *right)
+                total += of_a.value * of_b.value
+            place = element(call.address_c, call.ldc, i, j)
+            place.value = total + (place.value if call.accumulate else 0)
 
 
 def matrix(rng, rows, columns, layout):
@@ -39,20 +41,20 @@ def matrix(rng, rows, columns, layout):
     memory = np.full((down, along + gaps), np.nan)
     view = memory[:, :along]
     view[...] = rng.integers(-4, 5, view.shape)
-    found = Matrix(memory.ctypes.data, down, along, along + gaps, memory.dtype, memory)
+    found = Matrix(memory.ctypes.data, down, along, along + gaps, memory.dtype)
     return (found.T, view.T) if transposed else (found, view)
 
 
 def result(rows, columns, gaps=0):
     """(matrix, its memory), full of sevens."""
     memory = np.full((rows, columns + gaps), 7.0)
-    return Matrix(memory.ctypes.data, rows, columns, columns + gaps, memory.dtype, memory), memory
+    return Matrix(memory.ctypes.data, rows, columns, columns + gaps, memory.dtype), memory
 
 
 def run(a, b, out, *, accumulate=False, most=1 << 30):
     made = calls(a, b, out, accumulate=accumulate, most=most)
     for call in made:
-        gemm(call, b.array, a.array, out.array)
+        gemm(call)
     return made
 
 
@@ -97,6 +99,23 @@ def test_blocks_of_matrices(layout):
     expected = np.full((6, 6), 7.0)
     expected[2:5, 1:4] = a_view[1:4, 2:6] @ b_view[2:6, 1:4]
     assert_array_equal(c, expected)
+
+
+@pytest.mark.parametrize("accumulate", [False, True])
+def test_the_same_product_elsewhere(accumulate, monkeypatch):
+    """What is found out about a product once holds for other addresses."""
+    given = []
+    monkeypatch.setattr(cublas, "gemm", lambda *arguments: given.append(arguments))
+    products = Products()
+    monkeypatch.setattr(products, "_handle", 1)
+    rng = np.random.default_rng(5)
+    for _ in range(2):
+        (a, _), (b, _), (out, _) = matrix(rng, 3, 4, "transposed"), matrix(rng, 4, 5, "gaps"), result(3, 5)
+        products.matmul(a, b, out, accumulate=accumulate, tf32=False)
+        (call,) = calls(a, b, out, accumulate=accumulate)
+        handle, op_a, op_b, m, n, k, _, at_a, _, lda, at_b, _, ldb, beta, at_c, _, ldc, *_ = given.pop()
+        asked = (op_a, op_b, m, n, k, at_a, lda, at_b, ldb, at_c, ldc, ctypes.c_double.from_address(beta).value == 1)
+        assert (handle, asked) == (1, call)
 
 
 @pytest.mark.parametrize("shape", [(0, 4, 5), (3, 4, 0)], ids=str)

@@ -21,7 +21,7 @@ import numpy as np
 
 from rnn_gpu.errors import BackendError
 from rnn_gpu.kernels.cupy_raw import source
-from rnn_gpu.kernels.cupy_raw.device import ALIGNMENT, Kernel, Matrix, Memory, Properties
+from rnn_gpu.kernels.cupy_raw.device import ALIGNMENT, Kernel, Launch, Matrix, Memory, Properties
 
 __all__ = [
     "HIGHEST_FIRST",
@@ -217,33 +217,25 @@ class EmulatedDevice:
         dtype: np.dtype[Any] = array.dtype
         return dtype
 
-    def is_dense(self, array: Any, dtype: np.dtype[Any]) -> bool:
-        return array.dtype == dtype and bool(array.flags.c_contiguous) and array.ctypes.data % ALIGNMENT == 0
+    def dense_address(self, array: Any, dtype: np.dtype[Any]) -> int | None:
+        address: int = array.ctypes.data
+        return address if array.dtype == dtype and array.flags.c_contiguous and address % ALIGNMENT == 0 else None
 
     def build(self, kernel: Kernel) -> None:
         self._library_of(kernel)
 
-    def launch(
-        self,
-        kernel: Kernel,
-        *,
-        grid: int,
-        block: int,
-        shared: int,
-        parameters: bytes,
-        cluster: int = 1,
-        cooperative: bool = False,
-    ) -> None:
+    def launch(self, launch: Launch, parameters: ctypes.Structure) -> None:
+        kernel, grid, block, shared, cluster, cooperative = launch
         if shared > self.properties.shared_block:
             raise BackendError(f"{shared} bytes of shared memory a block")
         if cooperative and grid > self.properties.multiprocessors:
             raise BackendError(f"{grid} blocks cannot run at once")
         assert grid % cluster == 0
-        record = ctypes.create_string_buffer(parameters, len(parameters))
+        given = ctypes.addressof(parameters)
         message = ctypes.create_string_buffer(1000)
         entry = ctypes.cast(getattr(self._library_of(kernel), kernel.entry), ctypes.c_void_p)
         failed = _runtime().rnn_gpu_launch(
-            entry, ctypes.addressof(record), grid, block, shared, cluster, cooperative, self.order, self.seed, message
+            entry, given, grid, block, shared, cluster, cooperative, self.order, self.seed, message
         )
         self.launches.append(kernel.entry)
         self.prefetches.append(_prefetched())

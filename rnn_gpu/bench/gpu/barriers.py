@@ -22,8 +22,8 @@ from rnn_gpu.arrays import library_of
 from rnn_gpu.bench import machine
 from rnn_gpu.errors import BackendError
 from rnn_gpu.kernels.cupy_raw.cupy_device import CupyDevice, device_of, unavailable
-from rnn_gpu.kernels.cupy_raw.device import Kernel, Properties
-from rnn_gpu.kernels.cupy_raw.parameters import Record
+from rnn_gpu.kernels.cupy_raw.device import Kernel, Launch, Properties
+from rnn_gpu.kernels.cupy_raw.parameters import Record, fields
 from rnn_gpu.kernels.cupy_raw.source import FOLDER
 
 __all__ = ["CLUSTERS", "kernels", "main"]
@@ -37,7 +37,12 @@ CLUSTERS = (2, 4, 8, 16)
 HEADERS = ("arch", "numbers", "teams")
 """Of the kernels' sources, those that the barriers need."""
 
-_ARGUMENTS = Record({"count": "q", "exchange": "Q", "counters": "Q"})
+
+class _Arguments(Record):
+    """`Arguments` in barriers.cuh."""
+
+    __slots__ = ()
+    _fields_ = (*fields("long long", "count"), *fields("pointer", "exchange", "counters"))
 
 
 @dataclass(frozen=True)
@@ -106,15 +111,12 @@ def _measured(cupy: Any, device: Any) -> Iterator[dict[str, Any]]:
 
 def _launcher(cupy: Any, device: CupyDevice, kernel: Kernel, barrier: _Barrier) -> Callable[[int], None]:
     exchange, counters = cupy.zeros(64, np.float32), cupy.zeros(1, np.uint32)
+    prepared = Launch(kernel, barrier.blocks, THREADS, 1024, barrier.cluster, barrier.cooperative)
 
     def launch(count: int) -> None:
         with device.active():
             counters.fill(0)
-            fields = {"count": count, "exchange": exchange.data.ptr, "counters": counters.data.ptr}
-            device.launch(
-                kernel, grid=barrier.blocks, block=THREADS, shared=1024, parameters=_ARGUMENTS.pack(fields),
-                cluster=barrier.cluster, cooperative=barrier.cooperative,
-            )  # fmt: skip
+            device.launch(prepared, _Arguments(count, exchange.data.ptr, counters.data.ptr))
 
     return launch
 
