@@ -35,17 +35,13 @@ def run(saved: Saved, device: Device, dy: Array | None, dlast: tuple[Array | Non
     else:  # what a piece or a step leaves is what the next one reads
         d_initial = call.states(dlast)
         parameters.d_last = parameters.d_initial = memory.address(d_initial)
-    gates, recurrent, stages = len(cell.input_gates) * H, len(cell.recurrent_gates) * H, len(cell.stages) * H
-    same, size = cell.program.same_gradients, N * operand.itemsize
-    sizes = gates * size, 0 if same else recurrent * size, stages * size
-    parameters.d_P, parameters.d_R, parameters.operands = carve(memory, call.kept, *sizes)
     dx = None
+    parameters.d_P, parameters.d_R, parameters.operands = carve(memory, call.kept, *call.shapes.bytes)
     if call.w_ih is None:  # dP is the gradient of x, and the caller's
-        dx = memory.empty((N, gates), operand)
+        dx = memory.empty((N, len(cell.input_gates) * H), operand)
         parameters.d_P = memory.address(dx)
-    d_P = Matrix(parameters.d_P, N, gates, gates, operand)
-    d_R = d_P if same else Matrix(parameters.d_R, N, recurrent, recurrent, operand)
-    parameters.d_R = d_R.address
+    if cell.program.same_gradients:
+        parameters.d_R = parameters.d_P
     d_vectors = None
     if cell.vectors:
         d_vectors = memory.zeros((2, len(cell.vectors), problem.B, H), real)
@@ -64,8 +60,8 @@ def run(saved: Saved, device: Device, dy: Array | None, dlast: tuple[Array | Non
             sequence.launch(call, how, parameters)
         else:
             stepwise.backward(call, parameters)
-    weights = _weights(call, d_P, d_R, Matrix(parameters.operands, N, stages, stages, operand), d_vectors)
-    return Gradients(_x(call, d_P, dx), weights, memory.parts(d_initial))
+    weights = _weights(call, parameters, d_vectors)
+    return Gradients(_x(call, parameters.d_P, dx), weights, memory.parts(d_initial))
 
 
 def _made_again(call: Call, parameters: Parameters, held: list[Array]) -> int:
@@ -96,62 +92,61 @@ def _pieces(saved: Saved) -> list[tuple[int, int]]:
     return pieces if problem.reverse else pieces[::-1]
 
 
-def _weights(call: Call, d_P: Matrix, d_R: Matrix, operands: Matrix, d_vectors: Array | None) -> Weights:
-    """The gradients of the weights."""
-    problem, device, given, operand = call.problem, call.device, call.inputs.weights, call.operand
-    cell, dtype, H, N, memory = problem.cell, problem.dtype, problem.H, d_P.rows, device.memory
-    tf32, address = call.plan.tf32, memory.address
+def _weights(call: Call, made: Parameters, d_vectors: Array | None) -> Weights:
+    """The gradients of the weights. made: what backward has been given, and has filled."""
+    problem, device, given, operand, shapes = call.problem, call.device, call.inputs.weights, call.operand, call.shapes
+    cell, dtype, H, memory = problem.cell, problem.dtype, problem.H, device.memory
+    address, d_P, d_R = memory.address, made.d_P, made.d_R
     dw_ih = dw_hh = db_ih = db_hh = None
     if given.w_hh is not None:
-        rows = d_R.columns
-        blocks = memory.empty((rows, H), operand)
-        out, begin = Matrix(address(blocks), rows, H, H, operand), 0
-        for k, gates in enumerate(cell.stages):
-            count = len(gates) * H
-            gradients, factors = d_R.block(0, N, begin, count), operands.block(0, N, k * H, H)
-            device.matmul(gradients.T, factors, out.block(begin, count), tf32=tf32)
-            begin += count
-        dw_hh = _declared(call, call.dense(blocks, dtype))
+        blocks = memory.empty((len(cell.recurrent_gates) * H, H), operand)
+        out = address(blocks)
+        for product in shapes.dU:
+            device.multiply(product, d_R, made.operands, out)
+        dw_hh = _declared(call, _rounded(call, blocks))
     if given.b_ih is not None:
-        db_ih = memory.empty((d_P.columns,), dtype)
+        db_ih = memory.empty((len(cell.input_gates) * H,), dtype)
     if given.b_hh is not None:
-        db_hh = memory.empty((d_R.columns,), dtype)
-    if db_ih is not None and db_hh is not None and d_R is d_P:
-        column_sums(device, d_P, dtype, address(db_ih), address(db_hh))
+        db_hh = memory.empty((len(cell.recurrent_gates) * H,), dtype)
+    if db_ih is not None and db_hh is not None and cell.program.same_gradients:
+        column_sums(device, d_P, shapes.d_P, dtype, address(db_ih), address(db_hh))
     else:
-        for matrix, sums in ((d_P, db_ih), (d_R, db_hh)):
+        for at, matrix, sums in ((d_P, shapes.d_P, db_ih), (d_R, shapes.d_R, db_hh)):
             if sums is not None:
-                column_sums(device, matrix, dtype, address(sums))
+                column_sums(device, at, matrix, dtype, address(sums))
     if db_hh is not None:
         db_hh = _declared(call, db_hh)
     if call.w_ih is not None:
-        product = memory.empty((d_P.columns, problem.I), operand)
-        out = Matrix(address(product), d_P.columns, problem.I, problem.I, operand)
-        device.matmul(d_P.T, call.x, out, tf32=tf32)
-        dw_ih = call.dense(product, dtype)
+        dw_ih = memory.empty((len(cell.input_gates) * H, problem.I), operand)
+        device.multiply(shapes.dW, d_P, call.x, address(dw_ih))
+        dw_ih = _rounded(call, dw_ih)
     vectors = {}
     for k, name in enumerate(cell.vectors):
         assert d_vectors is not None
         vectors[name] = memory.empty((H,), dtype)
-        of_rows = Matrix(address(d_vectors[0, k]), problem.B, H, H, problem.real)
-        column_sums(device, of_rows, dtype, address(vectors[name]))
+        of_rows = Matrix(problem.B, H, H, problem.real)
+        column_sums(device, address(d_vectors[0, k]), of_rows, dtype, address(vectors[name]))
     return Weights(dw_ih, dw_hh, db_ih, db_hh, vectors)
 
 
-def _x(call: Call, d_P: Matrix, dx: Array | None) -> Array:
+def _x(call: Call, d_P: int, dx: Array | None) -> Array:
     """The gradient of x, [T, B, I]; dx [N, I]: that of the steps that exist, where it is d_P."""
-    problem, rows, memory, operand = call.problem, call.rows, call.device.memory, call.operand
+    problem, rows, memory = call.problem, call.rows, call.device.memory
     shape = (problem.T, problem.B, problem.I)
     if call.w_ih is not None:
-        dx = memory.empty(shape if not rows.packed else (rows.N, problem.I), operand)
-        out = Matrix(memory.address(dx), rows.N, problem.I, problem.I, operand)
-        call.device.matmul(d_P, call.w_ih, out, tf32=call.plan.tf32)
+        dx = memory.empty((rows.N, problem.I) if rows.packed else shape, call.operand)
+        call.device.multiply(call.shapes.dx, d_P, call.w_ih, memory.address(dx))
     if not rows.packed:
-        dx = call.dense(dx, problem.dtype)
+        dx = _rounded(call, dx)
         return dx if call.w_ih is not None else dx.reshape(shape)
     out = memory.zeros((problem.T * problem.B, problem.I), problem.dtype)
     memory.put_rows(dx, call.flat, out)
     return out.reshape(shape)
+
+
+def _rounded(call: Call, gradients: Array) -> Array:
+    """Gradients of the operands' dtype in that of the problem."""
+    return gradients if call.operand == call.problem.dtype else call.dense(gradients, call.problem.dtype)
 
 
 def _declared(call: Call, blocks: Array) -> Array:

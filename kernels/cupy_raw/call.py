@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from rnn_gpu.compiler.cell import Cell
-from rnn_gpu.kernels.cupy_raw.device import Device, Matrix
+from rnn_gpu.kernels.cupy_raw.device import Device
 from rnn_gpu.kernels.cupy_raw.method import Method
 from rnn_gpu.kernels.cupy_raw.parameters import Parameters
 from rnn_gpu.kernels.cupy_raw.rows import Rows
+from rnn_gpu.kernels.cupy_raw.shapes import Shapes
 from rnn_gpu.problem import Array, Inputs, Problem
 
 __all__ = ["Call"]
@@ -25,7 +26,7 @@ class Call:
 
     Axis letters: T, B, I, H, G, S as everywhere; N steps that exist, K stages.
 
-    operand: the dtype that products by cuBLAS read, and that their gradients are kept in.
+    shapes: of all its steps. operand: the dtype that products by cuBLAS read, and that their gradients are kept in.
     common: the parameters that every kernel of the call takes. kept: arrays that addresses of the call are of, besides
     the caller's.
     """
@@ -33,6 +34,7 @@ class Call:
     def __init__(self, problem: Problem, inputs: Inputs, device: Device, method: Method, rows: Rows) -> None:
         self.problem, self.inputs, self.device, self.method, self.rows = problem, inputs, device, method, rows
         self.plan, self.operand = method.plan, method.plan.operand
+        self.shapes = method.shapes if rows.table is None else Shapes(problem, method.plan, rows.N)
         self.kept: list[Array] = []
         weights, dtype, memory, T = inputs.weights, problem.dtype, device.memory, problem.T
         common = Parameters(T, problem.B, problem.H, problem.reverse, 0, T)  # steps, rows, hidden, reverse, begin, end
@@ -65,9 +67,9 @@ class Call:
             """Where each n is in the caller's arrays, t * B + row."""
             self.kept.append(table)
         self.common = common
-        self.w_ih = self._w_ih()
-        if problem.cell.input_gates:
-            self.x = self._x()
+        self.w_ih = None if weights.w_ih is None else self.at(weights.w_ih, self.operand)
+        """[G*H, I] in the dtype that products read; None where x is W x."""
+        self.x = self._x() if problem.cell.input_gates else 0
 
     def on(self, device: Device) -> Call:
         """The same call, with all that was made of its arrays, on the same device with perhaps another stream."""
@@ -141,48 +143,41 @@ class Call:
         memory.take_rows(flat, memory.upload(np.array(order, np.int64)), out)
         return out.reshape(shape)
 
-    def operand_weights(self) -> Matrix:
-        """U in the dtype of the operands; without rows where there is none."""
-        H = self.problem.H
-        rows = len(self.problem.cell.recurrent_gates) * H
-        return Matrix(0 if self.U is None else self.at(self.U, self.operand), rows, H, H, self.operand)
+    def operand_weights(self) -> int:
+        """U in the dtype of the operands; 0 where there is none."""
+        return 0 if self.U is None else self.at(self.U, self.operand)
 
-    def _x(self) -> Matrix:
+    def _x(self) -> int:
         """x, or W x where that is given, [N, I]: the steps that exist, in the dtype that products read."""
         problem, rows = self.problem, self.rows
-        dtype = problem.real if problem.projected else self.operand
+        dtype = self._dtype_of_x()
         if rows.table is None:
-            return Matrix(self.at(self.inputs.x, dtype), rows.N, problem.I, problem.I, dtype)
+            return self.at(self.inputs.x, dtype)
         memory = self.device.memory
         x = self.dense(self.inputs.x, problem.dtype).reshape(problem.T * problem.B, problem.I)
         packed = memory.empty((rows.N, problem.I), dtype)
         memory.take_rows(x, self.flat, packed)
         self.kept.append(packed)
-        return Matrix(memory.address(packed), rows.N, problem.I, problem.I, dtype)
+        return memory.address(packed)
 
-    def _w_ih(self) -> Matrix | None:
-        """[G*H, I] in the dtype that products read; None where x is W x."""
-        problem, w_ih = self.problem, self.inputs.weights.w_ih
-        if w_ih is None:
-            return None
-        rows = len(problem.cell.input_gates) * problem.H
-        return Matrix(self.at(w_ih, self.operand), rows, problem.I, problem.I, self.operand)
+    def _dtype_of_x(self) -> np.dtype[Any]:
+        return self.problem.real if self.problem.projected else self.operand
 
     def input_products(self, begin: int, end: int, held: list[Array]) -> int:
         """The address of W x_t of the steps n from begin to end, [end - begin, G*H] in the working type.
 
         What is made for it is added to `held`.
         """
-        x = self.x
-        if end - begin < x.rows:
-            x = x.block(begin, end - begin)
+        problem, N = self.problem, end - begin
+        x = self.x + begin * problem.I * self._dtype_of_x().itemsize
         if self.w_ih is None:
-            return x.address
-        memory, columns, real = self.device.memory, self.w_ih.rows, self.problem.real
-        P = memory.empty((end - begin, columns), real)
+            return x
+        memory = self.device.memory
+        product = (self.shapes if N == self.rows.N else Shapes(problem, self.plan, N)).P
+        P = memory.empty((N, product.out.columns), problem.real)
         held.append(P)
         address = memory.address(P)
-        self.device.matmul(x, self.w_ih.T, Matrix(address, x.rows, columns, columns, real), tf32=self.plan.tf32)
+        self.device.multiply(product, x, self.w_ih, address)
         return address
 
     def _vectors(self) -> int:

@@ -25,43 +25,43 @@ _ARGUMENTS = {
     "cublasSetMathMode": (_POINTER, _INT),
     "cublasSetStream_v2": (_POINTER, _POINTER),
     "cublasSetWorkspace_v2": (_POINTER, _POINTER, _SIZE),
-    "cublasGemmEx": (
-        _POINTER, _INT, _INT, _INT, _INT, _INT, _POINTER, _POINTER, _INT, _INT, _POINTER, _INT, _INT, _POINTER,
-        _POINTER, _INT, _INT, _INT, _INT,
-    ),
-}  # fmt: skip
+    "cublasGemmEx": None,
+}
+"""None: those that the caller sees to, which is what takes the time of a call."""
 
 
 class CublasError(RuntimeError):
     """A call of cuBLAS failed; the message begins with the name of the status."""
 
 
-def create() -> int:
+def create() -> ctypes.c_void_p:
     """A handle on the current device."""
     handle = _POINTER()
     _call("cublasCreate_v2", ctypes.byref(handle))
-    assert handle.value is not None
-    return handle.value
+    return handle
 
 
-def destroy(handle: int) -> None:
+def destroy(handle: ctypes.c_void_p) -> None:
     _call("cublasDestroy_v2", handle)
 
 
-def set_math_mode(handle: int, mode: int) -> None:
+def set_math_mode(handle: ctypes.c_void_p, mode: int) -> None:
     """mode: a cublasMath_t."""
     _call("cublasSetMathMode", handle, mode)
 
 
-def set_stream(handle: int, stream: int, workspace: int = 0) -> None:
+def set_stream(handle: ctypes.c_void_p, stream: int, workspace: int = 0) -> None:
     """Queue what follows on the stream of this address. workspace: WORKSPACE_BYTES on the device; 0: cuBLAS' own."""
     _call("cublasSetStream_v2", handle, stream)
     if workspace:
         _call("cublasSetWorkspace_v2", handle, workspace, WORKSPACE_BYTES)
 
 
-def gemm(*arguments: int) -> None:
-    """cublasGemmEx with its arguments in its order: handle, op_a, op_b, m, n, k, alpha, A ... compute type ..."""
+def gemm(*arguments: int | ctypes.c_void_p) -> None:
+    """cublasGemmEx with its arguments in its order: handle, op_a, op_b, m, n, k, alpha, A ... compute type ...
+
+    Addresses are `c_void_p`; whole numbers are passed as int.
+    """
     status = _library()["cublasGemmEx"](*arguments)
     if status:
         raise _failed("cublasGemmEx", status)

@@ -19,7 +19,7 @@ from rnn_gpu.arrays import ArrayLibrary
 from rnn_gpu.errors import BackendError
 from rnn_gpu.kernels.cupy_raw.availability import devices, unavailable
 from rnn_gpu.kernels.cupy_raw.cublas import WORKSPACE_BYTES
-from rnn_gpu.kernels.cupy_raw.device import Device, Kernel, Launch, Matrix, Memory, Properties
+from rnn_gpu.kernels.cupy_raw.device import Device, Kernel, Launch, Memory, Product, Properties
 from rnn_gpu.kernels.cupy_raw.modules import Modules
 from rnn_gpu.kernels.cupy_raw.products import Products
 
@@ -112,16 +112,15 @@ class CupyDevice:
         if isinstance(error, RuntimeError) and str(error).startswith(_OUT_OF_MEMORY):
             raise MemoryError(f"{self.properties.name}: {error}") from error
 
-    def matmul(self, a: Matrix, b: Matrix, out: Matrix, *, accumulate: bool = False, tf32: bool = False) -> None:
-        if a.columns == 0:
-            if not accumulate and out.rows and out.columns:
-                assert out.lead == out.columns
-                size = out.rows * out.columns * out.dtype.itemsize
-                self._shared.cuda.runtime.memsetAsync(out.address, 0, size, self._stream)
+    def multiply(self, product: Product, a: int, b: int, out: int) -> None:
+        if product.a.columns:
+            self._shared.products.multiply(product, a, b, out, self._stream, self._workspace)
             return
-        products = self._shared.products
-        products.queue_on(self._stream, self._workspace)
-        products.matmul(a, b, out, accumulate=accumulate, tf32=tf32)
+        rows, columns, lead, dtype, *_ = product.out
+        assert lead == columns
+        if rows and columns:
+            size = rows * columns * dtype.itemsize
+            self._shared.cuda.runtime.memsetAsync(out + product.out.begin, 0, size, self._stream)
 
     def build(self, kernel: Kernel) -> None:
         self._shared.modules.load(kernel)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-__all__ = ["ALIGNMENT", "Device", "Kernel", "Launch", "Matrix", "Memory", "Properties"]
+__all__ = ["ALIGNMENT", "Device", "Kernel", "Launch", "Matrix", "Memory", "Product", "Properties"]
 
 Array = Any
 
@@ -85,26 +85,44 @@ class Launch(NamedTuple):
 
 
 class Matrix(NamedTuple):
-    """rows x columns numbers, `lead` from one row to the next; or, transposed, from one column to the next."""
+    """rows x columns numbers, `lead` from one row to the next; or, transposed, from one column to the next.
 
-    address: int
+    begin: bytes from the address that it is given to its first number.
+    """
+
     rows: int
     columns: int
     lead: int
     dtype: np.dtype[Any]
     transposed: bool = False
+    begin: int = 0
 
     @property
     def T(self) -> Matrix:
         """Its transpose."""
-        return Matrix(self.address, self.columns, self.rows, self.lead, self.dtype, not self.transposed)
+        return Matrix(self.columns, self.rows, self.lead, self.dtype, not self.transposed, self.begin)
 
     def block(self, row: int, rows: int, column: int = 0, columns: int | None = None) -> Matrix:
         """So many rows and columns of it, by default all columns, from this row and column on."""
         down, along = (1, self.lead) if self.transposed else (self.lead, 1)
-        address = self.address + (row * down + column * along) * self.dtype.itemsize
+        begin = self.begin + (row * down + column * along) * self.dtype.itemsize
         columns = self.columns if columns is None else columns
-        return Matrix(address, rows, columns, self.lead, self.dtype, self.transposed)
+        return Matrix(rows, columns, self.lead, self.dtype, self.transposed, begin)
+
+
+@dataclass(eq=False)
+class Product:
+    """out = a @ b, made once for many addresses; [M, K] @ [K, N], any of the axes may be 0, K = 0 giving zeros.
+
+    a, b: of one dtype; out: row-major, of the same dtype, or float32 where a and b have 16 bits. Sums are in float32,
+    in float64 for float64. float32 is IEEE unless tf32 is True. prepared: what a device keeps with it.
+    """
+
+    a: Matrix
+    b: Matrix
+    out: Matrix
+    tf32: bool = False
+    prepared: Any = None
 
 
 class Memory(Protocol):
@@ -161,13 +179,8 @@ class Device(Protocol):
         Running out of device memory within it is a MemoryError, and leaves all usable.
         """
 
-    def matmul(self, a: Matrix, b: Matrix, out: Matrix, *, accumulate: bool = False, tf32: bool = False) -> None:
-        """out = a @ b, or out += a @ b; [M, K] @ [K, N], any of the axes may be 0, K = 0 giving zeros.
-
-        a, b: of one dtype; out: row-major, of the same dtype, or float32 where a and b have 16 bits. Sums are in
-        float32, in float64 for float64. float32 is IEEE unless tf32 is True. The result of a call is the same bits each
-        time.
-        """
+    def multiply(self, product: Product, a: int, b: int, out: int) -> None:
+        """Do the product of what lies at these addresses. The result is the same bits each time."""
 
     def build(self, kernel: Kernel) -> None:
         """Compile ahead of the first launch; does nothing where it has been."""

@@ -8,6 +8,7 @@ from rnn_gpu.arrays import dtype_named
 from rnn_gpu.kernels.cupy_raw.device import Launch
 from rnn_gpu.kernels.cupy_raw.plan import Choice, Plan
 from rnn_gpu.kernels.cupy_raw.rows import Rows
+from rnn_gpu.kernels.cupy_raw.shapes import Shapes
 from rnn_gpu.kernels.cupy_raw.source import kernel
 from rnn_gpu.problem import Problem
 
@@ -32,12 +33,13 @@ class SequenceLaunch:
 
 @dataclass(frozen=True)
 class Method:
-    """forward, backward: None for step by step. rows: of a call in which all rows have all steps."""
+    """forward, backward: None for step by step. rows, shapes: of a call in which all rows have all steps."""
 
     plan: Plan
     forward: SequenceLaunch | None
     backward: SequenceLaunch | None
     rows: Rows
+    shapes: Shapes
 
 
 def method_of(problem: Problem, plan: Plan, *, packed: bool = False) -> Method:
@@ -47,7 +49,8 @@ def method_of(problem: Problem, plan: Plan, *, packed: bool = False) -> Method:
         None if choice is None else launch_of(choice, problem.H, lengths=packed, resets=problem.has_resets, keeps=keeps)
         for choice in (plan.forward, plan.backward)
     ]
-    return Method(plan, launches[0], launches[1], Rows(problem.T, problem.B, problem.T * problem.B))
+    rows = Rows(problem.T, problem.B, problem.T * problem.B)
+    return Method(plan, launches[0], launches[1], rows, Shapes(problem, plan, rows.N))
 
 
 def launch_of(choice: Choice, H: int, *, lengths: bool, resets: bool, keeps: int) -> SequenceLaunch:

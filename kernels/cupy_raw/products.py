@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import threading
 import weakref
-from functools import cache, lru_cache
+from ctypes import c_void_p
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from rnn_gpu.arrays import name_of
 from rnn_gpu.kernels.cupy_raw import cublas
-from rnn_gpu.kernels.cupy_raw.device import Matrix
+from rnn_gpu.kernels.cupy_raw.device import Matrix, Product
 
 __all__ = ["Call", "Products", "calls"]
 
@@ -30,32 +31,32 @@ _NO_REDUCED_PRECISION = 16
 
 _DEFAULT_ALGORITHM = -1
 
-Shape = tuple[int, int, int, np.dtype[Any], bool]
-"""All of a matrix but its address."""
-
 MOST_ROWS = 1 << 30
 """Rows, or terms of a sum, of one call; cuBLAS counts in 32 bits."""
 
 
 class Call(NamedTuple):
-    """The arguments of one cublasGemmEx in its column-major terms. accumulate: beta is 1, else 0."""
+    """The arguments of one cublasGemmEx in its column-major terms, with the bytes from the addresses to the numbers.
+
+    accumulate: beta is 1, else 0.
+    """
 
     op_a: int
     op_b: int
     m: int
     n: int
     k: int
-    address_a: int
+    begin_a: int
     lda: int
-    address_b: int
+    begin_b: int
     ldb: int
-    address_c: int
+    begin_c: int
     ldc: int
     accumulate: bool
 
 
-def calls(a: Matrix, b: Matrix, out: Matrix, *, accumulate: bool, most: int = MOST_ROWS) -> list[Call]:
-    """The cuBLAS calls for out = a @ b, or out += a @ b; none where out has no elements. K must be at least 1.
+def calls(a: Matrix, b: Matrix, out: Matrix, *, most: int = MOST_ROWS) -> list[Call]:
+    """The cuBLAS calls for out = a @ b; none where out has no elements. K must be at least 1.
 
     a [M, K], b [K, N], out [M, N]: row-major. most: rows and terms of one call; more are shared out over several.
     """
@@ -63,27 +64,19 @@ def calls(a: Matrix, b: Matrix, out: Matrix, *, accumulate: bool, most: int = MO
         raise ValueError("the result is to be row-major")
     if not out.rows or not out.columns:
         return []
-    if a.rows <= most and a.columns <= most:
-        return [_call(a, b, out, accumulate)]
     made = []
     for row in range(0, a.rows, most):
         for term in range(0, a.columns, most):
             rows, terms = min(most, a.rows - row), min(most, a.columns - term)
             left, right = a.block(row, rows, term, terms), b.block(term, terms)
-            made.append(_call(left, right, out.block(row, rows), accumulate or term > 0))
+            made.append(_call(left, right, out.block(row, rows), term > 0))
     return made
-
-
-@lru_cache(maxsize=1024)
-def _calls(a: Shape, b: Shape, out: Shape, accumulate: bool) -> list[Call]:
-    """`calls` for matrices at address 0, found once."""
-    return calls(Matrix(0, *a), Matrix(0, *b), Matrix(0, *out), accumulate=accumulate)
 
 
 def _call(a: Matrix, b: Matrix, out: Matrix, accumulate: bool) -> Call:
     return Call(
         int(b.transposed), int(a.transposed),  # cublasOperation_t: 0, as it lies in memory; 1, its transpose
-        b.columns, a.rows, a.columns, b.address, _lead(b), a.address, _lead(a), out.address, _lead(out), accumulate,
+        b.columns, a.rows, a.columns, b.begin, _lead(b), a.begin, _lead(a), out.begin, _lead(out), accumulate,
     )  # fmt: skip
 
 
@@ -93,7 +86,7 @@ def _lead(matrix: Matrix) -> int:
 
 
 @cache
-def _kinds(dtype: np.dtype[Any], out: np.dtype[Any], tf32: bool) -> tuple[int, int, int, int, int]:
+def _kinds(dtype: np.dtype[Any], out: np.dtype[Any], tf32: bool) -> tuple[int, int, int, c_void_p, c_void_p]:
     """What cuBLAS calls these dtypes and the arithmetic, and the addresses of a one and a zero on the host for it."""
     kind = name_of(dtype)
     compute = _COMPUTE_64F if kind == "float64" else _COMPUTE_TF32 if tf32 and kind == "float32" else _COMPUTE_32F
@@ -101,35 +94,48 @@ def _kinds(dtype: np.dtype[Any], out: np.dtype[Any], tf32: bool) -> tuple[int, i
     return _TYPES[kind], _TYPES[name_of(out)], compute, scale.one, scale.zero
 
 
+def _prepared(product: Product) -> tuple[tuple[Any, ...], ...]:
+    """For each call what cuBLAS is given, but for the handle and the addresses, of which it has the parts to add."""
+    a, b, out = product.a, product.b, product.out
+    type_in, type_out, compute, one, zero = _kinds(a.dtype, out.dtype, product.tf32)
+    return tuple(
+        (
+            (call.op_a, call.op_b, call.m, call.n, call.k, one), call.begin_a, (type_in, call.lda), call.begin_b,
+            (type_in, call.ldb, one if call.accumulate else zero), call.begin_c,
+            (type_out, call.ldc, compute, _DEFAULT_ALGORITHM),
+        )
+        for call in calls(a, b, out)
+    )  # fmt: skip
+
+
 class Products(threading.local):
     """cuBLAS on one device, with a handle a thread, which nobody else can tell to use TF32."""
 
     def __init__(self) -> None:
-        self._handle: int | None = None
-        self._stream: tuple[int, int] | None = None
+        self._handle: c_void_p | None = None
+        self._queue: tuple[int, int] | None = None
 
-    def queue_on(self, stream: int, workspace: int = 0) -> None:
-        """Queue what follows on the stream of this address. workspace: see `cublas.set_stream`."""
-        if self._stream != (stream, workspace):
-            cublas.set_stream(self.handle(), stream, workspace)
-            self._stream = (stream, workspace)
+    def multiply(self, product: Product, a: int, b: int, out: int, stream: int, workspace: int) -> None:
+        """As `Device.multiply`, on the current device and the stream of this address; K is at least 1.
 
-    def matmul(self, a: Matrix, b: Matrix, out: Matrix, *, accumulate: bool, tf32: bool) -> None:
-        """out = a @ b, or out += a @ b, on the current device; K is at least 1. out is of their dtype, or float32."""
-        type_in, type_out, compute, one, zero = _kinds(a.dtype, out.dtype, tf32)
-        handle = self._handle or self.handle()
-        for op_a, op_b, m, n, k, left, lda, right, ldb, result, ldc, add in _calls(a[1:], b[1:], out[1:], accumulate):
+        workspace: see `cublas.set_stream`.
+        """
+        handle = self._handle or self._made()
+        if self._queue != (stream, workspace):
+            cublas.set_stream(handle, stream, workspace)
+            self._queue = (stream, workspace)
+        if product.prepared is None:
+            product.prepared = _prepared(product)
+        for shape, left, kind, right, kinds, result, rest in product.prepared:
             cublas.gemm(
-                handle, op_a, op_b, m, n, k, one, b.address + left, type_in, lda, a.address + right, type_in, ldb,
-                one if add else zero, out.address + result, type_out, ldc, compute, _DEFAULT_ALGORITHM,
-            )  # fmt: skip
+                handle, *shape, c_void_p(b + left), *kind, c_void_p(a + right), *kinds, c_void_p(out + result), *rest
+            )
 
-    def handle(self) -> int:
-        """This thread's, made on the current device at its first use."""
-        if self._handle is None:
-            self._handle = cublas.create()
-            cublas.set_math_mode(self._handle, _NO_REDUCED_PRECISION)
-            weakref.finalize(threading.current_thread(), cublas.destroy, self._handle).atexit = False
+    def _made(self) -> c_void_p:
+        """This thread's handle, made on the current device."""
+        self._handle = cublas.create()
+        cublas.set_math_mode(self._handle, _NO_REDUCED_PRECISION)
+        weakref.finalize(threading.current_thread(), cublas.destroy, self._handle).atexit = False
         return self._handle
 
 
@@ -138,8 +144,7 @@ class _Scale:
 
     def __init__(self, dtype: str) -> None:
         self._values = np.array([1, 0], dtype)
-        self.one = self._values.ctypes.data
-        self.zero = self.one + self._values.itemsize
+        self.one, self.zero = [c_void_p(self._values[k:].ctypes.data) for k in (0, 1)]
 
 
 _ONES = {name: _Scale(name) for name in ("float32", "float64")}

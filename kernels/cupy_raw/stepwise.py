@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 
 import numpy as np
 
 from rnn_gpu.kernels.cupy_raw.call import Call
-from rnn_gpu.kernels.cupy_raw.device import Kernel, Launch, Matrix
+from rnn_gpu.kernels.cupy_raw.device import Kernel, Launch, Matrix, Product
 from rnn_gpu.kernels.cupy_raw.parameters import Parameters
 from rnn_gpu.kernels.cupy_raw.source import THREADS, kernel
 from rnn_gpu.kernels.cupy_raw.traits import StepKernel
@@ -38,9 +39,8 @@ def forward(call: Call, parameters: Parameters) -> None:
     address = device.memory.address
     parameters.exchange, parameters.products = address(exchanged), address(multiplied)
     parameters.clock = address(clock)
-    exchange = Matrix(parameters.exchange, B, H, H, call.operand)
-    products = Matrix(parameters.products, B, columns, columns, problem.real)
-    weights = call.operand_weights()
+    exchange, products = Matrix(B, H, H, call.operand), Matrix(B, columns, columns, problem.real)
+    U, weights = Matrix(columns, H, H, call.operand), call.operand_weights()
     kernels = [
         kernel(StepKernel(cell, problem.dtype.name, "forward", call.operand.name, k)) for k in range(n_stages + 1)
     ]
@@ -50,10 +50,16 @@ def forward(call: Call, parameters: Parameters) -> None:
     def run(segment: int, parity: int) -> None:
         _launch(call, kernels[segment], B * H, of_parity[parity])
 
+    @cache
+    def of_rows(rows: int) -> list[Product]:
+        return [
+            Product(exchange.block(0, rows), U.block(*block).T, products.block(0, rows, *block), call.plan.tf32)
+            for block in blocks
+        ]
+
     def step(rows: int, parity: int) -> None:
-        for k, (begin, count) in enumerate(blocks):
-            U = weights.block(begin, count)
-            device.matmul(exchange.block(0, rows), U.T, products.block(0, rows, begin, count), tf32=call.plan.tf32)
+        for k, product in enumerate(of_rows(rows)):
+            device.multiply(product, parameters.exchange, weights, parameters.products)
             run(k + 1, parity)
         if not n_stages:
             run(0, parity)
@@ -75,8 +81,8 @@ def backward(call: Call, parameters: Parameters) -> None:
     address = device.memory.address
     parameters.exchange, parameters.products = address(exchanged), address(multiplied)
     parameters.clock = address(clock)
-    products = Matrix(parameters.products, len(stages) * B, H, H, real)
-    weights = call.operand_weights()
+    products = Matrix(len(stages) * B, H, H, real)
+    U, weights = Matrix(len(cell.recurrent_gates) * H, H, H, call.operand), call.operand_weights()
     kernels = [
         kernel(StepKernel(cell, problem.dtype.name, "backward", call.operand.name, k)) for k in range(len(stages) + 1)
     ]
@@ -86,12 +92,18 @@ def backward(call: Call, parameters: Parameters) -> None:
     def run(segment: int, parity: int) -> None:
         _launch(call, kernels[segment], B * H, of_parity[parity])
 
-    def step(rows: int, parity: int) -> None:
+    @cache
+    def of_rows(rows: int) -> list[Product]:
+        made = []
         for k, stage in enumerate(stages):
             begin, count = blocks[cell.stages.index(stage.gates)]
-            gradients = Matrix(parameters.exchange, rows, count, count, call.operand)
-            out = products.block(k * B, rows)
-            device.matmul(gradients, weights.block(begin, count), out, tf32=call.plan.tf32)
+            gradients = Matrix(rows, count, count, call.operand)
+            made.append(Product(gradients, U.block(begin, count), products.block(k * B, rows), call.plan.tf32))
+        return made
+
+    def step(rows: int, parity: int) -> None:
+        for k, product in enumerate(of_rows(rows)):
+            device.multiply(product, parameters.exchange, weights, parameters.products)
             run(k + 1, parity)
         if not stages:
             run(0, parity)
@@ -113,17 +125,15 @@ def replay(call: Call, parameters: Parameters) -> None:
     sizes = rows * H * call.operand.itemsize, rows * columns * problem.real.itemsize
     held: list[Array] = []
     parameters.exchange, parameters.products = carve(device.memory, held, *sizes)
-    exchange = Matrix(parameters.exchange, rows, H, H, call.operand)
-    products = Matrix(parameters.products, rows, columns, columns, problem.real)
-    blocks = _blocks(call)
-    weights = call.operand_weights()
+    exchange, products = Matrix(rows, H, H, call.operand), Matrix(rows, columns, columns, problem.real)
+    U, weights, blocks = Matrix(columns, H, H, call.operand), call.operand_weights(), _blocks(call)
     for segment in range(len(blocks) + 1):
         spec = StepKernel(cell, problem.dtype.name, "forward", call.operand.name, segment, replay=True)
         _launch(call, kernel(spec), rows * H, parameters)
         if segment < len(blocks):
-            start, count = blocks[segment]
-            U = weights.block(start, count)
-            device.matmul(exchange, U.T, products.block(0, rows, start, count), tf32=call.plan.tf32)
+            block = blocks[segment]
+            product = Product(exchange, U.block(*block).T, products.block(0, rows, *block), call.plan.tf32)
+            device.multiply(product, parameters.exchange, weights, parameters.products)
 
 
 def _blocks(call: Call) -> list[tuple[int, int]]:

@@ -39,21 +39,21 @@ def kernels_of(cell: Cell, dtype: str, operand: str) -> list[Kernel]:
     return [source.column_sums(*kind) for kind in sorted(kinds)]
 
 
-def column_sums(device: Device, matrix: Matrix, dtype: np.dtype[Any], *out: int) -> None:
+def column_sums(device: Device, address: int, matrix: Matrix, dtype: np.dtype[Any], *out: int) -> None:
     """The sum of each column, 0 of no rows, rounded to `dtype`. Summed in float64.
 
-    matrix: row-major, without gaps between rows; its address is a multiple of 16 bytes where a row's bytes are.
+    matrix: row-major, without gaps between rows; it lies at that address, a multiple of 16 where its rows' bytes are.
     out: addresses of one array of `dtype`, or of two that are to hold the same, a number a column.
     """
-    address, rows, columns, *_ = matrix
-    assert (matrix.transposed, matrix.lead) == (False, columns)
-    pieces, *launches = _launches(rows, columns, matrix.dtype, dtype, device.properties.multiprocessors)
+    rows, columns, lead, source, transposed, begin = matrix
+    assert (transposed, lead, begin) == (False, columns, 0)
+    pieces, of_pieces, of_all = _launches(rows, columns, source, dtype, device.properties.multiprocessors)
     if pieces > 1:
         sums = device.memory.empty((pieces, columns), FLOAT64)
         between = device.memory.address(sums)
-        device.launch(launches[0], ColumnSums(address, between, 0, rows, columns, pieces))
+        device.launch(of_pieces, ColumnSums(address, between, 0, rows, columns, pieces))
         address, rows = between, pieces
-    device.launch(launches[-1], ColumnSums(address, out[0], out[-1], rows, columns, 1))
+    device.launch(of_all, ColumnSums(address, out[0], out[-1], rows, columns, 1))
 
 
 @lru_cache(maxsize=1024)

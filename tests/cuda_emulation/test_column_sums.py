@@ -33,8 +33,8 @@ def summed(array: np.ndarray, out: str, device: EmulatedDevice, times: int = 1) 
     with device.active():
         memory = device.upload(array)
         found = [device.empty(array.shape[1:], dtype) for _ in range(times)]
-        matrix = Matrix(device.address(memory), *array.shape, array.shape[1], array.dtype)
-        column_sums(device, matrix, dtype, *[device.address(each) for each in found])
+        matrix = Matrix(*array.shape, array.shape[1], array.dtype)
+        column_sums(device, device.address(memory), matrix, dtype, *[device.address(each) for each in found])
     return found
 
 

@@ -9,7 +9,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from rnn_gpu.kernels.cupy_raw import cublas
-from rnn_gpu.kernels.cupy_raw.device import Matrix
+from rnn_gpu.kernels.cupy_raw.device import Matrix, Product
 from rnn_gpu.kernels.cupy_raw.products import Products, calls
 
 
@@ -28,9 +28,9 @@ def gemm(call):
             for p in range(call.k):
                 left = (p, i) if call.op_a else (i, p)
                 right = (j, p) if call.op_b else (p, j)
-                of_a, of_b = element(call.address_a, call.lda, *left), element(call.address_b, call.ldb, *right)
+                of_a, of_b = element(call.begin_a, call.lda, *left), element(call.begin_b, call.ldb, *right)
                 total += of_a.value * of_b.value
-            place = element(call.address_c, call.ldc, i, j)
+            place = element(call.begin_c, call.ldc, i, j)
             place.value = total + (place.value if call.accumulate else 0)
 
 
@@ -41,22 +41,24 @@ def matrix(rng, rows, columns, layout):
     memory = np.full((down, along + gaps), np.nan)
     view = memory[:, :along]
     view[...] = rng.integers(-4, 5, view.shape)
-    found = Matrix(memory.ctypes.data, down, along, along + gaps, memory.dtype)
+    found = Matrix(down, along, along + gaps, memory.dtype, begin=memory.ctypes.data)
     return (found.T, view.T) if transposed else (found, view)
 
 
 def result(rows, columns, gaps=0):
     """(matrix, its memory), full of sevens."""
     memory = np.full((rows, columns + gaps), 7.0)
-    return Matrix(memory.ctypes.data, rows, columns, columns + gaps, memory.dtype), memory
+    return Matrix(rows, columns, columns + gaps, memory.dtype, begin=memory.ctypes.data), memory
 
 
-def run(a, b, out, *, accumulate=False, most=1 << 30):
-    made = calls(a, b, out, accumulate=accumulate, most=most)
+def run(a, b, out, *, most=1 << 30):
+    made = calls(a, b, out, most=most)
     for call in made:
         gemm(call)
     return made
 
+
+FLOAT32 = np.dtype(np.float32)
 
 LAYOUTS = ("plain", "transposed", "gaps", "transposed gaps")
 
@@ -71,11 +73,10 @@ def test_every_layout(left, right, shape):
     m, k, n = shape
     (a, a_view), (b, b_view) = matrix(rng, m, k, left), matrix(rng, k, n, right)
     for gaps in (0, 2):
-        for accumulate in (False, True):
-            out, c = result(m, n, gaps)
-            run(a, b, out, accumulate=accumulate)
-            assert_array_equal(c[:, :n], a_view @ b_view + (7 if accumulate else 0))
-            assert_array_equal(c[:, n:], 7)
+        out, c = result(m, n, gaps)
+        run(a, b, out)
+        assert_array_equal(c[:, :n], a_view @ b_view)
+        assert_array_equal(c[:, n:], 7)
 
 
 @pytest.mark.parametrize("layouts", [("plain", "gaps"), ("transposed", "transposed")])
@@ -101,21 +102,23 @@ def test_blocks_of_matrices(layout):
     assert_array_equal(c, expected)
 
 
-@pytest.mark.parametrize("accumulate", [False, True])
-def test_the_same_product_elsewhere(accumulate, monkeypatch):
-    """What is found out about a product once holds for other addresses."""
+def test_a_product_at_several_addresses(monkeypatch):
+    """cuBLAS' arguments in its order, with the parts of matrices where they are."""
     given = []
     monkeypatch.setattr(cublas, "gemm", lambda *arguments: given.append(arguments))
+    monkeypatch.setattr(cublas, "set_stream", lambda *arguments: given.append(arguments))
     products = Products()
     monkeypatch.setattr(products, "_handle", 1)
-    rng = np.random.default_rng(5)
-    for _ in range(2):
-        (a, _), (b, _), (out, _) = matrix(rng, 3, 4, "transposed"), matrix(rng, 4, 5, "gaps"), result(3, 5)
-        products.matmul(a, b, out, accumulate=accumulate, tf32=False)
-        (call,) = calls(a, b, out, accumulate=accumulate)
-        handle, op_a, op_b, m, n, k, _, at_a, _, lda, at_b, _, ldb, beta, at_c, _, ldc, *_ = given.pop()
-        asked = (op_a, op_b, m, n, k, at_a, lda, at_b, ldb, at_c, ldc, ctypes.c_double.from_address(beta).value == 1)
-        assert (handle, asked) == (1, call)
+    left, right, whole = Matrix(6, 4, 9, FLOAT32), Matrix(5, 6, 6, FLOAT32), Matrix(8, 5, 5, FLOAT32)
+    product = Product(left.block(1, 3), right.T.block(1, 4), whole.block(2, 3), tf32=True)
+    for a, b, out in ((1000, 2000, 3000), (5000, 6000, 7000)):
+        products.multiply(product, a, b, out, 77, 0)
+        *head, kind_a, lda, at_b, kind_b, ldb, beta, at_c, kind_c, ldc, compute, algorithm = given.pop()
+        assert (head[:6], head[7].value) == ([1, 1, 0, 5, 3, 4], b + 4)
+        assert (kind_a, lda, at_b.value, kind_b, ldb, at_c.value) == (0, 6, a + 36, 0, 9, out + 40)
+        assert (kind_c, ldc, compute, algorithm) == (0, 5, 77, -1)
+        assert [ctypes.c_float.from_address(scale.value).value for scale in (head[6], beta)] == [1, 0]
+    assert given == [(1, 77, 0)]
 
 
 @pytest.mark.parametrize("shape", [(0, 4, 5), (3, 4, 0)], ids=str)
@@ -129,4 +132,4 @@ def test_a_transposed_result_is_refused():
     rng = np.random.default_rng(4)
     a, _ = matrix(rng, 3, 3, "plain")
     with pytest.raises(ValueError, match="the result is to be row-major"):
-        calls(a, a, result(3, 3)[0].T, accumulate=False)
+        calls(a, a, result(3, 3)[0].T)

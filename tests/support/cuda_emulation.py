@@ -21,7 +21,7 @@ import numpy as np
 
 from rnn_gpu.errors import BackendError
 from rnn_gpu.kernels.cupy_raw import source
-from rnn_gpu.kernels.cupy_raw.device import ALIGNMENT, Kernel, Launch, Matrix, Memory, Properties
+from rnn_gpu.kernels.cupy_raw.device import ALIGNMENT, Kernel, Launch, Matrix, Memory, Product, Properties
 
 __all__ = [
     "HIGHEST_FIRST",
@@ -123,14 +123,14 @@ def _compile(unit: str, path: Path) -> None:
         _gcc("-O1", "-ffp-contract=off", "-Wno-maybe-uninitialized", "-include", HERE / "arch.h", text, "-o", path)
 
 
-def array_of(matrix: Matrix) -> np.ndarray[Any, Any]:
-    """A matrix in the host's memory, as an array on the same memory."""
+def array_of(matrix: Matrix, address: int) -> np.ndarray[Any, Any]:
+    """A matrix in the host's memory at that address, as an array on the same memory."""
     size = matrix.dtype.itemsize
     rows, columns = (matrix.columns, matrix.rows) if matrix.transposed else (matrix.rows, matrix.columns)
     if not rows or not columns:
         return np.empty((matrix.rows, matrix.columns), matrix.dtype)
     numbers = (rows - 1) * matrix.lead + columns
-    memory = np.frombuffer((ctypes.c_char * (numbers * size)).from_address(matrix.address), matrix.dtype)
+    memory = np.frombuffer((ctypes.c_char * (numbers * size)).from_address(address + matrix.begin), matrix.dtype)
     array = np.lib.stride_tricks.as_strided(memory, (rows, columns), (matrix.lead * size, size))
     return array.T if matrix.transposed else array
 
@@ -198,13 +198,14 @@ class EmulatedDevice:
     def put_rows(self, source: Any, rows: Any, out: Any) -> None:
         out[rows] = source.astype(out.dtype)
 
-    def matmul(self, a: Matrix, b: Matrix, out: Matrix, *, accumulate: bool = False, tf32: bool = False) -> None:
+    def multiply(self, product: Product, a: int, b: int, out: int) -> None:
+        self._multiply(array_of(product.a, a), array_of(product.b, b), array_of(product.out, out))
+
+    def _multiply(self, a: np.ndarray[Any, Any], b: np.ndarray[Any, Any], out: np.ndarray[Any, Any]) -> None:
         assert a.dtype == b.dtype, (a.dtype, b.dtype)
         real = np.dtype(np.float64 if a.dtype == np.float64 else np.float32)
         assert out.dtype in (a.dtype, real)
-        left, right, result = (array_of(matrix) for matrix in (a, b, out))
-        product = left.astype(real) @ right.astype(real)
-        result[...] = (result.astype(real) + product if accumulate else product).astype(out.dtype)
+        out[...] = (a.astype(real) @ b.astype(real)).astype(out.dtype)
 
     def parts(self, array: Any) -> tuple[Any, ...]:
         return tuple(array)
