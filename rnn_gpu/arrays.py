@@ -91,8 +91,12 @@ def looks(arrays: Iterable[Any]) -> list[Any] | None:
     dense tensors of torch's own that it does not follow.
     """
     found: list[Any] = []
+    of_cupy: Any = getattr(sys.modules.get("cupy"), "ndarray", None)
     for array in arrays:
-        if type(array) is np.ndarray:
+        kind = type(array)
+        if kind is of_cupy:
+            found += (array.shape, array.dtype, array.device.id)
+        elif kind is np.ndarray:
             dtype = array.dtype
             if not dtype.isnative:
                 return None
@@ -101,22 +105,19 @@ def looks(arrays: Iterable[Any]) -> list[Any] | None:
         elif array is None:
             found.append(None)
         else:
-            seen = _look_at(array)
+            seen = _look_at_tensor(array)
             if seen is None:
                 return None
             found += seen
     return found
 
 
-def _look_at(array: Any) -> tuple[Any, ...] | None:
-    """The same of an array that is not of NumPy's own class."""
-    torch, cupy = sys.modules.get("torch"), sys.modules.get("cupy")
-    kind = type(array)
-    if kind is getattr(cupy, "ndarray", None):
-        return array.shape, array.dtype, array.device.id
+def _look_at_tensor(array: Any) -> tuple[Any, ...] | None:
+    """The same of a tensor of torch's."""
+    torch = sys.modules.get("torch")
     if (
         torch is not None
-        and kind in (torch.Tensor, torch.nn.Parameter)
+        and type(array) in (torch.Tensor, torch.nn.Parameter)
         and array.layout is torch.strided
         and not (array.requires_grad and torch.is_grad_enabled())
     ):

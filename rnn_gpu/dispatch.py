@@ -92,7 +92,7 @@ class Backend(Protocol):
         """How it would run a problem that it does not refuse, in lines for `explain`; None where there is no choice."""
 
     def forward(self, problem: Problem, inputs: Inputs) -> Result:
-        """Run the sequence."""
+        """Run the sequence. Arrays of a result are of one library, here and in what follows."""
 
     def backward(
         self, problem: Problem, inputs: Inputs, saved: Any, dy: Array | None, dlast: tuple[Array | None, ...]

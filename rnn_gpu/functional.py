@@ -121,11 +121,11 @@ def backward(tape: Tape, dy: Array | None = None, dlast: tuple[Array | None, ...
 def run_backward(tape: Tape, dy: Array | None, dlast: tuple[Array | None, ...]) -> Gradients:
     """`backward` for arguments that have been validated."""
     gradients = tape.backend.backward(tape.problem, tape.inputs, tape.saved, dy, dlast)
-    library = tape.problem.library
-    if library.name == "numpy":
+    back = tape.problem.library.back
+    x = back(gradients.x)
+    if x is gradients.x:  # so the others, which are of the same library, are the caller's, too
         return gradients
-    back = library.back
-    return Gradients(back(gradients.x), gradients.weights.map(back), tuple(map(back, gradients.initial)))
+    return Gradients(x, gradients.weights.map(back), tuple(map(back, gradients.initial)))
 
 
 def step(

@@ -112,10 +112,14 @@ def describe(
         x_is_given: whether x is the caller's, and so may be what is wrong where it and the weights do not fit.
     Raises ArgumentTypeError for arguments of a wrong kind, ArgumentError for wrong shapes, dtypes and values.
     """
-    key = _key(cell, x, weights, initial, (reverse, save, recompute, tf32)) if lengths is resets is None else None
+    key = _key(cell, x, weights, initial, (reverse, save, recompute, tf32, lengths is None, resets is None))
     found = _known.get(key) if key is not None else None
     if found is not None:
-        return found, _viewed(found, x, weights, initial)  # type: ignore[arg-type]  # as the key says
+        inputs = _viewed(found, x, weights, initial)  # type: ignore[arg-type]  # as the key says
+        if lengths is resets is None:
+            return found, inputs
+        row_ends, row_starts = _ends_and_starts(lengths, resets, found.T, found.B, found.library)
+        return found, inputs._replace(lengths=row_ends, resets=row_starts)
     if not isinstance(cell, Cell):
         raise ArgumentTypeError("cell", "a cell, such as rnn_gpu.cells.lstm", _kind(cell))
     if not isinstance(weights, Weights):
@@ -140,10 +144,7 @@ def describe(
         given = any(state is not None for state in states)
         shape = (n_rows, hidden)
         states = tuple(library.zeros(shape, real) if s is None else s for s in states) if given else None
-    row_ends = None if lengths is None else _lengths(lengths, n_steps, n_rows)
-    row_starts = None if resets is None else _resets(resets, n_steps, n_rows, library)
-    if row_ends is not None and isinstance(row_starts, np.ndarray):
-        row_starts = row_starts & (np.arange(n_steps)[:, None] < row_ends)
+    row_ends, row_starts = _ends_and_starts(lengths, resets, n_steps, n_rows, library)
     problem = _problem(
         cell,
         n_steps,
@@ -260,6 +261,10 @@ def describe_gradients(
     """
     if not problem.save:
         raise ArgumentError("tape", "that of a forward call with save=True", "one of a call with save=False")
+    seen = looks((dy,)) if dlast is None else None
+    key = None if seen is None else ("dy", *seen)
+    if key in problem.memo:
+        return problem.library.view(dy), (None,) * len(problem.cell.states)
     dtypes = (name_of(problem.dtype), name_of(problem.real))
     names = state_names or _numbered("dlast", problem.cell)
     if dy is not None:
@@ -268,6 +273,8 @@ def describe_gradients(
     states = states or (None,) * len(problem.cell.states)
     if dy is None and all(state is None for state in states):
         raise ArgumentError("dy", "the gradient of y, or of a last state", "neither")
+    if key is not None:
+        problem.memo[key] = True
     return dy, states
 
 
@@ -409,6 +416,17 @@ def _states(
 def _numbered(argument: str, cell: Cell) -> tuple[str, ...]:
     """What the arrays of a tuple with one for each state are called in messages."""
     return tuple(f"{argument}[{k}] ({state})" for k, state in enumerate(cell.states))
+
+
+def _ends_and_starts(
+    lengths: object, resets: object, n_steps: int, n_rows: int, library: ArrayLibrary
+) -> tuple[np.ndarray[Any, Any] | None, Array | None]:
+    """The lengths and resets as the kernels take them. They are looked at in each call, as their values count."""
+    row_ends = None if lengths is None else _lengths(lengths, n_steps, n_rows)
+    row_starts = None if resets is None else _resets(resets, n_steps, n_rows, library)
+    if row_ends is not None and isinstance(row_starts, np.ndarray):
+        row_starts = row_starts & (np.arange(n_steps)[:, None] < row_ends)
+    return row_ends, row_starts
 
 
 def _lengths(lengths: object, n_steps: int, n_rows: int) -> np.ndarray[Any, Any]:

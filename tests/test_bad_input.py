@@ -250,6 +250,27 @@ def test_backward_of_a_call_that_saved_nothing():
     refused(rnn_gpu.backward, ArgumentError, message, tape=tape, dy=CALL.dy)
 
 
+def test_what_was_right_before_is_judged_anew():
+    """A call like another, but for what its lengths and resets hold, and a dy unlike that of another call."""
+    lengths, resets = np.array([5, 0, 2]), np.zeros((5, 3), bool)
+    good = arguments() | {"lengths": lengths, "resets": resets}
+    tape = rnn_gpu.forward(**good).tape
+    again = rnn_gpu.forward(**good | {"lengths": [1, 1, 1]}).tape
+    assert again.problem is tape.problem
+    assert (tape.inputs.lengths.tolist(), again.inputs.lengths.tolist()) == ([5, 0, 2], [1, 1, 1])
+    message = "lengths: expected values from 0 to T = 5, got 6 in row 1"
+    refused(rnn_gpu.forward, ArgumentError, message, **good | {"lengths": np.array([5, 6, 2])})
+    message = "resets: expected dtype bool, got dtype int64"
+    refused(rnn_gpu.forward, ArgumentError, message, **good | {"resets": resets.astype(np.int64)})
+    for dy in (CALL.dy, CALL.dy):
+        rnn_gpu.backward(tape, dy)
+    refused(rnn_gpu.backward, ArgumentError, "dy: expected shape (5, 3, 6), got shape (3, 7)", tape=tape, dy=BIG)
+    message = "dy: expected dtype float64 as x is, got int64"
+    refused(rnn_gpu.backward, ArgumentError, message, tape=tape, dy=CALL.dy.astype(np.int64))
+    message = "dy: expected the gradient of y, or of a last state, got neither"
+    refused(rnn_gpu.backward, ArgumentError, message, tape=tape)
+
+
 def test_a_tape_survives_a_bad_call():
     tape = rnn_gpu.forward(**arguments()).tape
     expected = rnn_gpu.backward(tape, CALL.dy).x
