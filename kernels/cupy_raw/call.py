@@ -60,9 +60,9 @@ class Call:
             common.resets = self.at(inputs.resets, BOOL)  # what they hold at and after a row's end is not read
         if rows.table is not None:
             table = memory.upload(rows.table)
-            common.starts = memory.address(table) + rows.N * table.itemsize
-            common.ends = common.starts + (T + 1) * table.itemsize
-            common.order = common.ends + problem.B * table.itemsize // 2
+            common.starts = memory.address(table) + rows.N * rows.table.itemsize
+            common.ends = common.starts + (T + 1) * rows.table.itemsize
+            common.order = common.ends + problem.B * rows.table.itemsize // 2
             self.flat = table[: rows.N]
             """Where each n is in the caller's arrays, t * B + row."""
             self.kept.append(table)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from numpy.testing import assert_array_equal
 from support.calls import draw, named_gradients
-from support.cases import CASES, DTYPES
+from support.cases import CASES, DTYPES, Case
 from support.cells import CELLS
 from support.cuda_emulation import EmulatedDevice
 from support.emulated import awkward_plan, backend, run, stepwise
@@ -113,3 +113,29 @@ def test_tensors_give_what_arrays_give(strategy, name, dtype, case):
     ends = {f"last_{state}": each for state, each in zip(call.cell.states, last, strict=True)}
     found = {"y": y} | ends | named_gradients(call.cell, gradients)
     assert_same_bits({key: array(each) for key, each in found.items()}, expected)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="the kernels are compiled by g++, and there is none")
+@pytest.mark.parametrize("strategy", ["block", "stepwise"])
+def test_last_states_are_read_where_they_are(strategy, monkeypatch):
+    """The states that a call leaves are the next call's as they lie; others are copied to lie like that."""
+    plan_of = stepwise("fma") if strategy == "stepwise" else awkward_plan(strategy, "fma")
+    device = EmulatedDevice()
+    ours = backend(plan_of, device)
+    call = draw(CELLS["lstm"], Case("adjacent", T=3, B=2, I=3, H=8), "float32")
+
+    def forward(initial):
+        problem, inputs = describe(call.cell, call.x, call.weights, initial=initial)
+        y, last, saved = ours.forward(problem, inputs)
+        return y, last, ours.backward(problem, inputs, saved, call.dy, last).initial
+
+    _, last, _ = forward(None)
+    copied = []
+    copy = device.copy
+    monkeypatch.setattr(device, "copy", lambda source, out: (copied.append(source), copy(source, out)))
+    found = forward(last)
+    assert len(copied) == (4 if strategy == "stepwise" else 0)  # which goes on in a copy, both ways
+    expected = forward(tuple(state.copy() for state in last[::-1])[::-1])
+    assert len(copied) > (4 if strategy == "stepwise" else 0)
+    for ours_, theirs in zip((found[0], *found[1], *found[2]), (expected[0], *expected[1], *expected[2]), strict=True):
+        assert_array_equal(ours_, theirs)
