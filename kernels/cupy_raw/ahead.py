@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from rnn_gpu.compiler.cell import Cell
-from rnn_gpu.kernels.cupy_raw import sums
+from rnn_gpu.kernels.cupy_raw import packing, sums
 from rnn_gpu.kernels.cupy_raw.compilation import Target, binary, target_for
 from rnn_gpu.kernels.cupy_raw.device import Kernel, Properties
 from rnn_gpu.kernels.cupy_raw.plan import Plan
@@ -26,6 +26,8 @@ def kernels_of(
         found.append(kernel(step_kernels(cell, dtype, plan.operand.name)[0]))
     if "backward" in plan.verdicts:
         found += sums.kernels_of(cell, dtype, plan.operand.name)
+    if lengths:
+        found += packing.kernels_of(dtype, plan.operand.name)
     return found
 
 

@@ -8,6 +8,7 @@ from rnn_gpu.kernels.cupy_raw import sequence, stepwise
 from rnn_gpu.kernels.cupy_raw.call import Call
 from rnn_gpu.kernels.cupy_raw.device import Device, Matrix
 from rnn_gpu.kernels.cupy_raw.forward import Saved
+from rnn_gpu.kernels.cupy_raw.packing import unpack
 from rnn_gpu.kernels.cupy_raw.parameters import Parameters
 from rnn_gpu.kernels.cupy_raw.sums import column_sums
 from rnn_gpu.kernels.cupy_raw.workspace import carve
@@ -139,9 +140,10 @@ def _x(call: Call, d_P: int, dx: Array | None) -> Array:
     if not rows.packed:
         dx = _rounded(call, dx)
         return dx if call.w_ih is not None else dx.reshape(shape)
-    out = memory.zeros((problem.T * problem.B, problem.I), problem.dtype)
-    memory.put_rows(dx, call.flat, out)
-    return out.reshape(shape)
+    out = memory.empty(shape, problem.dtype)
+    given = memory.address(dx), memory.dtype(dx)
+    unpack(call.device, call.common, problem.I, given, (memory.address(out), problem.dtype))
+    return out
 
 
 def _rounded(call: Call, gradients: Array) -> Array:

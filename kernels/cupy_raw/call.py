@@ -11,6 +11,7 @@ import numpy as np
 from rnn_gpu.compiler.cell import Cell
 from rnn_gpu.kernels.cupy_raw.device import Device
 from rnn_gpu.kernels.cupy_raw.method import Method
+from rnn_gpu.kernels.cupy_raw.packing import pack
 from rnn_gpu.kernels.cupy_raw.parameters import Parameters
 from rnn_gpu.kernels.cupy_raw.rows import Rows
 from rnn_gpu.kernels.cupy_raw.shapes import Shapes
@@ -60,11 +61,9 @@ class Call:
             common.resets = self.at(inputs.resets, BOOL)  # what they hold at and after a row's end is not read
         if rows.table is not None:
             table = memory.upload(rows.table)
-            common.starts = memory.address(table) + rows.N * rows.table.itemsize
+            common.starts = memory.address(table)
             common.ends = common.starts + (T + 1) * rows.table.itemsize
             common.order = common.ends + problem.B * rows.table.itemsize // 2
-            self.flat = table[: rows.N]
-            """Where each n is in the caller's arrays, t * B + row."""
             self.kept.append(table)
         self.common = common
         self.w_ih = None if weights.w_ih is None else self.at(weights.w_ih, self.operand)
@@ -81,12 +80,15 @@ class Call:
         """A kernel's argument: the common parameters, to which its own are added."""
         return self.common.copy()
 
-    def at(self, array: Array, dtype: np.dtype[Any]) -> int:
-        """The address of the caller's array, row-major and aligned in `dtype`: its own, or that of a copy."""
+    def at(self, array: Array, dtype: np.dtype[Any], held: list[Array] | None = None) -> int:
+        """The address of the caller's array, row-major and aligned in `dtype`: its own, or that of a copy.
+
+        The copy is added to `held`, by default to what the call keeps.
+        """
         address = self.device.memory.dense_address(array, dtype)
         if address is None:
             copy = self._copied(array, dtype)
-            self.kept.append(copy)
+            (self.kept if held is None else held).append(copy)
             address = self.device.memory.address(copy)
         return address
 
@@ -153,12 +155,13 @@ class Call:
         dtype = self._dtype_of_x()
         if rows.table is None:
             return self.at(self.inputs.x, dtype)
-        memory = self.device.memory
-        x = self.dense(self.inputs.x, problem.dtype).reshape(problem.T * problem.B, problem.I)
-        packed = memory.empty((rows.N, problem.I), dtype)
-        memory.take_rows(x, self.flat, packed)
+        held: list[Array] = []
+        x = self.at(self.inputs.x, problem.dtype, held)
+        packed = self.device.memory.empty((rows.N, problem.I), dtype)
         self.kept.append(packed)
-        return memory.address(packed)
+        address = self.device.memory.address(packed)
+        pack(self.device, self.common, problem.I, (x, problem.dtype), (address, dtype))
+        return address
 
     def _dtype_of_x(self) -> np.dtype[Any]:
         return self.problem.real if self.problem.projected else self.operand

@@ -57,11 +57,6 @@ class CupyMemory:
             source, out = _bits(source), _bits(out)
         out[...] = source[rows]
 
-    def put_rows(self, source: Array, rows: Array, out: Array) -> None:
-        if source.dtype != out.dtype:
-            source = source.astype(out.dtype)
-        _bits(out)[rows] = _bits(source)
-
 
 def _bits(array: Array) -> Array:
     """The array, or, where it has 16 bits, its bits as integers."""

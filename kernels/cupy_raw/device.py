@@ -162,9 +162,6 @@ class Memory(Protocol):
     def take_rows(self, source: Array, rows: Array, out: Array) -> None:
         """out[n] = source[rows[n]], rounded to out's dtype; both are matrices, rows int64 on the device."""
 
-    def put_rows(self, source: Array, rows: Array, out: Array) -> None:
-        """out[rows[n]] = source[n], rounded to out's dtype; rows are distinct. Other rows of out stay."""
-
 
 class Device(Protocol):
     """One device, and the stream that work goes to."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 
-__all__ = ["ColumnSums", "Parameters", "Record", "fields"]
+__all__ = ["ColumnSums", "PackedRows", "Parameters", "Record", "fields"]
 
 _TYPES = {"int": ctypes.c_int, "long long": ctypes.c_longlong, "pointer": ctypes.c_uint64}
 
@@ -59,4 +59,14 @@ class ColumnSums(Record):
         *fields("pointer", "source", "out", "again"),
         *fields("long long", "rows"),
         *fields("int", "columns", "pieces"),
+    )
+
+
+class PackedRows(Record):
+    """`PackedRows::Arguments` in cuda/packed_rows.cuh."""
+
+    __slots__ = ()
+    _fields_ = (
+        *fields("pointer", "source", "out", "starts", "order"),
+        *fields("int", "steps", "rows", "columns"),
     )

@@ -22,9 +22,8 @@ class Rows:
     """The N steps that exist, of T steps and B rows.
 
     Where all rows have T steps, n = t * B + row, and there are no arrays. Else, on the host, `starts` [T+1] is the n of
-    each step's first row. table: all that the device needs, which goes there at once, one after the other: `flat` [N],
-    where each n is in the caller's arrays, t * B + row; `starts`; and in 32 bits `ends` [B], the length of each sorted
-    row, and `order` [B], the caller's number of it.
+    each step's first row. table: all that the device needs, which goes there at once: `starts`, then in 32 bits `ends`
+    [B], the length of each sorted row, and `order` [B], the caller's number of it.
     """
 
     T: int
@@ -56,7 +55,5 @@ def rows_of(problem: Problem, inputs: Inputs) -> Rows:
     order = np.argsort(-lengths, kind="stable")
     at = B - np.cumsum(np.bincount(lengths, minlength=T + 1)[:T])  # rows that have each step
     starts = np.concatenate([[0], np.cumsum(at)])
-    position = np.arange(starts[-1]) - np.repeat(starts[:-1], at)  # of each n among the sorted rows
-    flat = np.repeat(np.arange(T) * B, at) + order[position]
     of_rows = np.concatenate([lengths[order], order]).astype(np.int32).view(np.int64)
-    return Rows(T, B, int(starts[-1]), starts, np.concatenate([flat, starts, of_rows]))
+    return Rows(T, B, int(starts[-1]), starts, np.concatenate([starts, of_rows]))

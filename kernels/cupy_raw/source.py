@@ -11,12 +11,12 @@ from pathlib import Path
 
 from rnn_gpu.compiler.cell import Cell
 from rnn_gpu.kernels.cupy_raw.device import Kernel
-from rnn_gpu.kernels.cupy_raw.parameters import ColumnSums, Parameters
+from rnn_gpu.kernels.cupy_raw.parameters import ColumnSums, PackedRows, Parameters, Record
 from rnn_gpu.kernels.cupy_raw.traits import CPP_TYPES, SequenceKernel, StepKernel
 
 __all__ = [
-    "FOLDER", "HEADERS", "HEADERS_OF_SUMS", "THREADS", "Spec", "column_sums", "kernel", "step_kernels",
-    "translation_unit",
+    "FOLDER", "HEADERS", "HEADERS_OF_PACKING", "HEADERS_OF_SUMS", "THREADS", "Spec", "column_sums", "kernel",
+    "packed_rows", "step_kernels", "translation_unit",
 ]  # fmt: skip
 
 Spec = SequenceKernel | StepKernel
@@ -30,10 +30,11 @@ HEADERS = (
 """The drivers, each after those it needs."""
 
 HEADERS_OF_SUMS = ("arch", "numbers", "column_sums")
-"""The same of the one kernel that has no cell."""
+HEADERS_OF_PACKING = ("arch", "numbers", "packed_rows")
+"""The same of the kernels that have no cell."""
 
 THREADS = 256
-"""Of a block of an elementwise kernel, and of one that sums columns."""
+"""Of a block of an elementwise kernel, and of one that sums columns or copies rows."""
 
 
 @lru_cache(maxsize=256)
@@ -72,13 +73,24 @@ def translation_unit(specs: Sequence[Spec]) -> str:
 @cache
 def column_sums(dtype: str, out: str) -> Kernel:
     """The kernel that sums the columns of matrices of `dtype`; results are of dtype `out`."""
-    driver, entry = f"rnn_gpu::ColumnSums<{_named(dtype)}, {_named(out)}>", f"rnn_gpu_column_sums_{dtype}_{out}"
+    driver = f"rnn_gpu::ColumnSums<{_named(dtype)}, {_named(out)}>"
+    return _without_cell(HEADERS_OF_SUMS, driver, ColumnSums, f"rnn_gpu_column_sums_{dtype}_{out}", "run")
+
+
+@cache
+def packed_rows(dtype: str, out: str, which: str) -> Kernel:
+    """The kernel that copies rows of `dtype` to where they are of dtype `out`: "pack" or "unpack"."""
+    driver = f"rnn_gpu::PackedRows<{_named(dtype)}, {_named(out)}>"
+    return _without_cell(HEADERS_OF_PACKING, driver, PackedRows, f"rnn_gpu_{which}_rows_{dtype}_{out}", which)
+
+
+def _without_cell(headers: tuple[str, ...], driver: str, arguments: type[Record], entry: str, function: str) -> Kernel:
     parts = [
-        *_headers(HEADERS_OF_SUMS),
+        *_headers(headers),
         '#line 1 "entries"',
-        f"using Sums = {driver};",
-        ColumnSums.checks("Sums::Arguments"),
-        f"RNN_GPU_KERNEL({entry}, {THREADS}, Sums::Arguments) {{ Sums::run(p); }}",
+        f"using Driver = {driver};",
+        arguments.checks("Driver::Arguments"),
+        f"RNN_GPU_KERNEL({entry}, {THREADS}, Driver::Arguments) {{ Driver::{function}(p); }}",
     ]
     return Kernel("\n".join(parts) + "\n", entry)
 

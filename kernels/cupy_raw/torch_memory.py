@@ -58,9 +58,6 @@ class TorchMemory:
     def take_rows(self, source: Array, rows: Array, out: Array) -> None:
         out.copy_(source.index_select(0, rows))
 
-    def put_rows(self, source: Array, rows: Array, out: Array) -> None:
-        out.index_copy_(0, rows, source.to(out.dtype))
-
 
 class _Dtypes(dict[Any, torch.dtype]):
     """torch's dtype for each of NumPy's; ml_dtypes' bfloat16 is imported where it is first asked for."""

@@ -165,7 +165,7 @@ def test_the_emulation_sees_a_store_outside_an_array():
 
 
 def test_sources_include_nothing_and_have_ptx_in_one_place():
-    names = {*source.HEADERS, *source.HEADERS_OF_SUMS}
+    names = {*source.HEADERS, *source.HEADERS_OF_SUMS, *source.HEADERS_OF_PACKING}
     for name in names:
         text = (source.FOLDER / f"{name}.cuh").read_text()
         assert "#include" not in text

@@ -20,7 +20,7 @@ from support.cubin import resources
 
 from rnn_gpu.bench.gpu import barriers
 from rnn_gpu.errors import BackendError
-from rnn_gpu.kernels.cupy_raw import plan, sums
+from rnn_gpu.kernels.cupy_raw import packing, plan, sums
 from rnn_gpu.kernels.cupy_raw.compilation import Target, compiled, target_for
 from rnn_gpu.kernels.cupy_raw.presets import PRESETS
 from rnn_gpu.kernels.cupy_raw.source import kernel, step_kernels
@@ -135,6 +135,13 @@ def test_step_kernels_keep_everything_in_registers(arch):
 def test_sums_keep_everything_in_registers(cell, arch):
     for dtype in plan_dtypes():
         for each in sums.kernels_of(cell, dtype, dtype):
+            assert resources(compiled(each.source, Target(arch)))[each.entry].stack == 0
+
+
+@every_device
+def test_packing_keeps_everything_in_registers(arch):
+    for dtype in plan_dtypes():
+        for each in packing.kernels_of(dtype, "float64" if dtype == "float64" else "float32"):
             assert resources(compiled(each.source, Target(arch)))[each.entry].stack == 0
 
 

@@ -195,9 +195,6 @@ class EmulatedDevice:
         assert out.shape == (*rows.shape, source.shape[1])
         out[...] = source[rows].astype(out.dtype)
 
-    def put_rows(self, source: Any, rows: Any, out: Any) -> None:
-        out[rows] = source.astype(out.dtype)
-
     def multiply(self, product: Product, a: int, b: int, out: int) -> None:
         self._multiply(array_of(product.a, a), array_of(product.b, b), array_of(product.out, out))
 
