@@ -44,11 +44,17 @@ class Memory(Protocol):
     def empty(self, size: int, dtype: np.dtype[Any]) -> Array:
         """A flat array that holds anything."""
 
+    def clear(self, array: Array) -> None:
+        """array[...] = 0, of what `empty` made, or a part of it."""
+
     def upload(self, array: np.ndarray[Any, Any]) -> Array:
         """A copy of a host array without gaps."""
 
     def seen(self, array: Array) -> Array:
         """A caller's array on the device, or one of ours, as kernels take it."""
+
+    def dense(self, array: Array, dtype: np.dtype[Any]) -> Array | None:
+        """A caller's array on the device, of that dtype, as a flat one; None where it has gaps, or may have some."""
 
     def given(self, array: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """What `empty` made, as the caller's library has it."""
@@ -79,11 +85,17 @@ class _SimulatedMemory:
     def empty(self, size: int, dtype: np.dtype[Any]) -> Array:
         return cuda.device_array(size, dtype)
 
+    def clear(self, array: Array) -> None:
+        array[:] = 0
+
     def upload(self, array: np.ndarray[Any, Any]) -> Array:
         return cuda.to_device(array)
 
     def seen(self, array: Array) -> Array:
         return array.view(BFLOAT16_BITS) if name_of(array.dtype) == "bfloat16" else cuda_arrays.to_numba(array)
+
+    def dense(self, array: Array, dtype: np.dtype[Any]) -> Array | None:
+        return None
 
     def given(self, array: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         return array.reshape(shape).view(dtype)
@@ -107,6 +119,11 @@ class _DeviceMemory(ABC):
     def _allocate(self, size: int) -> tuple[int, Any]:
         """The address of that many bytes, and what keeps them."""
 
+    def clear(self, array: DeviceArray) -> None:
+        size, stream = array.size * array.dtype.itemsize, driver.CUstream(self._stream)
+        if size:
+            checked("cuMemsetD8Async", driver.cuMemsetD8Async(array.address, 0, size, stream))
+
     @abstractmethod
     def given(self, array: DeviceArray, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """See `Memory`."""
@@ -119,6 +136,9 @@ class _DeviceMemory(ABC):
 
     def seen(self, array: Array) -> DeviceArray:
         return array if type(array) is DeviceArray else self._of_caller(array)
+
+    def dense(self, array: Array, dtype: np.dtype[Any]) -> DeviceArray | None:
+        return None
 
     @abstractmethod
     def _of_caller(self, array: Array) -> DeviceArray:
@@ -137,6 +157,9 @@ class _CupyMemory(_DeviceMemory):
     def _of_caller(self, array: Array) -> DeviceArray:
         return of_cupy(array)
 
+    def dense(self, array: Array, dtype: np.dtype[Any]) -> DeviceArray | None:
+        return flat(array.data.ptr, array.size, dtype, array) if array.flags.c_contiguous else None
+
     def _allocate(self, size: int) -> tuple[int, Any]:
         pointer = sys.modules["cupy"].cuda.alloc(size)
         return pointer.ptr, pointer
@@ -149,6 +172,9 @@ class _CupyMemory(_DeviceMemory):
 class _TorchMemory(_DeviceMemory):
     def _of_caller(self, array: Array) -> DeviceArray:
         return of_torch(array)
+
+    def dense(self, array: Array, dtype: np.dtype[Any]) -> DeviceArray | None:
+        return flat(array.data_ptr(), array.numel(), dtype, array) if array.is_contiguous() else None
 
     def _allocate(self, size: int) -> tuple[int, Any]:
         torch = sys.modules["torch"]

@@ -78,12 +78,8 @@ class Queue:
     def zeros(self, size: int, dtype: Any = None) -> Array:
         """A flat array of zeros."""
         array = self.empty(size, dtype)
-        self.fill(array)
+        self._memory.clear(array)
         return array
-
-    def fill(self, array: Array) -> None:
-        """array[...] = 0."""
-        self.over(array.size, _fill, array)
 
     def over(self, size: int, kernel: Any, *arguments: Any) -> None:
         """Launch a kernel whose threads share out `size` elements, its last argument."""
@@ -98,6 +94,10 @@ class Queue:
     def take(self, array: Array) -> Array:
         """The caller's array as a flat one of the working type: a copy only where it must be one."""
         name = dtype_name(array)
+        if name == self._name and not self.on_host:  # nearly always, and quicker than to look at all there is
+            dense = self._memory.dense(array, self.real)
+            if dense is not None:
+                return dense if dense.size else self.nothing
         ours = self._ours(array, name)
         if name == self._name and ours.is_c_contiguous():
             return ours.reshape(-1) if ours.size else self.nothing
@@ -118,7 +118,7 @@ class Queue:
         for k, array in enumerate(arrays):
             part = out[k * size : (k + 1) * size]
             if size and array is None:
-                self.fill(part)
+                self._memory.clear(part)
             elif size:
                 self.copy(self.take(array), part)
         return out
@@ -195,15 +195,6 @@ def active(problem: Problem) -> Iterator[Queue]:
 
 def _driver_errors() -> tuple[type[Exception], ...]:
     return () if SIMULATED else (cuda.cudadrv.driver.CudaAPIError,)
-
-
-@kernel
-def _fill(out: Array, size: int) -> None:
-    """out[...] = 0."""
-    i = cuda.grid(1)
-    while i < size:
-        out[i] = 0
-        i += cuda.gridsize(1)
 
 
 @device

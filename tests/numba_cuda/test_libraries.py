@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from types import SimpleNamespace
 
 import ml_dtypes
 import numpy as np
@@ -12,7 +13,7 @@ if importlib.util.find_spec("numba_cuda") is None:
     pytest.skip("numba-cuda, of the extra `test`, is not installed", allow_module_level=True)
 
 from rnn_gpu.arrays import dtype_named
-from rnn_gpu.kernels.numba_cuda import libraries
+from rnn_gpu.kernels.numba_cuda import launching, libraries
 from rnn_gpu.kernels.numba_cuda.device_array import BFLOAT16_BITS, flat, of_cupy
 
 
@@ -51,6 +52,35 @@ def test_arrays_of_cupy_are_parts_of_the_memory_that_was_made():
     assert (given.data.ptr, given.shape, given.dtype) == (4120, (2, 2, 3), ml_dtypes.bfloat16)
     assert of_cupy(given).kind == bits.kind.replace("1", "3")
     assert memory.given(bits[:0], (0, 4), dtype_named("bfloat16")).shape == (0, 4)
+
+
+def test_dense_arrays_are_seen_as_flat_ones():
+    torch, cupy, dtype = pytest.importorskip("torch"), pytest.importorskip("cupy"), np.dtype(np.float32)
+    tensor = torch.zeros(3, 4)
+    pointer = cupy.cuda.MemoryPointer(cupy.cuda.UnownedMemory(4096, 1024, None, device_id=0), 0)
+    array = cupy.ndarray((3, 4), dtype, memptr=pointer)
+    for memory, whole, address in (
+        (libraries._TorchMemory(0, 0), tensor, tensor.data_ptr()), (libraries._CupyMemory(0, 0), array, 4096),
+    ):  # fmt: skip
+        found = memory.dense(whole, dtype)
+        assert (found.address, found.shape, found.dtype, found.owner is whole) == (address, (12,), dtype, True)
+        assert memory.dense(whole.T, dtype) is None
+        assert memory.dense(whole[:, ::2], dtype) is None
+        assert memory.dense(whole[1:], dtype).address == address + 16
+
+
+def test_what_is_cleared(monkeypatch):
+    asked = []
+    success = SimpleNamespace(name="CUDA_SUCCESS")
+    monkeypatch.setattr(launching, "_SUCCESS", success)
+    stub = SimpleNamespace(CUstream=int, cuMemsetD8Async=lambda *given: asked.append(given) or (success,))
+    monkeypatch.setattr(libraries, "driver", stub)
+    array = flat(4096, 24, np.dtype(np.float32), None)
+    memory = libraries._CupyMemory(0, 7)
+    memory.clear(array)
+    memory.clear(array[4:10])
+    memory.clear(array[4:4])
+    assert asked == [(4096, 0, 96, 7), (4112, 0, 24, 7)]
 
 
 @pytest.mark.parametrize(

@@ -151,7 +151,6 @@ def test_the_other_kernels(compile_ptx, capability):
         (memory._copy_kernel(3, False), (strided, number, whole, whole, whole)),
         (memory._narrow(False), (number, half, whole)),
         (memory._narrow(True), (wide, bits, whole)),
-        (memory._fill, (number, whole)),
         (packing._pack, (number, number, sizes(packing._Packing), whole)),
         (forward._add_to_rows, (number, number, number, whole, whole)),
         (forward._ones_before_end, (flat(types.int32), flat(types.int32), whole, whole)),
