@@ -122,8 +122,11 @@ def _weights(queue: Queue, inputs: Inputs, saved: Saved, arrays: Backward, sizes
         found["w_hh"] = out, (recurrent, H)
     if given.b_hh is not None:
         out = queue.empty(recurrent)
-        for stage, first in _stages(problem):
-            for start, gates in _runs(stage, first, place):
+        if "b_ih" in found and cell.program.shares_gradient and cell.input_gates == cell.recurrent_gates:
+            queue.copy(found["b_ih"][0], out)
+        else:
+            runs = [run for stage, first in _stages(problem) for run in _runs(stage, first, place)]
+            for start, gates in runs:
                 at = Matrix(arrays.dR, start * H, recurrent, 1)
                 product.sum_columns(queue, out, place[gates[0]] * H, at, prepared.n_rows, len(gates) * H, prepared.rows)
         found["b_hh"] = out, (recurrent,)
