@@ -37,7 +37,10 @@ def run(saved: Saved, device: Device, dy: Array | None, dlast: tuple[Array | Non
         d_initial = call.states(dlast)
         parameters.d_last = parameters.d_initial = memory.address(d_initial)
     dx = None
-    parameters.d_P, parameters.d_R, parameters.operands = carve(memory, call.kept, *call.shapes.bytes)
+    of_d_P, of_d_R, of_operands = call.shapes.bytes
+    if call.w_ih is None:
+        of_d_P = 0
+    parameters.d_P, parameters.d_R, parameters.operands = carve(memory, call.kept, of_d_P, of_d_R, of_operands)
     if call.w_ih is None:  # dP is the gradient of x, and the caller's
         dx = memory.empty((N, len(cell.input_gates) * H), operand)
         parameters.d_P = memory.address(dx)
@@ -51,16 +54,14 @@ def run(saved: Saved, device: Device, dy: Array | None, dlast: tuple[Array | Non
         dtype = memory.dtype(dy)
         parameters.dy, parameters.dy_is_real = call.at(dy, dtype), dtype == real
     for begin, end in pieces:
-        parameters.begin, parameters.end, parameters.rows_begin = begin, end, rows.start(begin)
+        own = parameters.copy()  # to which each launch adds what it works in
+        own.begin, own.end, own.rows_begin = begin, end, rows.start(begin)
         held: list[Array] = []
-        if saved.values is None:
-            parameters.saved = _made_again(call, parameters, held)
-        else:
-            parameters.saved = saved.values
+        own.saved = _made_again(call, own, held) if saved.values is None else saved.values
         if how is not None:
-            sequence.launch(call, how, parameters)
+            sequence.launch(call, how, own)
         else:
-            stepwise.backward(call, parameters)
+            stepwise.backward(call, own)
     weights = _weights(call, parameters, d_vectors)
     return Gradients(_x(call, parameters.d_P, dx), weights, memory.parts(d_initial))
 

@@ -41,10 +41,12 @@ class Call:
         common = Parameters(T, problem.B, problem.H, problem.reverse, 0, T)  # steps, rows, hidden, reverse, begin, end
         self.U = weights.w_hh
         """[S*H, H], the gates' blocks in the order of the stages."""
+        self._operand_weights = 0
         if self.U is not None:
+            self.U = self.dense(self.U, dtype)
             if self.order is not None:
-                self.U = self.gates_by(self.order, self.dense(self.U, dtype))
-            common.U = self.at(self.U, dtype)
+                self.U = self.gates_by(self.order, self.U)
+            common.U = memory.address(self.U)
         if weights.b_ih is not None:
             common.b_ih = self.at(weights.b_ih, dtype)
         if weights.b_hh is not None:
@@ -121,7 +123,7 @@ class Call:
         """
         real, memory = self.problem.real, self.device.memory
         apart = self.problem.B * self.problem.H * real.itemsize
-        found = [None if state is None else memory.dense_address(state, real) for state in given]
+        found = [None if state is None else memory.dense_address(state, real, real.itemsize) for state in given]
         first = found[0]
         if first is not None and all(address == first + k * apart for k, address in enumerate(found)):
             return first
@@ -147,7 +149,9 @@ class Call:
 
     def operand_weights(self) -> int:
         """U in the dtype of the operands; 0 where there is none."""
-        return 0 if self.U is None else self.at(self.U, self.operand)
+        if not self._operand_weights and self.U is not None:
+            self._operand_weights = self.at(self.U, self.operand)
+        return self._operand_weights
 
     def _x(self) -> int:
         """x, or W x where that is given, [N, I]: the steps that exist, in the dtype that products read."""

@@ -27,7 +27,8 @@ _ARGUMENTS = {
     "cublasSetWorkspace_v2": (_POINTER, _POINTER, _SIZE),
     "cublasGemmEx": None,
 }
-"""None: those that the caller sees to, which is what takes the time of a call."""
+"""None: those that the caller sees to, which is what takes the time of a call. Plain integers are passed as C's int, so
+that an address, which may be larger, must be a c_void_p."""
 
 
 class CublasError(RuntimeError):

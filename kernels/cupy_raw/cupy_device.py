@@ -98,8 +98,7 @@ class CupyDevice:
         cuda = self._shared.cuda
         self._stream = self._library.stream()
         self._callers = cuda.runtime.getDevice()
-        if self._callers != self._shared.index:
-            cuda.runtime.setDevice(self._shared.index)
+        cuda.runtime.setDevice(self._shared.index)  # also where it is the same: a new thread has no context yet
         if self._library.name == "numba":  # its arrays come from CuPy's pool, which asks for CuPy's stream
             cuda.Stream.null.__enter__()
 

@@ -41,11 +41,11 @@ class CupyMemory:
         dtype: np.dtype[Any] = array.dtype
         return dtype
 
-    def dense_address(self, array: Array, dtype: np.dtype[Any]) -> int | None:
+    def dense_address(self, array: Array, dtype: np.dtype[Any], alignment: int = ALIGNMENT) -> int | None:
         if type(array) is not cupy.ndarray:
             array = to_cupy(array)
         address: int = array.data.ptr
-        return address if array.dtype == dtype and array.flags.c_contiguous and address % ALIGNMENT == 0 else None
+        return address if array.dtype == dtype and array.flags.c_contiguous and address % alignment == 0 else None
 
     def copy(self, source: Array, out: Array) -> None:
         if source.dtype == out.dtype:  # as bits: CuPy converts bfloat16 by way of the host

@@ -152,9 +152,9 @@ class Memory(Protocol):
     def dtype(self, array: Array) -> np.dtype[Any]:
         """As NumPy has it."""
 
-    def dense_address(self, array: Array, dtype: np.dtype[Any]) -> int | None:
+    def dense_address(self, array: Array, dtype: np.dtype[Any], alignment: int = ALIGNMENT) -> int | None:
         """The address of the caller's array, or of one of the library's, where it can be read as it is: row-major,
-        without gaps, in this dtype, at a multiple of `ALIGNMENT`. Else None."""
+        without gaps, in this dtype, at a multiple of so many bytes. Else None."""
 
     def copy(self, source: Array, out: Array) -> None:
         """out[...] = source, any strides, rounded to out's dtype; shapes are equal."""
@@ -171,7 +171,7 @@ class Device(Protocol):
 
     def active(self) -> AbstractContextManager[None]:
         """Within it, this device and the caller's stream are current. Every other method, and those of `memory`, are
-        called within it.
+        called within it, and it is not entered again there.
 
         Running out of device memory within it is a MemoryError, and leaves all usable.
         """

@@ -93,7 +93,7 @@ class Modules:
         self._modules: dict[str, Any] = {}
         self._functions: dict[Kernel, _Function] = {}
         self._ready: dict[Launch, int] = {}
-        self._loading = threading.Lock()
+        self._loading = threading.RLock()
 
     def load(self, kernel: Kernel) -> _Function:
         """The kernel, compiled and loaded at the first call. Raises BackendError where it does not compile."""
@@ -113,7 +113,8 @@ class Modules:
         """As `Device.launch`, on the stream of this address."""
         driver, function = _driver(), self._ready.get(launch)
         if function is None:
-            function = self._ready[launch] = self._made_ready(launch)
+            with self._loading:
+                function = self._ready[launch] = self._made_ready(launch)
         pointers = _Pointers(ctypes.addressof(parameters))
         shape = (launch.grid, 1, 1, launch.block, 1, 1, launch.shared, stream, ctypes.addressof(pointers))
         try:

@@ -53,7 +53,8 @@ def column_sums(device: Device, address: int, matrix: Matrix, dtype: np.dtype[An
         between = device.memory.address(sums)
         device.launch(of_pieces, ColumnSums(address, between, 0, rows, columns, pieces))
         address, rows = between, pieces
-    device.launch(of_all, ColumnSums(address, out[0], out[-1], rows, columns, 1))
+    again = out[1] if len(out) > 1 else 0
+    device.launch(of_all, ColumnSums(address, out[0], again, rows, columns, 1))
 
 
 @lru_cache(maxsize=1024)

@@ -48,9 +48,9 @@ class TorchMemory:
     def dtype(self, array: Array) -> np.dtype[Any]:
         return dtype_named(name_of(array.dtype))
 
-    def dense_address(self, array: Array, dtype: np.dtype[Any]) -> int | None:
+    def dense_address(self, array: Array, dtype: np.dtype[Any], alignment: int = ALIGNMENT) -> int | None:
         address: int = array.data_ptr()
-        return address if array.dtype is _TORCH[dtype] and array.is_contiguous() and address % ALIGNMENT == 0 else None
+        return address if array.dtype is _TORCH[dtype] and array.is_contiguous() and address % alignment == 0 else None
 
     def copy(self, source: Array, out: Array) -> None:
         out.copy_(source)

@@ -126,12 +126,19 @@ def _found(device: int, kernel: Any, arguments: Sequence[Any]) -> tuple[Compiled
     key = tuple(kinds)
     found = of_kernel.get(key)
     if found is None:
-        found = of_kernel[key] = Compiled(device, kernel, arguments, len(words))
+        with _COMPILING:
+            found = of_kernel.get(key)
+            if found is None:
+                found = of_kernel[key] = Compiled(device, kernel, arguments, len(words))
     return found, words
 
 
 _COMPILED: WeakKeyDictionary[Any, dict[tuple[Any, ...], Compiled]] = WeakKeyDictionary()
-"""By kernel, device and the kinds of its arguments; for as long as somebody has the kernel."""
+"""By kernel, device and the kinds of its arguments; for as long as somebody has the kernel. Its code stays there:
+numba-cuda keeps what it loaded, so that nothing is unloaded that is still to run."""
+
+_COMPILING = threading.RLock()
+"""Held while a kernel is compiled and loaded: each once, as what it is allowed is remembered with it."""
 
 
 class Compiled:

@@ -124,21 +124,22 @@ def _kernel(real: np.dtype[Any], over: str | None) -> Any:
         k_begin = part * s.part
         k_end = min(s.K, k_begin + s.part)
         n_slices = (k_end - k_begin + depth - 1) // depth
-        for n in range(n_slices + 1):  # slice n on its way, slice n - 1 multiplied
-            if n < n_slices:
-                k = k_begin + n * depth
+        for coming in range(n_slices + 1):  # this slice on its way, the one before it multiplied
+            if coming < n_slices:
+                first = k_begin + coming * depth
+                of_lane = first + along < k_end
                 if s.a_lines:
-                    lane, line, stride, end = k + along, m_first + down, passes, s.M if k + along < k_end else 0
+                    lane, line, stride, end = first + along, m_first + down, passes, s.M if of_lane else 0
                 else:
-                    lane, line, stride, end = m_first + thread, k, 1, k_end if m_first + thread < s.M else 0
+                    lane, line, stride, end = m_first + thread, first, 1, k_end if m_first + thread < s.M else 0
                 load(next_a, a, s.a_at + lane, s.a_step, line, stride, end, rows, a_listed)
                 if s.b_lines:
-                    lane, line, stride, end = k + along, n_first + down, passes, s.N if k + along < k_end else 0
+                    lane, line, stride, end = first + along, n_first + down, passes, s.N if of_lane else 0
                 else:
-                    lane, line, stride, end = n_first + thread, k, 1, k_end if n_first + thread < s.N else 0
+                    lane, line, stride, end = n_first + thread, first, 1, k_end if n_first + thread < s.N else 0
                 load(next_b, b, s.b_at + lane, s.b_step, line, stride, end, rows, b_listed)
-            if n > 0:
-                at = ((n - 1) & 1) * slice_
+            if coming > 0:
+                at = ((coming - 1) & 1) * slice_
                 a_from, b_from = at + y * VECTOR, at + 2 * slice_ + x * VECTOR
                 for k in range(depth):
                     for i in range(OWN):
@@ -149,19 +150,19 @@ def _kernel(real: np.dtype[Any], over: str | None) -> Any:
                         for j in range(OWN):
                             chain[i, j] += of_a[i] * of_b[j]
                 terms += depth
-                if terms == CHAIN and n < n_slices:
+                if terms == CHAIN and coming < n_slices:
                     for i in range(OWN):
                         for j in range(OWN):
                             place = INDEX(own_sums + (i * OWN + j) * THREADS)
                             shared[place] = shared[place] + chain[i, j] if parked else chain[i, j]
                             chain[i, j] = number(0)
                     terms, parked = 0, True
-            if n < n_slices:
-                at = (n & 1) * slice_
+            if coming < n_slices:
+                at = (coming & 1) * slice_
                 for i in range(depth):
                     shared[INDEX(at + a_to + i * a_stride)] = next_a[i]
                     shared[INDEX(at + 2 * slice_ + b_to + i * b_stride)] = next_b[i]
-                cuda.syncthreads()  # slice n is complete, and slice n - 1 read by all
+                cuda.syncthreads()  # this slice is complete, and the one before it read by all
 
         if parked:
             for i in range(OWN):

@@ -112,13 +112,14 @@ def test_tensors_give_what_arrays_give(strategy, name, dtype, case):
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="the kernels are compiled by g++, and there is none")
+@pytest.mark.parametrize("B", [1, 2])
 @pytest.mark.parametrize("strategy", ["block", "stepwise"])
-def test_last_states_are_read_where_they_are(strategy, monkeypatch):
+def test_last_states_are_read_where_they_are(strategy, B, monkeypatch):
     """The states that a call leaves are the next call's as they lie; others are copied to lie like that."""
     plan_of = stepwise("fma") if strategy == "stepwise" else awkward_plan(strategy, "fma")
     device = EmulatedDevice()
     ours = backend(plan_of, device)
-    call = draw(CELLS["lstm"], Case("adjacent", T=3, B=2, I=3, H=8), "float32")
+    call = draw(CELLS["lstm"], Case("adjacent", T=3, B=B, I=3, H=6), "float32")  # no multiple of 16 bytes
 
     def forward(initial):
         problem, inputs = describe(call.cell, call.x, call.weights, initial=initial)
@@ -135,3 +136,19 @@ def test_last_states_are_read_where_they_are(strategy, monkeypatch):
     assert len(copied) > (4 if strategy == "stepwise" else 0)
     for ours_, theirs in zip((found[0], *found[1], *found[2]), (expected[0], *expected[1], *expected[2]), strict=True):
         assert_array_equal(ours_, theirs)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="the kernels are compiled by g++, and there is none")
+def test_the_gradient_of_an_input_product_that_was_given_is_made_once(monkeypatch):
+    T, B, H = 20, 4, 8
+    device = EmulatedDevice()
+    ours = backend(awkward_plan("block", "fma"), device)
+    call = draw(CELLS["lstm"], Case("projected", T=T, B=B, H=H, projected=True), "float32")
+    problem, inputs = describe(call.cell, call.x, call.weights)
+    _, _, saved = ours.forward(problem, inputs)
+    made = []
+    empty = device.empty
+    monkeypatch.setattr(device, "empty", lambda shape, dtype: made.append(empty(shape, dtype)) or made[-1])
+    gradients = ours.backward(problem, inputs, saved, call.dy, (None, None))
+    size = gradients.x.nbytes
+    assert sum(array.nbytes >= size for array in made) == 1

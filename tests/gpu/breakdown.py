@@ -157,7 +157,7 @@ def measured(platform: CupyPlatform, profiled: Profiled) -> dict[str, Any]:
         platform.synchronize()
         found["device_us"] = round(1e6 * median(platform.time(run) for _ in range(RUNS)), 1)
         found |= on_host(run, platform) | summary(spans_of(run, platform))
-    except BackendError as reason:
+    except (BackendError, MemoryError) as reason:
         return found | {"reason": str(reason)}
     finally:
         os.environ.pop(ENVIRONMENT_VARIABLE, None)

@@ -68,7 +68,7 @@ def parts(python: str, results: Path, minutes: float) -> list[Part]:
     ]
     made.append(Part("tests", (*pytest, *TESTS), 540, least=60, tests=True))
     breakdown = (python, str(ROOT / "tests" / "gpu" / "breakdown.py"), str(results / "gpu-breakdown.json"))
-    made.append(Part("breakdown", breakdown, 180, least=45))
+    made.append(Part("breakdown", breakdown, 300, least=45))
     for tool, options in TOOLS.items():
         command = (
             sanitizer or "compute-sanitizer", "--tool", tool, *options, "--error-exitcode", "86", python,

@@ -215,9 +215,9 @@ class EmulatedDevice:
         dtype: np.dtype[Any] = array.dtype
         return dtype
 
-    def dense_address(self, array: Any, dtype: np.dtype[Any]) -> int | None:
+    def dense_address(self, array: Any, dtype: np.dtype[Any], alignment: int = ALIGNMENT) -> int | None:
         address: int = array.ctypes.data
-        return address if array.dtype == dtype and array.flags.c_contiguous and address % ALIGNMENT == 0 else None
+        return address if array.dtype == dtype and array.flags.c_contiguous and address % alignment == 0 else None
 
     def build(self, kernel: Kernel) -> None:
         self._library_of(kernel)

@@ -44,7 +44,7 @@ template <class T, class Real, class Kept> struct Parameters {
   const Real* d_last;        // [n_state, B, H] or null for zeros
   Real* d_initial;           // [n_state, B, H]
   Kept* d_P;                 // [N, G, H]
-  Kept* d_R;                 // [N, S, H], in the order of the stages; null where it equals d_P
+  Kept* d_R;                 // [N, S, H], in the order of the stages; d_P where they are the same
   Kept* operands;            // [N, K, H]: what each stage multiplied
   Real* d_vectors;           // [2, n_vector, B, H]: sums over the steps done so far and their rests, by sorted row
 
