@@ -23,11 +23,11 @@ def kernels_of(
     choices = [choice for choice in (plan.forward, plan.backward) if choice is not None]
     found = [kernel(each.kernel.of_call(lengths=lengths, resets=resets, keeps=keeps)) for each in choices]
     if plan.forward is None or plan.backward is None:
-        found.append(kernel(step_kernels(cell, dtype, plan.operand.name)[0]))
+        found.append(kernel(step_kernels(cell, dtype, plan.kept.name)[0]))
     if "backward" in plan.verdicts:
-        found += sums.kernels_of(cell, dtype, plan.operand.name)
+        found += sums.kernels_of(cell, dtype, plan.kept.name)
     if lengths:
-        found += packing.kernels_of(dtype, plan.operand.name)
+        found += packing.kernels_of(dtype, plan.kept.name)
     return found
 
 

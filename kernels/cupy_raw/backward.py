@@ -25,7 +25,7 @@ def run(saved: Saved, device: Device, dy: Array | None, dlast: tuple[Array | Non
     """Run the sequence back, on the device's stream. dy [T, B, H]; dlast a [B, H] a state; None stands for zeros."""
     call = saved.call.on(device)
     problem, rows, memory, how = call.problem, call.rows, device.memory, call.method.backward
-    cell, real, operand, H, N = problem.cell, problem.real, call.operand, problem.H, rows.N
+    cell, real, kept, H, N = problem.cell, problem.real, call.kept, problem.H, rows.N
     pieces = _pieces(saved) if N else []
     parameters = call.parameters()
     parameters.history = saved.history
@@ -40,9 +40,9 @@ def run(saved: Saved, device: Device, dy: Array | None, dlast: tuple[Array | Non
     of_d_P, of_d_R, of_operands = call.shapes.bytes
     if call.w_ih is None:
         of_d_P = 0
-    parameters.d_P, parameters.d_R, parameters.operands = carve(memory, call.kept, of_d_P, of_d_R, of_operands)
+    parameters.d_P, parameters.d_R, parameters.operands = carve(memory, call.held, of_d_P, of_d_R, of_operands)
     if call.w_ih is None:  # dP is the gradient of x, and the caller's
-        dx = memory.empty((N, len(cell.input_gates) * H), operand)
+        dx = memory.empty((N, len(cell.input_gates) * H), kept)
         parameters.d_P = memory.address(dx)
     if cell.program.same_gradients:
         parameters.d_R = parameters.d_P
@@ -96,12 +96,12 @@ def _pieces(saved: Saved) -> list[tuple[int, int]]:
 
 def _weights(call: Call, made: Parameters, d_vectors: Array | None) -> Weights:
     """The gradients of the weights. made: what backward has been given, and has filled."""
-    problem, device, given, operand, shapes = call.problem, call.device, call.inputs.weights, call.operand, call.shapes
+    problem, device, given, kept, shapes = call.problem, call.device, call.inputs.weights, call.kept, call.shapes
     cell, dtype, H, memory = problem.cell, problem.dtype, problem.H, device.memory
     address, d_P, d_R = memory.address, made.d_P, made.d_R
     dw_ih = dw_hh = db_ih = db_hh = None
     if given.w_hh is not None:
-        blocks = memory.empty((len(cell.recurrent_gates) * H, H), operand)
+        blocks = memory.empty((len(cell.recurrent_gates) * H, H), kept)
         out = address(blocks)
         for product in shapes.dU:
             device.multiply(product, d_R, made.operands, out)
@@ -119,7 +119,7 @@ def _weights(call: Call, made: Parameters, d_vectors: Array | None) -> Weights:
     if db_hh is not None:
         db_hh = _declared(call, db_hh)
     if call.w_ih is not None:
-        dw_ih = memory.empty((len(cell.input_gates) * H, problem.I), operand)
+        dw_ih = memory.empty((len(cell.input_gates) * H, problem.I), kept)
         device.multiply(shapes.dW, d_P, call.x, address(dw_ih))
         dw_ih = _rounded(call, dw_ih)
     vectors = {}
@@ -136,7 +136,7 @@ def _x(call: Call, d_P: int, dx: Array | None) -> Array:
     problem, rows, memory = call.problem, call.rows, call.device.memory
     shape = (problem.T, problem.B, problem.I)
     if call.w_ih is not None:
-        dx = memory.empty((rows.N, problem.I) if rows.packed else shape, call.operand)
+        dx = memory.empty((rows.N, problem.I) if rows.packed else shape, call.kept)
         call.device.multiply(call.shapes.dx, d_P, call.w_ih, memory.address(dx))
     if not rows.packed:
         dx = _rounded(call, dx)
@@ -148,8 +148,8 @@ def _x(call: Call, d_P: int, dx: Array | None) -> Array:
 
 
 def _rounded(call: Call, gradients: Array) -> Array:
-    """Gradients of the operands' dtype in that of the problem."""
-    return gradients if call.operand == call.problem.dtype else call.dense(gradients, call.problem.dtype)
+    """Gradients of the kept dtype in that of the problem."""
+    return gradients if call.kept == call.problem.dtype else call.dense(gradients, call.problem.dtype)
 
 
 def _declared(call: Call, blocks: Array) -> Array:

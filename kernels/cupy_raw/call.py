@@ -27,21 +27,21 @@ class Call:
 
     Axis letters: T, B, I, H, G, S as everywhere; N steps that exist, K stages.
 
-    shapes: of all its steps. operand: the dtype that products by cuBLAS read, and that their gradients are kept in.
-    common: the parameters that every kernel of the call takes. kept: arrays that addresses of the call are of, besides
+    shapes: of all its steps. kept: the dtype that products by cuBLAS read, see `Plan`.
+    common: the parameters that every kernel of the call takes. held: arrays that addresses of the call are of, besides
     the caller's.
     """
 
     def __init__(self, problem: Problem, inputs: Inputs, device: Device, method: Method, rows: Rows) -> None:
         self.problem, self.inputs, self.device, self.method, self.rows = problem, inputs, device, method, rows
-        self.plan, self.operand = method.plan, method.plan.operand
+        self.plan, self.kept = method.plan, method.plan.kept
         self.shapes = method.shapes if rows.table is None else Shapes(problem, method.plan, rows.N)
-        self.kept: list[Array] = []
+        self.held: list[Array] = []
         weights, dtype, memory, T = inputs.weights, problem.dtype, device.memory, problem.T
         common = Parameters(T, problem.B, problem.H, problem.reverse, 0, T)  # steps, rows, hidden, reverse, begin, end
         self.U = weights.w_hh
         """[S*H, H], the gates' blocks in the order of the stages."""
-        self._operand_weights = 0
+        self._kept_weights = 0
         if self.U is not None:
             self.U = self.dense(self.U, dtype)
             if self.order is not None:
@@ -58,7 +58,7 @@ class Call:
         if isinstance(inputs.resets, np.ndarray):
             resets = memory.upload(inputs.resets)
             common.resets = memory.address(resets)
-            self.kept.append(resets)
+            self.held.append(resets)
         elif inputs.resets is not None:
             common.resets = self.at(inputs.resets, BOOL)  # what they hold at and after a row's end is not read
         if rows.table is not None:
@@ -66,16 +66,16 @@ class Call:
             common.starts = memory.address(table)
             common.ends = common.starts + (T + 1) * rows.table.itemsize
             common.order = common.ends + problem.B * rows.table.itemsize // 2
-            self.kept.append(table)
+            self.held.append(table)
         self.common = common
-        self.w_ih = None if weights.w_ih is None else self.at(weights.w_ih, self.operand)
+        self.w_ih = None if weights.w_ih is None else self.at(weights.w_ih, self.kept)
         """[G*H, I] in the dtype that products read; None where x is W x."""
         self.x = self._x() if problem.cell.input_gates else 0
 
     def on(self, device: Device) -> Call:
         """The same call, with all that was made of its arrays, on the same device with perhaps another stream."""
         again = object.__new__(Call)
-        again.__dict__.update(self.__dict__, device=device, kept=[*self.kept])
+        again.__dict__.update(self.__dict__, device=device, held=[*self.held])
         return again
 
     def parameters(self) -> Parameters:
@@ -90,7 +90,7 @@ class Call:
         address = self.device.memory.dense_address(array, dtype)
         if address is None:
             copy = self._copied(array, dtype)
-            (self.kept if held is None else held).append(copy)
+            (self.held if held is None else held).append(copy)
             address = self.device.memory.address(copy)
         return address
 
@@ -130,7 +130,7 @@ class Call:
         if all(state is None for state in given):
             return 0
         states = self.states(given)
-        self.kept.append(states)
+        self.held.append(states)
         return memory.address(states)
 
     @property
@@ -147,11 +147,11 @@ class Call:
         memory.take_rows(flat, memory.upload(np.array(order, np.int64)), out)
         return out.reshape(shape)
 
-    def operand_weights(self) -> int:
-        """U in the dtype of the operands; 0 where there is none."""
-        if not self._operand_weights and self.U is not None:
-            self._operand_weights = self.at(self.U, self.operand)
-        return self._operand_weights
+    def kept_weights(self) -> int:
+        """U in the dtype of what is kept; 0 where there is none."""
+        if not self._kept_weights and self.U is not None:
+            self._kept_weights = self.at(self.U, self.kept)
+        return self._kept_weights
 
     def _x(self) -> int:
         """x, or W x where that is given, [N, I]: the steps that exist, in the dtype that products read."""
@@ -162,13 +162,13 @@ class Call:
         held: list[Array] = []
         x = self.at(self.inputs.x, problem.dtype, held)
         packed = self.device.memory.empty((rows.N, problem.I), dtype)
-        self.kept.append(packed)
+        self.held.append(packed)
         address = self.device.memory.address(packed)
         pack(self.device, self.common, problem.I, (x, problem.dtype), (address, dtype))
         return address
 
     def _dtype_of_x(self) -> np.dtype[Any]:
-        return self.problem.real if self.problem.projected else self.operand
+        return self.problem.real if self.problem.projected else self.kept
 
     def input_products(self, begin: int, end: int, held: list[Array]) -> int:
         """The address of W x_t of the steps n from begin to end, [end - begin, G*H] in the working type.
@@ -193,7 +193,7 @@ class Call:
         vectors = memory.empty((len(names), self.problem.H), self.problem.dtype)
         for k, name in enumerate(names):
             memory.copy(memory.adopt(self.inputs.weights.vectors[name]), vectors[k])
-        self.kept.append(vectors)
+        self.held.append(vectors)
         return memory.address(vectors)
 
 

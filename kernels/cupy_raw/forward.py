@@ -37,10 +37,10 @@ def run(call: Call) -> Result:
     if problem.save:
         size = N * H * real.itemsize
         if problem.recompute:
-            (parameters.history,) = carve(memory, call.kept, n_states * size)
+            (parameters.history,) = carve(memory, call.held, n_states * size)
         else:
             sizes = n_states * size, len(cell.saved) * size
-            parameters.history, parameters.saved = carve(memory, call.kept, *sizes)
+            parameters.history, parameters.saved = carve(memory, call.held, *sizes)
         saved = Saved(call, parameters.history, None if problem.recompute else parameters.saved)
     if cell.input_gates:
         parameters.P = call.input_products(0, N, held)

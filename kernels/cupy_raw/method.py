@@ -14,19 +14,21 @@ from rnn_gpu.problem import Problem
 
 __all__ = ["Method", "SequenceLaunch", "launch_of", "method_of"]
 
-LINE = 128
-"""Bytes of a cache line: what blocks exchange and what they count lie apart."""
+EXCHANGE_BYTES = 1 << 23
+"""In which the teams of a grid exchange, for as many steps as fit: it stays in the L2 cache."""
 
 
 @dataclass(frozen=True)
 class SequenceLaunch:
     """The launch of a sequence kernel.
 
-    tiles: of rows. exchange, counters: bytes that all blocks share, which begin as zeros; 0 where they share nothing.
+    tiles: of rows. What the blocks of a grid share, else 0: exchange, bytes that have `slots` a team, one an exchange
+    (see `GridTeam`); counters, one a team.
     """
 
     launch: Launch
     tiles: int
+    slots: int
     exchange: int
     counters: int
 
@@ -46,23 +48,25 @@ def method_of(problem: Problem, plan: Plan, *, packed: bool = False) -> Method:
     """The method of a plan; packed: for rows of which not all have all steps."""
     keeps = (1 if problem.recompute else 2) if problem.save else 0
     launches = [
-        None if choice is None else launch_of(choice, problem.H, lengths=packed, resets=problem.has_resets, keeps=keeps)
+        None if choice is None else launch_of(choice, problem, lengths=packed, keeps=keeps)
         for choice in (plan.forward, plan.backward)
     ]
     rows = Rows(problem.T, problem.B, problem.T * problem.B)
     return Method(plan, launches[0], launches[1], rows, Shapes(problem, plan, rows.N))
 
 
-def launch_of(choice: Choice, H: int, *, lengths: bool, resets: bool, keeps: int) -> SequenceLaunch:
-    """The launch of a choice for H hidden units and calls with or without these, see `Traits`."""
-    spec = choice.kernel.of_call(lengths=lengths, resets=resets, keeps=keeps)
+def launch_of(choice: Choice, problem: Problem, *, lengths: bool, keeps: int) -> SequenceLaunch:
+    """The launch of a choice for calls with or without these, see `Traits`."""
+    spec = choice.kernel.of_call(lengths=lengths, resets=problem.has_resets, keeps=keeps)
     traits = spec.traits
-    assert min(traits.hidden, traits.blocks * traits.block_units) >= H, "each hidden unit has an owner"
-    exchange = counters = 0
+    assert min(traits.hidden, traits.blocks * traits.block_units) >= problem.H, "each hidden unit has an owner"
+    slots = exchange = counters = 0
     if traits.strategy == "grid" and spec.products:
-        numbers = choice.teams * 2 * traits.rows * spec.stride
-        exchange = -(-numbers * dtype_named(traits.operand).itemsize // LINE) * LINE
-        counters = 4 * choice.teams
+        slot = traits.rows * spec.stride * dtype_named(traits.operand).itemsize
+        steps = problem.T * -(-choice.tiles // choice.teams)
+        of_step = len(spec.products)
+        slots = of_step * max(1, min(steps, EXCHANGE_BYTES // (choice.teams * of_step * slot)))
+        exchange, counters = choice.teams * slots * slot, choice.teams
     launch = Launch(
         kernel=kernel(spec),
         grid=choice.teams * traits.blocks,
@@ -71,4 +75,4 @@ def launch_of(choice: Choice, H: int, *, lengths: bool, resets: bool, keeps: int
         cluster=traits.blocks if traits.strategy == "cluster" else 1,
         cooperative=traits.strategy == "grid",
     )
-    return SequenceLaunch(launch, choice.tiles, exchange, counters)
+    return SequenceLaunch(launch, choice.tiles, slots, exchange, counters)

@@ -22,9 +22,9 @@ Array = tuple[int, np.dtype[Any]]
 """The address and the dtype of one."""
 
 
-def kernels_of(dtype: str, operand: str) -> list[Kernel]:
+def kernels_of(dtype: str, kept: str) -> list[Kernel]:
     """Those that calls with lengths take, but for x that is W x already."""
-    return [source.packed_rows(dtype, operand, "pack"), source.packed_rows(operand, dtype, "unpack")]
+    return [source.packed_rows(dtype, kept, "pack"), source.packed_rows(kept, dtype, "unpack")]
 
 
 def pack(device: Device, call: Parameters, columns: int, given: Array, out: Array) -> None:

@@ -38,7 +38,7 @@ class Parameters(Record):
 
     __slots__ = ()
     _fields_ = (
-        *fields("int", "steps", "rows", "hidden", "reverse", "begin", "end", "dy_is_real", "tiles", "parity"),
+        *fields("int", "steps", "rows", "hidden", "reverse", "begin", "end", "dy_is_real", "tiles", "parity", "slots"),
         *fields("long long", "rows_begin"),
         *fields("pointer", "U", "b_ih", "b_hh", "vectors", "initial", "resets", "ends", "order", "starts"),
         *fields("pointer", "P", "y", "last", "history", "saved"),

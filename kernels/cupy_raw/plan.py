@@ -31,7 +31,7 @@ __all__ = [
     "Plan",
     "Verdict",
     "choose",
-    "operand_of",
+    "kept_of",
     "plan_for",
     "samples",
     "verdict",
@@ -78,21 +78,21 @@ class Verdict:
 class Plan:
     """How a call is run. forward, backward: the sequence kernels, None for step by step.
 
-    operand: dtype in which operands and gradients of products are kept for the products over all steps. Products of a
+    kept: dtype in which operands and gradients of products are kept for the products over all steps. Products of a
     step by cuBLAS and on tensor cores read it, too; multiply-adds read the working type. tf32: of float32 products.
     verdicts: by direction, what was found.
     """
 
     forward: Choice | None
     backward: Choice | None
-    operand: np.dtype[Any]
+    kept: np.dtype[Any]
     tf32: bool
     verdicts: Mapping[str, Verdict]
 
     def __str__(self) -> str:
         lines = []
         for direction, found in self.verdicts.items():
-            step_by_step = f"a product of {self.operand.name} and a kernel a step; {_step(found.cost)}"
+            step_by_step = f"a product of {self.kept.name} and a kernel a step; {_step(found.cost)}"
             lines.append(f"{direction}: {found.strategy}: {found.choice or step_by_step}")
             lines += [f"  not {strategy}: {reason}" for strategy, reason in found.refused.items()]
         return "\n".join(lines)
@@ -142,7 +142,7 @@ def plan_for(
     return Plan(
         found["forward"].choice,
         found["backward"].choice if save else None,
-        dtype_named(operand_of(cell, dtype, H)),
+        dtype_named(kept_of(cell, dtype, H)),
         tf32,
         found,
     )
@@ -162,18 +162,18 @@ def verdict(
     tf32: bool = False,
 ) -> Verdict:
     """The strategy for one direction. Raises as `plan_for` does."""
-    operand = operand_of(cell, dtype, H)
+    kept = kept_of(cell, dtype, H)
     refused: dict[str, str] = {}
     choices: dict[str, Choice | None] = {}
     costs: dict[str, Cost] = {}
     for name in STRATEGIES[:-1]:
-        choice = _best(cell, dtype, operand, direction, name, B, H, properties, save=save, tf32=tf32)
+        choice = _best(cell, dtype, kept, direction, name, B, H, properties, save=save, tf32=tf32)
         if isinstance(choice, str):
             refused[name] = choice
         else:
             choices[name], costs[name] = choice, choice.cost
     choices["stepwise"] = None
-    costs["stepwise"] = step_time.stepwise_cost(cell, direction, dtype, operand, B, H, properties, save=save, tf32=tf32)
+    costs["stepwise"] = step_time.stepwise_cost(cell, direction, dtype, kept, B, H, properties, save=save, tf32=tf32)
     if strategy in refused:
         raise BackendError(f"strategy {strategy}, {direction}: {refused[strategy]}")
     taken = strategy or min(costs, key=lambda name: costs[name].seconds)
@@ -188,22 +188,22 @@ def samples(cell: Cell, dtype: str, properties: Properties) -> list[SequenceKern
     """The kernels that the plan takes for a few sizes in every strategy that there is, each once."""
     found: dict[SequenceKernel | StepKernel, None] = {}
     for B, H in ((1, 128), (16, 128), (16, 512), (64, 1024)):
-        operand = operand_of(cell, dtype, H)
+        kept = kept_of(cell, dtype, H)
         for direction in DIRECTIONS:
             for strategy in STRATEGIES[:-1]:
                 for tf32 in (False, True) if dtype == "float32" else (False,):
-                    choice = _best(cell, dtype, operand, direction, strategy, B, H, properties, save=True, tf32=tf32)
+                    choice = _best(cell, dtype, kept, direction, strategy, B, H, properties, save=True, tf32=tf32)
                     if isinstance(choice, Choice):
                         found[choice.kernel] = None
     segments = len(cell.stages) + 1, len(cell.program.backward_stages) + 1
-    operand = operand_of(cell, dtype, SMALLEST_MMA)
+    kept = kept_of(cell, dtype, SMALLEST_MMA)
     for direction, count in zip(DIRECTIONS, segments, strict=True):
-        found |= {StepKernel(cell, dtype, direction, operand, segment): None for segment in range(count)}
-    found |= {StepKernel(cell, dtype, "forward", operand, segment, replay=True): None for segment in range(segments[0])}
+        found |= {StepKernel(cell, dtype, direction, kept, segment): None for segment in range(count)}
+    found |= {StepKernel(cell, dtype, "forward", kept, segment, replay=True): None for segment in range(segments[0])}
     return list(found)
 
 
-def operand_of(cell: Cell, dtype: str, H: int) -> str:
+def kept_of(cell: Cell, dtype: str, H: int) -> str:
     """The dtype that operands of recurrent products, and their gradients, are kept in."""
     if itemsize(dtype) != 2:
         return dtype
@@ -214,7 +214,7 @@ def operand_of(cell: Cell, dtype: str, H: int) -> str:
 def _best(
     cell: Cell,
     dtype: str,
-    operand: str,
+    kept: str,
     direction: str,
     strategy: str,
     B: int,
@@ -234,13 +234,11 @@ def _best(
         return "a step has 2^31 numbers or more"
     real = "float64" if dtype == "float64" else "float32"
     products = [("fma", real)]  # on tensor cores only where that is faster
-    if itemsize(operand) == 2 or (tf32 and cell.stages):
-        products.append(("mma", operand))
+    if itemsize(kept) == 2 or (tf32 and cell.stages):
+        products.append(("mma", kept))
     best: Choice | None = None
     reason = "no division of the work fits"
-    every = (
-        divisions(cell, read, operand, product, direction, strategy, B, H, properties) for product, read in products
-    )
+    every = (divisions(cell, read, kept, product, direction, strategy, B, H, properties) for product, read in products)
     for traits in chain.from_iterable(every):
         kernel = filled(SequenceKernel(cell, dtype, direction, traits), properties)
         if lacks := misfit(kernel, properties):

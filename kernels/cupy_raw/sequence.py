@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from rnn_gpu.kernels.cupy_raw.call import Call
 from rnn_gpu.kernels.cupy_raw.method import SequenceLaunch
 from rnn_gpu.kernels.cupy_raw.parameters import Parameters
@@ -9,12 +11,14 @@ from rnn_gpu.kernels.cupy_raw.workspace import BYTE
 
 __all__ = ["launch"]
 
+COUNTER = np.dtype(np.uint32)
+
 
 def launch(call: Call, how: SequenceLaunch, parameters: Parameters) -> None:
     """Run the kernel over all tiles; of the parameters, those of the tiles and of what blocks share are set here."""
-    parameters.tiles = how.tiles
+    parameters.tiles, parameters.slots = how.tiles, how.slots
     if how.counters:
-        shared = call.device.memory.zeros((how.exchange + how.counters,), BYTE)
-        parameters.exchange = call.device.memory.address(shared)
-        parameters.counters = parameters.exchange + how.exchange
+        memory = call.device.memory
+        exchange, counters = memory.empty((how.exchange,), BYTE), memory.zeros((how.counters,), COUNTER)
+        parameters.exchange, parameters.counters = memory.address(exchange), memory.address(counters)
     call.device.launch(how.launch, parameters)

@@ -18,10 +18,10 @@ class Shapes:
     """
 
     def __init__(self, problem: Problem, plan: Plan, N: int) -> None:
-        self._problem, self._operand, self._tf32, self._N = problem, plan.operand, plan.tf32, N
+        self._problem, self._kept, self._tf32, self._N = problem, plan.kept, plan.tf32, N
 
     def _matrix(self, rows: int, columns: int) -> Matrix:
-        return Matrix(rows, columns, columns, self._operand)
+        return Matrix(rows, columns, columns, self._kept)
 
     @cached_property
     def d_P(self) -> Matrix:

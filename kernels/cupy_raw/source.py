@@ -24,8 +24,8 @@ Spec = SequenceKernel | StepKernel
 FOLDER = Path(__file__).with_name("cuda")
 
 HEADERS = (
-    "arch", "numbers", "mathematics", "parameters", "cell", "rows", "prefetch", "product_fma", "product_mma", "teams",
-    "backward_step", "sequence_forward", "sequence_backward", "step_forward", "step_backward",
+    "arch", "numbers", "mathematics", "parameters", "cell", "rows", "prefetch", "product_fma", "product_mma", "marks",
+    "teams", "backward_step", "sequence_forward", "sequence_backward", "step_forward", "step_backward",
 )  # fmt: skip
 """The drivers, each after those it needs."""
 
@@ -42,17 +42,17 @@ def kernel(spec: Spec) -> Kernel:
     """The kernel, with the others of its cell that are used with it where they are small."""
     together: list[Spec] = [spec]
     if isinstance(spec, StepKernel):
-        together = step_kernels(spec.cell, spec.dtype, spec.operand)
+        together = step_kernels(spec.cell, spec.dtype, spec.kept)
     return Kernel(translation_unit(tuple(together)), spec.entry)
 
 
-def step_kernels(cell: Cell, dtype: str, operand: str) -> list[Spec]:
+def step_kernels(cell: Cell, dtype: str, kept: str) -> list[Spec]:
     """All elementwise kernels of a cell."""
     forward, backward = range(len(cell.stages) + 1), range(len(cell.program.backward_stages) + 1)
     return [
-        *(StepKernel(cell, dtype, "forward", operand, segment) for segment in forward),
-        *(StepKernel(cell, dtype, "forward", operand, segment, replay=True) for segment in forward),
-        *(StepKernel(cell, dtype, "backward", operand, segment) for segment in backward),
+        *(StepKernel(cell, dtype, "forward", kept, segment) for segment in forward),
+        *(StepKernel(cell, dtype, "forward", kept, segment, replay=True) for segment in forward),
+        *(StepKernel(cell, dtype, "backward", kept, segment) for segment in backward),
     ]
 
 
@@ -128,7 +128,7 @@ def _sequence(spec: SequenceKernel) -> str:
 
 def _step(spec: StepKernel) -> str:
     driver = f"driver_{spec.entry}"
-    arguments = f"{_cell(spec)}, {_named(spec.dtype)}, {_named(spec.operand)}, {spec.segment}"
+    arguments = f"{_cell(spec)}, {_named(spec.dtype)}, {_named(spec.kept)}, {spec.segment}"
     return "\n".join(
         [
             f"using {driver} = rnn_gpu::Step{spec.direction.title()}<{arguments}>;",

@@ -66,15 +66,15 @@ def flops_of(cell: Cell, direction: str, B: int, H: int) -> int:
     return 2 * B * H * H * sum(outputs * inputs for outputs, inputs in products_of(cell, direction))
 
 
-def memory_bytes(cell: Cell, direction: str, dtype: str, operand: str, B: int, H: int, *, save: bool = True) -> int:
+def memory_bytes(cell: Cell, direction: str, dtype: str, kept: str, B: int, H: int, *, save: bool = True) -> int:
     """What a step reads and writes of the sequence's arrays; the weights stay on the chip."""
     real = max(4, itemsize(dtype))
     states, gates = len(cell.states), len(cell.input_gates)
-    kept = (states + len(cell.saved)) * real if save else 0
+    stored = (states + len(cell.saved)) * real if save else 0
     if direction == "forward":
-        return B * H * (gates * real + itemsize(dtype) + kept)
+        return B * H * (gates * real + itemsize(dtype) + stored)
     gradients = gates + (0 if cell.program.same_gradients else len(cell.recurrent_gates)) + len(cell.stages)
-    return B * H * (kept + itemsize(dtype) + gradients * itemsize(operand))
+    return B * H * (stored + itemsize(dtype) + gradients * itemsize(kept))
 
 
 def terms(kernel: SequenceKernel, B: int) -> dict[str, float]:
@@ -162,7 +162,7 @@ def stepwise_cost(
     cell: Cell,
     direction: str,
     dtype: str,
-    operand: str,
+    kept: str,
     B: int,
     H: int,
     properties: Properties,
@@ -173,12 +173,12 @@ def stepwise_cost(
     """Of a step of all B rows: the weights are read anew for each."""
     products = products_of(cell, direction)
     flops = flops_of(cell, direction, B, H)
-    weights = len(cell.recurrent_gates) * H * H * itemsize(operand)
-    exchanged = sum(outputs + inputs for outputs, inputs in products) * B * H * 2 * max(4, itemsize(operand))
-    moved = memory_bytes(cell, direction, dtype, operand, B, H, save=save)
+    weights = len(cell.recurrent_gates) * H * H * itemsize(kept)
+    exchanged = sum(outputs + inputs for outputs, inputs in products) * B * H * 2 * max(4, itemsize(kept))
+    moved = memory_bytes(cell, direction, dtype, kept, B, H, save=save)
     rate = _fma_rate("float64" if dtype == "float64" else "float32", properties)
-    if itemsize(operand) == 2 or tf32:
-        rate = MMA_A_CLOCK * (1 if itemsize(operand) == 2 else 0.5)
+    if itemsize(kept) == 2 or tf32:
+        rate = MMA_A_CLOCK * (1 if itemsize(kept) == 2 else 0.5)
     arithmetic = flops / 2 / (PRODUCT_EFFICIENCY * rate * properties.multiprocessors * properties.clock)
     product = max(len(products) * PRODUCT_SECONDS, arithmetic, weights / PRODUCT_BYTES_A_SECOND)
     elementwise = max((len(products) or 1) * LAUNCH_SECONDS, (moved + exchanged) / properties.bandwidth)

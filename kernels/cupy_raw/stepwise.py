@@ -33,17 +33,15 @@ def forward(call: Call, parameters: Parameters) -> None:
     cell, B, H = problem.cell, problem.B, problem.H
     n_stages, columns = len(cell.stages), len(cell.recurrent_gates) * H
     # Zeros, as a row that has no step is multiplied, too, where its neighbours have some.
-    exchanged = device.memory.zeros((B, H), call.operand)
+    exchanged = device.memory.zeros((B, H), call.kept)
     multiplied = device.memory.empty((B, columns), problem.real)
     clock = device.memory.zeros((2,), _INT)
     address = device.memory.address
     parameters.exchange, parameters.products = address(exchanged), address(multiplied)
     parameters.clock = address(clock)
-    exchange, products = Matrix(B, H, H, call.operand), Matrix(B, columns, columns, problem.real)
-    U, weights = Matrix(columns, H, H, call.operand), call.operand_weights()
-    kernels = [
-        kernel(StepKernel(cell, problem.dtype.name, "forward", call.operand.name, k)) for k in range(n_stages + 1)
-    ]
+    exchange, products = Matrix(B, H, H, call.kept), Matrix(B, columns, columns, problem.real)
+    U, weights = Matrix(columns, H, H, call.kept), call.kept_weights()
+    kernels = [kernel(StepKernel(cell, problem.dtype.name, "forward", call.kept.name, k)) for k in range(n_stages + 1)]
     of_parity = _of_parity(parameters)
     blocks = _blocks(call)
 
@@ -75,16 +73,16 @@ def backward(call: Call, parameters: Parameters) -> None:
     cell, B, H = problem.cell, problem.B, problem.H
     stages = cell.program.backward_stages
     widest = max((len(stage.gates) for stage in stages), default=0)
-    exchanged = device.memory.zeros((B * widest * H,), call.operand)
+    exchanged = device.memory.zeros((B * widest * H,), call.kept)
     multiplied = device.memory.empty((len(stages), B, H), real)
     clock = device.memory.zeros((2,), _INT)
     address = device.memory.address
     parameters.exchange, parameters.products = address(exchanged), address(multiplied)
     parameters.clock = address(clock)
     products = Matrix(len(stages) * B, H, H, real)
-    U, weights = Matrix(len(cell.recurrent_gates) * H, H, H, call.operand), call.operand_weights()
+    U, weights = Matrix(len(cell.recurrent_gates) * H, H, H, call.kept), call.kept_weights()
     kernels = [
-        kernel(StepKernel(cell, problem.dtype.name, "backward", call.operand.name, k)) for k in range(len(stages) + 1)
+        kernel(StepKernel(cell, problem.dtype.name, "backward", call.kept.name, k)) for k in range(len(stages) + 1)
     ]
     of_parity = _of_parity(parameters)
     blocks = _blocks(call)
@@ -97,7 +95,7 @@ def backward(call: Call, parameters: Parameters) -> None:
         made = []
         for k, stage in enumerate(stages):
             begin, count = blocks[cell.stages.index(stage.gates)]
-            gradients = Matrix(rows, count, count, call.operand)
+            gradients = Matrix(rows, count, count, call.kept)
             made.append(Product(gradients, U.block(begin, count), products.block(k * B, rows), call.plan.tf32))
         return made
 
@@ -122,13 +120,13 @@ def replay(call: Call, parameters: Parameters) -> None:
     cell, H = problem.cell, problem.H
     rows = call.rows.start(parameters.end) - parameters.rows_begin
     columns = len(cell.recurrent_gates) * H
-    sizes = rows * H * call.operand.itemsize, rows * columns * problem.real.itemsize
+    sizes = rows * H * call.kept.itemsize, rows * columns * problem.real.itemsize
     held: list[Array] = []
     parameters.exchange, parameters.products = carve(device.memory, held, *sizes)
-    exchange, products = Matrix(rows, H, H, call.operand), Matrix(rows, columns, columns, problem.real)
-    U, weights, blocks = Matrix(columns, H, H, call.operand), call.operand_weights(), _blocks(call)
+    exchange, products = Matrix(rows, H, H, call.kept), Matrix(rows, columns, columns, problem.real)
+    U, weights, blocks = Matrix(columns, H, H, call.kept), call.kept_weights(), _blocks(call)
     for segment in range(len(blocks) + 1):
-        spec = StepKernel(cell, problem.dtype.name, "forward", call.operand.name, segment, replay=True)
+        spec = StepKernel(cell, problem.dtype.name, "forward", call.kept.name, segment, replay=True)
         _launch(call, kernel(spec), rows * H, parameters)
         if segment < len(blocks):
             block = blocks[segment]

@@ -31,10 +31,10 @@ BLOCKS_A_MULTIPROCESSOR = 8
 FLOAT64 = np.dtype(np.float64)
 
 
-def kernels_of(cell: Cell, dtype: str, operand: str) -> list[Kernel]:
+def kernels_of(cell: Cell, dtype: str, kept: str) -> list[Kernel]:
     """Those that backward takes: of the gradients of products, and of vectors; whole and in pieces."""
     real = "float64" if dtype == "float64" else "float32"
-    summed = {operand, real} if cell.vectors else {operand}
+    summed = {kept, real} if cell.vectors else {kept}
     kinds = {(each, out) for each in summed for out in (dtype, "float64")} | {("float64", dtype)}
     return [source.column_sums(*kind) for kind in sorted(kinds)]
 

@@ -191,7 +191,7 @@ class StepKernel:
     cell: Cell
     dtype: str
     direction: str
-    operand: str
+    kept: str
     segment: int
     replay: bool = False
 
@@ -199,7 +199,7 @@ class StepKernel:
     def entry(self) -> str:
         """The kernel's name."""
         kind = "replay" if self.replay else f"step_{self.direction}"
-        name = f"{self.cell.name}_{self.cell.digest[:8]}_{self.dtype}_{self.operand}"
+        name = f"{self.cell.name}_{self.cell.digest[:8]}_{self.dtype}_{self.kept}"
         return f"rnn_gpu_{name}_{kind}_{self.segment}"
 
 

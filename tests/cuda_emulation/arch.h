@@ -2,7 +2,7 @@
 // runtime.cpp schedules. It comes before a kernel's source.
 //
 // A thread may be suspended wherever it waits, and before it stores to or loads from what other blocks see. What it
-// stores there becomes visible when it arrives at the barrier that publishes it, and not before.
+// stores there becomes visible when its block arrives at the barrier that publishes it, or late, and then not in order.
 #define RNN_GPU_ARCH
 #define RNN_GPU_EMULATION
 
@@ -41,7 +41,8 @@ void* rnn_gpu_warp_barrier(const void* mine, int bytes);  // what the lanes gave
 void rnn_gpu_store_exchanged(void* address, const void* value, int bytes);
 void rnn_gpu_prefetch(const void* begin, int bytes);
 void rnn_gpu_maybe_suspend();
-void rnn_gpu_arrive_release(unsigned* counter);
+void rnn_gpu_look_again();
+unsigned rnn_gpu_arrive_release(unsigned* counter);
 unsigned rnn_gpu_read_acquire(const unsigned* counter);
 }
 
@@ -117,19 +118,23 @@ template <class T> void store_counted(T* here, int rank, const T& value, ByteCou
   rnn_gpu_store_counted(here, rank, &value, sizeof(T), counter);
 }
 
-inline void arrive_release(uint32* counter) { rnn_gpu_arrive_release(counter); }
+inline uint32 arrive_release(uint32* counter) { return rnn_gpu_arrive_release(counter); }
 inline uint32 read_acquire(const uint32* counter) { return rnn_gpu_read_acquire(counter); }
 inline void prefetch(const void* address) { rnn_gpu_prefetch(address, 1); }
 inline void prefetch_array(const void* begin, int bytes) { rnn_gpu_prefetch(begin, bytes); }
-template <class T> void store_exchanged(T* address, T value) { rnn_gpu_store_exchanged(address, &value, sizeof(T)); }
 
 struct alignas(16) Bytes16 {
   uint32 words[4];
 };
+template <class T> void store_exchanged(T* address, const T& value) {
+  static_assert(sizeof(T) == 2 || sizeof(T) == 4 || sizeof(T) == 8 || sizeof(T) == 16);
+  rnn_gpu_store_exchanged(address, &value, sizeof(T));
+}
 inline Bytes16 load_exchanged(const Bytes16* address) {
   rnn_gpu_maybe_suspend();
   return *address;
 }
+inline void look_again() { rnn_gpu_look_again(); }
 
 // The numbers in 32 bits of a fragment, and how many there are.
 template <class Operand> struct Packed;

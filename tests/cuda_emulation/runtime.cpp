@@ -3,6 +3,8 @@
 // Which fiber runs next is decided by an order: the lowest number first, the highest first, or drawn at random from a
 // seed. In the first two a fiber runs on until it has to wait, as far ahead of the others as barriers let it, and they
 // are met in opposite orders: what lacks a barrier goes wrong in one of them. The third also switches where nobody waits.
+// What a block stores to where other blocks see it is seen when a barrier says so, else as late as can be; in the third
+// order that of some addresses before that of others.
 // Blocks of a cooperative launch are all there from the start; else one cluster runs after the other.
 #include <sys/mman.h>
 
@@ -121,7 +123,7 @@ struct Fiber {
   char* stack = nullptr;
   int block = 0, thread = 0;
   int shuffles = 0;
-  unsigned seen = 0;               // progress when it last read a counter
+  unsigned seen = 0;  // progress when it last looked at what others store
   const char* where = "";
 };
 
@@ -130,12 +132,12 @@ std::vector<Fiber> fibers;
 std::vector<Block> blocks;
 std::vector<Barrier> clusters;
 std::vector<uint64_t> ready;     // a bit a fiber
-std::vector<int> watching;       // fibers that wait for a counter to change
+std::vector<int> watching;       // fibers that wait for others to store
 Context scheduler;
 int current = -1, live = 0, n_ready = 0;
 int order, cluster_size;
 uint64_t random_state;
-unsigned progress;
+unsigned progress;               // grows with what comes to be seen
 std::string failure;
 std::vector<std::array<uint64_t, 2>> prefetches;  // of the launch: addresses and bytes
 void (*kernel)(const void*);
@@ -187,6 +189,35 @@ void fail(const std::string& message) {
 void publish(std::vector<Store>& stores) {
   for (const Store& store : stores) std::memcpy(store.address, store.value, store.bytes);
   stores.clear();
+}
+
+// Of what a block has stored, that of some addresses; all stores to 16 bytes of them stay in order.
+void publish_some(std::vector<Store>& stores) {
+  const uint64_t which = draw() | 1;
+  std::vector<Store> now, later;
+  for (const Store& store : stores) {
+    const uint64_t place = reinterpret_cast<uint64_t>(store.address) / 16 * which;
+    (place >> 32 & 1 ? now : later).push_back(store);
+  }
+  if (now.empty()) now.swap(later);
+  publish(now);
+  stores.swap(later);
+}
+
+// Nothing makes a block's stores visible, and nobody can go on without: those of one block are seen now. Returns whether
+// there were any.
+bool publish_late() {
+  const size_t from = order == random_order ? draw() % blocks.size() : 0;
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    const size_t number = (from + i) % blocks.size();
+    auto& stores = blocks[order == lowest_first ? blocks.size() - 1 - number : number].unpublished;
+    if (stores.empty()) continue;
+    if (order == random_order) publish_some(stores);
+    else publish(stores);
+    ++progress;
+    return true;
+  }
+  return false;
 }
 
 long offset_in(const Block& block, const void* here, int bytes) {
@@ -266,13 +297,14 @@ void run_blocks(int threads) {
   }
   while (live && failure.empty()) {
     current = next_ready();
-    if (current < 0) {  // whoever watches a counter may look again if one has changed
+    if (current < 0) {  // whoever watches may look again if anything has been stored
       std::vector<int> still;
       for (int fiber : watching) {
         if (fibers[fiber].seen != progress) make_ready(fiber);
         else still.push_back(fiber);
       }
       watching.swap(still);
+      if (!n_ready && publish_late()) continue;
       if (!n_ready) {
         failure = "deadlock: threads wait at";
         for (size_t i = 0; i < fibers.size() && failure.size() < 300; ++i)
@@ -311,6 +343,16 @@ void rnn_gpu_maybe_suspend() {
     make_ready(current);
     suspend();
   }
+}
+
+void rnn_gpu_look_again() {
+  Fiber& fiber = fibers[current];
+  if (fiber.seen == progress) {
+    fiber.where = "what others are to store";
+    watching.push_back(current);
+    suspend();
+  }
+  fibers[current].seen = progress;
 }
 
 void rnn_gpu_prefetch(const void* begin, int bytes) {
@@ -377,20 +419,14 @@ void rnn_gpu_store_exchanged(void* address, const void* value, int bytes) {
   blocks[fibers[current].block].unpublished.push_back(store);
 }
 
-void rnn_gpu_arrive_release(unsigned* counter) {
+unsigned rnn_gpu_arrive_release(unsigned* counter) {
   publish(blocks[fibers[current].block].unpublished);
-  ++*counter;
   ++progress;
+  return (*counter)++;
 }
 
 unsigned rnn_gpu_read_acquire(const unsigned* counter) {
-  Fiber& fiber = fibers[current];
-  if (fiber.seen == progress) {
-    fiber.where = "a counter";
-    watching.push_back(current);
-    suspend();
-  }
-  fibers[current].seen = progress;
+  rnn_gpu_look_again();
   return *counter;
 }
 

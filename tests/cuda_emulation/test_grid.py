@@ -16,7 +16,7 @@ from support.errors import assert_close, assert_same_bits, error
 from support.unusual import UNUSUAL
 
 from rnn_gpu.arrays import dtype_named
-from rnn_gpu.kernels.cupy_raw import backward
+from rnn_gpu.kernels.cupy_raw import backward, method
 
 pytestmark = pytest.mark.skipif(
     shutil.which("g++") is None, reason="the kernels are compiled by g++, and there is none"
@@ -38,6 +38,12 @@ FEW = {"lstm", "gru_2014", "leaky"}
 BY_DTYPE = [(cell, "float64") for cell in CELLS] + [(cell, dtype) for cell in sorted(FEW) for dtype in DTYPES[1:]]
 
 CASES_UNUSUAL = [case for case in CASES if case.name in ("resets", "everything")]
+
+
+@pytest.fixture(autouse=True)
+def exchange_of_few_steps(monkeypatch):
+    """Teams of a grid use what they exchange in again, some at each step and others later."""
+    monkeypatch.setattr(method, "EXCHANGE_BYTES", 1 << 12)
 
 
 def plan_of(strategy: str, product: str):

@@ -121,8 +121,8 @@ def test_step_kernels_keep_everything_in_registers(arch):
     chosen = product(plan_dtypes(), CELLS.values()) if ALL else zip(cycle(plan_dtypes()), cells, strict=False)
     units = {}
     for dtype, cell in chosen:
-        operand = dtype if cell.stages or not dtype.endswith("16") else "float32"
-        specs = step_kernels(cell, dtype, operand)
+        kept = dtype if cell.stages or not dtype.endswith("16") else "float32"
+        specs = step_kernels(cell, dtype, kept)
         units[kernel(specs[0]).source] = {spec.entry for spec in specs}
     found = all_of(lambda source: resources(compiled(source, Target(arch))), list(units))
     for entries, used in zip(units.values(), found, strict=True):

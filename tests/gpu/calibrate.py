@@ -56,10 +56,10 @@ TOLERANCE = {"float32": 1e-4, "tf32": 2e-2, "bfloat16": 3e-2}
 
 def candidates(cell, dtype, tf32, direction, strategy, B, H, properties):
     """Kernels of a strategy: the one estimated to be the fastest, and others divided in other ways."""
-    operand = plan.operand_of(cell, dtype, H)
-    product = "mma" if itemsize(operand) == 2 or tf32 else "fma"
+    kept = plan.kept_of(cell, dtype, H)
+    product = "mma" if itemsize(kept) == 2 or tf32 else "fma"
     found = []
-    for traits in divisions(cell, operand, operand, product, direction, strategy, B, H, properties):
+    for traits in divisions(cell, kept, kept, product, direction, strategy, B, H, properties):
         kernel = filled(SequenceKernel(cell, dtype, direction, traits), properties)
         if misfit(kernel, properties):
             continue
@@ -145,9 +145,9 @@ class Drawn:
     def run(self, choice, direction):
         """y, or the gradient of x, by this kernel, in float32."""
         problem, inputs = describe(self.cell, self.x, self.weights, tf32=self.tf32)
-        operand = dtype_named(choice.kernel.traits.kept)
+        kept = dtype_named(choice.kernel.traits.kept)
         self.forward = choice if direction == "forward" else self.forward
-        found = plan.Plan(self.forward, choice if direction == "backward" else None, operand, self.tf32, {})
+        found = plan.Plan(self.forward, choice if direction == "backward" else None, kept, self.tf32, {})
         backend = CudaBackend(device_of, lambda: None, list, lambda problem, properties: found)
         y, _, saved = backend.forward(problem, inputs)
         if direction == "forward":

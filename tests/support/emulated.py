@@ -56,7 +56,7 @@ def awkward_plan(strategy: str, product: str) -> Callable[[Problem, Properties],
     def plan_of(problem: Problem, properties: Properties) -> Plan:
         dtype = problem.dtype.name
         traits = awkward(strategy, product, dtype)
-        operand = problem.real if product == "fma" else problem.dtype
+        kept = problem.real if product == "fma" else problem.dtype
         choices = []
         for direction in DIRECTIONS:
             kernel = SequenceKernel(problem.cell, dtype, direction, traits)
@@ -66,7 +66,7 @@ def awkward_plan(strategy: str, product: str) -> Callable[[Problem, Properties],
         keeps = (1 if problem.recompute else 2) if problem.save else 0
         ready([choice.kernel.of_call(**flags, keeps=keeps) for choice in choices])
         tf32 = product == "mma" and dtype == "float32"
-        return Plan(choices[0], choices[1], operand, tf32, {})
+        return Plan(choices[0], choices[1], kept, tf32, {})
 
     return plan_of
 
@@ -75,9 +75,9 @@ def stepwise(product: str) -> Callable[[Problem, Properties], Plan]:
     """Plans for a kernel and a product a step, with products that round as tensor cores do where `product` is "mma"."""
 
     def plan_of(problem: Problem, properties: Properties) -> Plan:
-        operand = problem.real if product == "fma" else problem.dtype
-        ready(step_kernels(problem.cell, problem.dtype.name, operand.name))
-        return Plan(None, None, operand, product == "mma" and problem.dtype == np.float32, {})
+        kept = problem.real if product == "fma" else problem.dtype
+        ready(step_kernels(problem.cell, problem.dtype.name, kept.name))
+        return Plan(None, None, kept, product == "mma" and problem.dtype == np.float32, {})
 
     return plan_of
 

@@ -165,9 +165,12 @@ __device__ __forceinline__ void store_counted(T* here, int rank, const T& value,
 
 // ---- across the chip ----
 
-// Adds one to a counter, after everything that this thread, and by a block barrier its block, has stored.
-__device__ __forceinline__ void arrive_release(uint32* counter) {
-  asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(counter) : "memory");
+// Adds one to a counter, after everything that this thread, and by a block barrier its block, has stored. Returns what it
+// was before.
+__device__ __forceinline__ uint32 arrive_release(uint32* counter) {
+  uint32 before;
+  asm volatile("atom.release.gpu.global.add.u32 %0, [%1], 1;" : "=r"(before) : "l"(counter) : "memory");
+  return before;
 }
 
 // The counter; what was stored before the arrivals that it counts is seen after this.
@@ -191,23 +194,44 @@ __device__ __forceinline__ void prefetch_array(const void* begin, int bytes) {
 #endif
 }
 
-// Stores that other blocks read in this launch, and such loads: they go to the L2 cache that all blocks share.
-template <class T>
-__device__ __forceinline__ void store_exchanged(T* address, T value) {
-  *address = value;
-}
-
 struct alignas(16) Bytes16 {
   uint32 words[4];
 };
+
+// Stores that other blocks read in this launch, and such loads, of 2 to 16 bytes: they go to the L2 cache that all blocks
+// share. A number of up to 8 bytes is seen whole, and of an address what was stored last; in which order those of different
+// addresses come to be seen is not said.
+template <class T>
+__device__ __forceinline__ void store_exchanged(T* address, const T& value) {
+  if constexpr (sizeof(T) == 2) {
+    uint16 bits;
+    memcpy(&bits, &value, 2);
+    asm volatile("st.relaxed.gpu.global.b16 [%0], %1;" ::"l"(address), "h"(bits) : "memory");
+  } else if constexpr (sizeof(T) == 4) {
+    uint32 bits;
+    memcpy(&bits, &value, 4);
+    asm volatile("st.relaxed.gpu.global.b32 [%0], %1;" ::"l"(address), "r"(bits) : "memory");
+  } else if constexpr (sizeof(T) == 8) {
+    uint64 bits;
+    memcpy(&bits, &value, 8);
+    asm volatile("st.relaxed.gpu.global.b64 [%0], %1;" ::"l"(address), "l"(bits) : "memory");
+  } else {
+    static_assert(sizeof(T) == 16);
+    uint64 bits[2];
+    memcpy(bits, &value, 16);
+    asm volatile("st.relaxed.gpu.global.v2.b64 [%0], {%1, %2};" ::"l"(address), "l"(bits[0]), "l"(bits[1]) : "memory");
+  }
+}
 __device__ __forceinline__ Bytes16 load_exchanged(const Bytes16* address) {
+  uint64 bits[2];
+  asm volatile("ld.relaxed.gpu.global.v2.b64 {%0, %1}, [%2];" : "=l"(bits[0]), "=l"(bits[1]) : "l"(address) : "memory");
   Bytes16 value;
-  asm volatile("ld.relaxed.gpu.global.v4.u32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(value.words[0]), "=r"(value.words[1]), "=r"(value.words[2]), "=r"(value.words[3])
-               : "l"(address)
-               : "memory");
+  memcpy(&value, bits, 16);
   return value;
 }
+
+// Between two looks at what others have yet to store.
+__device__ __forceinline__ void look_again() {}
 
 // ---- tensor cores (sm_80) ----
 

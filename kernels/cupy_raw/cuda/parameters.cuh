@@ -19,6 +19,7 @@ template <class T, class Real, class Kept> struct Parameters {
   int dy_is_real;   // dy is Real, not T
   int tiles;        // of rows, in sequence kernels
   int parity;       // stepwise: which of clock's numbers this kernel reads
+  int slots;        // grid: that a team has in exchange
   long long rows_begin;  // n of the first row of P and of saved
 
   // Of the call
@@ -49,9 +50,9 @@ template <class T, class Real, class Kept> struct Parameters {
   Real* d_vectors;           // [2, n_vector, B, H]: sums over the steps done so far and their rests, by sorted row
 
   // Between blocks, and between kernels
-  void* exchange;            // grid: what a stage publishes, of the type that its products read, two buffers a team;
+  void* exchange;            // grid: what a stage publishes, of the type that its products read, see GridTeam;
                              // stepwise: of Kept, [B, H], backward [B, S_k, H]
-  arch::uint32* counters;    // grid: arrivals of each team
+  arch::uint32* counters;    // grid: arrivals of each team, 0 when a kernel starts
   Real* products;            // stepwise: [B, S, H] forward, [K, B, H] backward
   int* clock;                // stepwise: [2], steps done so far; read here, written there, and the reverse
 

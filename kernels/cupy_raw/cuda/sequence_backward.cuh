@@ -5,7 +5,7 @@
 // Registers:  columns of U, now those that give the gradient of an own unit's operand; of each item the gradients of the
 //             states, what this step reads of the forward pass and what the next one reads, sums for the vectors.
 // Barrier:    one exchange a stage that a gradient reaches and step; the invariant is that of forward. Between arriving at
-//             a step's first barrier and waiting there, what the step has made so far is stored, and what the next one
+//             a step's first exchange and waiting there, what the step has made so far is stored, and what the next one
 //             needs begins to load.
 // Limits:     as forward.
 // Source:     as forward. The gradients of U, of W and of x are products over all steps, after the launch.
@@ -132,13 +132,14 @@ struct SequenceBackward {
 
       for (int i = 0; i < steps.count; ++i) {
         const int t = steps.t(i);
+        if constexpr (n_stages > 0) team.template begin<n_stages>(p);
         each(items, [&](Item& item, int c, int e) {
 #pragma unroll
           for (int s = 0; s < n_state; ++s) item.unit.d_state_new[s] = item.d_state[s];
           item.next.give(item.unit);
           item.resets = item.next.is_reset;
           Cell::template backward<0>(item.unit);
-          if constexpr (n_stages > 0) publish<0>(team, multiply, item, t, c, e, first_unit);
+          if constexpr (n_stages > 0) publish<0>(p, team, multiply, item, c, e, first_unit);
         });
         if constexpr (n_stages > 0)
           team.template arrive<BackwardProducts<Cell>::inputs(0), Multiply::block_units>(first_unit);
@@ -182,7 +183,7 @@ struct SequenceBackward {
                 Item& item = items[c][e];
                 item.unit.d_operand = sums[e][0];
                 Cell::template backward<k + 1>(item.unit);
-                if constexpr (k + 1 < n_stages) publish<k + 1>(team, multiply, item, t, c, e, first_unit);
+                if constexpr (k + 1 < n_stages) publish<k + 1>(p, team, multiply, item, c, e, first_unit);
               });
             });
           });
@@ -232,16 +233,17 @@ struct SequenceBackward {
     store_gradients<Cell>(p, item.unit, written.d_P.at, written.d_R.at, item.row, unit);
   }
 
-  // The gradients of the gates whose transposed product is the k-th.
+  // The gradients of the gates whose transposed product is the k-th; also of rows that have no such step, as in forward.
   template <int k>
-  static __device__ __forceinline__ void publish(Team& team, const Multiply& multiply, const Item& item, int t, int c,
-                                                 int e, int first_unit) {
-    if (!has_step<Traits>(item.row, t)) return;
+  static __device__ __forceinline__ void publish(const Arguments& p, Team& team, const Multiply& multiply, const Item& item,
+                                                 int c, int e, int first_unit) {
+    const int unit = first_unit + multiply.unit(e);
+    if (!multiply.owns() || unit >= p.hidden) return;
     unrolled<BackwardProducts<Cell>::inputs(k)>([&](auto input) {
       constexpr int g = decltype(input)::value;
       constexpr int gate = Stages<Cell>::gate(BackwardProducts<Cell>::first(k) + g);
-      team.publish(c * Traits::chunk + multiply.row(e), g * Traits::hidden + first_unit + multiply.unit(e),
-                   Multiply::prepared(item.unit.d_U[gate]));
+      team.template publish<Multiply::columns(k)>(c * Traits::chunk + multiply.row(e), g * Traits::hidden + unit,
+                                                  Multiply::prepared(item.unit.d_U[gate]));
     });
   }
 };

@@ -5,9 +5,9 @@
 // Shared:     [what the team exchanges | the columns of U that are not in registers].
 // Registers:  columns of U; of each item the states, W x_t of this step and of the next, biases and vectors.
 // Barrier:    one exchange a stage and step. Before it every thread of the team has published its part of the stage's
-//             operand; after it every block can read all of it. Each barrier is passed by all threads, whatever their
-//             rows: how many steps a tile has depends on its longest row only. Between arriving at a step's first barrier
-//             and waiting there, what the step before has made is stored, and what the next one needs begins to load.
+//             operand; after it every block can read all of it. All threads take part in each, whatever their rows: how
+//             many steps a tile has depends on its longest row only. Between arriving at a step's first exchange and
+//             waiting there, what the step before has made is stored, and what the next one needs begins to load.
 // Limits:     Traits::threads threads a block, one block a multiprocessor; grid: all blocks must be running at once.
 // Source:     Diamos et al. (2016), Persistent RNNs: stashing recurrent weights on-chip.
 
@@ -114,6 +114,7 @@ struct SequenceForward {
 
       for (int i = 0; i < steps.count; ++i) {
         const int t = steps.t(i);
+        if constexpr (n_stages > 0) team.template begin<n_stages>(p);
         each(items, [&](Item& item, int c, int e) {
           if constexpr (Traits::resets) {
 #pragma unroll
@@ -125,7 +126,7 @@ struct SequenceForward {
             for (int g = 0; g < n_input; ++g) item.unit.Wx[g] = item.next[g] + b_ih[e * n_input + g];
           }
           Cell::template forward<0>(item.unit);
-          if constexpr (n_stages > 0) publish(team, multiply, item, t, c, e, first_unit);
+          if constexpr (n_stages > 0) publish<0>(p, team, multiply, item, c, e, first_unit);
         });
         if constexpr (n_stages > 0) {
           team.template arrive<1, Multiply::block_units>(first_unit);
@@ -164,7 +165,7 @@ struct SequenceForward {
                   item.unit.U[gate] = sums[e][decltype(output)::value] + b_hh[e * n_recurrent + gate];
                 });
                 Cell::template forward<k + 1>(item.unit);
-                if constexpr (k + 1 < n_stages) publish(team, multiply, item, t, c, e, first_unit);
+                if constexpr (k + 1 < n_stages) publish<k + 1>(p, team, multiply, item, c, e, first_unit);
               });
             });
           });
@@ -193,11 +194,14 @@ struct SequenceForward {
   }
 
  private:
-  static __device__ __forceinline__ void publish(Team& team, const Multiply& multiply, const Item& item, int t, int c,
-                                                 int e, int first_unit) {
-    if (has_step<Traits>(item.row, t))
-      team.publish(c * Traits::chunk + multiply.row(e), first_unit + multiply.unit(e),
-                   Multiply::prepared(item.unit.operand));
+  // What stage k multiplies; also of rows that have no such step, as others wait for every number of a tile.
+  template <int k>
+  static __device__ __forceinline__ void publish(const Arguments& p, Team& team, const Multiply& multiply, const Item& item,
+                                                 int c, int e, int first_unit) {
+    const int unit = first_unit + multiply.unit(e);
+    if (multiply.owns() && unit < p.hidden)
+      team.template publish<Multiply::columns(k)>(c * Traits::chunk + multiply.row(e), unit,
+                                                  Multiply::prepared(item.unit.operand));
   }
 
   // Begin to load what step t needs; it is used a step later. P: W x_t of the step's first row.

@@ -1,12 +1,15 @@
 // A team of blocks works on one tile of rows at a time; each block owns some of the hidden units. A team differs from
 // another only in how a stage's operand, of which each block computes a part, comes to be seen by all of them.
 //
-// publish() writes a number. An exchange is arrive(), with which a thread says that it has published, for so many units
-// of its block, from the first on, and so many inputs of each; and wait(), until all threads of the team have. Between the
-// two it may do what nobody waits for. After it chunk() gives the rows that were published. Buffers alternate, so that one
-// barrier an exchange is enough: who publishes for exchange e + 1 writes the other buffer, and who publishes for e + 2 has
-// passed barrier e + 1, which no thread passes before all have read what exchange e gave. Rows are `stride` numbers apart.
-// Columns that nobody publishes, beyond the units that there are, stay 0.
+// publish() writes a number of an exchange of so many columns; all rows of the tile are published, and all units that there
+// are. An exchange is arrive(), with which a thread says that it has published, for so many units of its block, from the
+// first on, and so many inputs of each; and wait(), after which chunk() gives the rows that were published, `stride` numbers
+// apart. Between the two a thread may do what nobody waits for. Columns that nobody publishes, beyond the units, stay 0.
+// begin() comes before the exchanges of a step.
+//
+// In shared memory two buffers alternate, so that one barrier an exchange is enough: who publishes for exchange e + 1
+// writes the other buffer, and who publishes for e + 2 has passed barrier e + 1, which no thread passes before all have read
+// what exchange e gave.
 
 namespace rnn_gpu {
 
@@ -25,9 +28,10 @@ template <class Operand, class Traits, int stride> struct BlockTeam {
   __device__ __forceinline__ int index() const { return arch::block_index(); }
   __device__ __forceinline__ int count() const { return arch::n_blocks(); }
   __device__ __forceinline__ int rank() const { return 0; }
-  __device__ __forceinline__ void publish(int row, int column, Operand value) {
+  template <int> __device__ __forceinline__ void publish(int row, int column, Operand value) {
     buffers[(parity * Traits::rows + row) * stride + column] = value;
   }
+  template <int, class P> __device__ __forceinline__ void begin(const P&) {}
   template <int, int> __device__ __forceinline__ void arrive(int) {}
   __device__ __forceinline__ void wait() {
     arch::block_barrier();  // every thread has published
@@ -60,9 +64,10 @@ template <class Operand, class Traits, int stride> struct ClusterTeam {
   __device__ __forceinline__ int index() const { return arch::block_index() / Traits::blocks; }
   __device__ __forceinline__ int count() const { return arch::n_blocks() / Traits::blocks; }
   __device__ __forceinline__ int rank() const { return arch::cluster_rank(); }
-  __device__ __forceinline__ void publish(int row, int column, Operand value) {
+  template <int> __device__ __forceinline__ void publish(int row, int column, Operand value) {
     buffers[(parity * Traits::rows + row) * stride + column] = value;
   }
+  template <int, class P> __device__ __forceinline__ void begin(const P&) {}
   template <int inputs, int units> __device__ __forceinline__ void arrive(int first_unit) {
     constexpr int width = units * int(sizeof(Operand)) % 16 == 0 ? vector_size<Operand>() : 1;
     constexpr int pieces = units / width, others = Traits::blocks - 1;
@@ -98,65 +103,96 @@ template <class Operand, class Traits, int stride> struct ClusterTeam {
   }
 };
 
-// Blocks anywhere on the chip, all of which must be running: the operand [2, rows, stride] lies in global memory, and
-// with it a counter of arrivals. Each block copies a chunk at a time into its shared memory, into one of two buffers in
-// turn: who copies the chunk after the next has passed the barrier that follows the copying of the next, and so has
+// Blocks anywhere on the chip, all of which must be running: operands lie in global memory, in slots, one an exchange,
+// [rows, columns], full of marks until they are published. An exchange has no barrier: each block loads a chunk again and
+// again until it has no mark, and so waits for nothing but the numbers themselves. At the first step, and where a step finds
+// no slots left, the team marks all and meets. A chunk is copied into the block's shared memory, into one of two buffers
+// in turn: who copies the chunk after the next has passed the barrier that follows the copying of the next, and so has
 // everyone stopped reading this one.
 template <class Operand, class Traits, int stride> struct GridTeam {
   static constexpr int shared_bytes = 2 * Traits::chunk * stride * int(sizeof(Operand));
-  Operand* buffers;       // [2, chunk, stride] in shared memory
-  Operand* exchanged;     // [2, rows, stride] in global memory, full of zeros when the kernel starts
-  arch::uint32* counter;  // 0 when the kernel starts
-  arch::uint32 arrivals = 0;
-  int parity = 0, slot = 0;
+  static constexpr int vector = vector_size<Operand>(), slot = Traits::rows * stride;
+  Operand* buffers;         // [2, chunk, stride] in shared memory
+  Operand* open = nullptr;  // the slot that is published to
+  int turn = 0;
 
-  template <class P> __device__ __forceinline__ GridTeam(const P& p, unsigned char* shared)
-      : buffers(reinterpret_cast<Operand*>(shared)),
-        exchanged(static_cast<Operand*>(p.exchange) + (long long)index() * 2 * Traits::rows * stride),
-        counter(p.counters + index()) {}
+  template <class P> __device__ __forceinline__ GridTeam(const P&, unsigned char* shared)
+      : buffers(reinterpret_cast<Operand*>(shared)) {}
   __device__ __forceinline__ int index() const { return arch::block_index() / Traits::blocks; }
   __device__ __forceinline__ int count() const { return arch::n_blocks() / Traits::blocks; }
   __device__ __forceinline__ int rank() const { return arch::block_index() % Traits::blocks; }
-  __device__ __forceinline__ void publish(int row, int column, Operand value) {
-    arch::store_exchanged(exchanged + (parity * Traits::rows + row) * stride + column, value);
-  }
-  template <int, int> __device__ __forceinline__ void arrive(int) {
-    arrivals += Traits::blocks;
-    arch::block_barrier();  // every thread of the block has published
-    if (arch::thread_index() == 0) arch::arrive_release(counter);
-  }
-  __device__ __forceinline__ void wait() {
-    if (arch::thread_index() == 0) {
-      while (int(arch::read_acquire(counter) - arrivals) < 0) {
-      }
+  template <int exchanges, class P> __device__ __forceinline__ void begin(const P& p) {
+    Operand* const first = static_cast<Operand*>(p.exchange) + (long long)index() * p.slots * slot;
+    if (!open || open + exchanges * slot > first + p.slots * slot) {
+      if (open) meet(p);  // every block has read all that was published
+      open = first;
+      mark_all(p);
+      meet(p);  // every mark is there
     }
-    arch::block_barrier();  // every block has arrived
-    parity ^= 1;
   }
-  template <int used> __device__ __forceinline__ const Operand* chunk(int c) {
-    constexpr int vector = vector_size<Operand>();
-    static_assert(used % vector == 0 && stride % vector == 0);
-    constexpr int all = Traits::chunk * used / vector, turns = (all + Traits::threads - 1) / Traits::threads;
+  template <int columns> __device__ __forceinline__ void publish(int row, int column, Operand value) {
+    arch::store_exchanged(open + row * columns + column, unmarked(value));
+  }
+  template <int, int> __device__ __forceinline__ void arrive(int) {}
+  __device__ __forceinline__ void wait() { open += slot; }
+  template <int columns> __device__ __forceinline__ const Operand* chunk(int c) {
+    static_assert(columns % vector == 0 && stride % vector == 0);
+    constexpr int all = Traits::chunk * columns / vector, turns = (all + Traits::threads - 1) / Traits::threads;
     constexpr int together = turns < 4 ? turns : 4;  // loads under way at a time
-    const Operand* const from = exchanged + ((parity ^ 1) * Traits::rows + c * Traits::chunk) * stride;
-    Operand* const to = buffers + slot * Traits::chunk * stride;
-    slot ^= 1;
-    const auto place = [&](int i) { return i / (used / vector) * stride + i % (used / vector) * vector; };
+    constexpr bool whole = all % (together * Traits::threads) == 0;
+    const arch::Bytes16* const from = reinterpret_cast<const arch::Bytes16*>(open - slot + c * Traits::chunk * columns);
+    Operand* const to = buffers + turn * Traits::chunk * stride;
+    turn ^= 1;
     for (int first = arch::thread_index(); first < all; first += together * Traits::threads) {
       arch::Bytes16 loaded[together];
+      bool missing = true;  // which of them, takes registers to know: all are loaded again
+      while (missing) {
+        missing = false;
 #pragma unroll
-      for (int n = 0; n < together; ++n) {
-        const int i = first + n * Traits::threads;
-        if (i < all) loaded[n] = arch::load_exchanged(reinterpret_cast<const arch::Bytes16*>(from + place(i)));
+        for (int n = 0; n < together; ++n) {
+          const int i = first + n * Traits::threads;
+          if (whole || i < all) loaded[n] = arch::load_exchanged(from + i);
+        }
+#pragma unroll
+        for (int n = 0; n < together; ++n) {
+          if (whole || first + n * Traits::threads < all) missing |= any_marked<Operand>(loaded[n]);
+        }
+        if (missing) arch::look_again();
       }
 #pragma unroll
       for (int n = 0; n < together; ++n) {
-        const int i = first + n * Traits::threads;
-        if (i < all) *reinterpret_cast<arch::Bytes16*>(to + place(i)) = loaded[n];
+        const int i = first + n * Traits::threads, row = i / (columns / vector), column = i % (columns / vector) * vector;
+        if (whole || i < all) *reinterpret_cast<arch::Bytes16*>(to + row * stride + column) = loaded[n];
       }
     }
     arch::block_barrier();  // the chunk is there
     return to;
+  }
+
+  // Goes on when every thread of the team has come: what they stored is seen, and what they loaded may be stored to.
+  template <class P> __device__ __forceinline__ void meet(const P& p) {
+    arch::block_barrier();  // every thread of the block has come
+    if (arch::thread_index() == 0) {
+      arch::uint32* const counter = p.counters + index();
+      arch::uint32 before = 0;
+      before = arch::arrive_release(counter);
+      const arch::uint32 all = before - before % Traits::blocks + Traits::blocks;
+      while (int(arch::read_acquire(counter) - all) < 0) {
+      }
+    }
+    arch::block_barrier();  // every block has arrived
+  }
+
+ private:
+  // The team together: marks where units publish, zeros elsewhere.
+  template <class P> __device__ __forceinline__ void mark_all(const P& p) {
+#pragma unroll 1
+    for (int i = rank() * Traits::threads + arch::thread_index(); i < p.slots * (slot / vector);
+         i += Traits::blocks * Traits::threads) {
+      const int place = i % (slot / vector) * vector;  // rows are whole multiples of Traits::hidden
+      arch::store_exchanged(reinterpret_cast<arch::Bytes16*>(open) + i,
+                            marks<Operand>([&](int n) { return (place + n) % Traits::hidden < p.hidden; }));
+    }
   }
 };
 

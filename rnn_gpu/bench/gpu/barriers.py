@@ -29,12 +29,21 @@ from rnn_gpu.kernels.cupy_raw.source import FOLDER
 __all__ = ["CLUSTERS", "kernels", "main"]
 
 THREADS = 256
+SHARED = 1 << 14
+"""Bytes of shared memory of a block, more than the buffers of any barrier's team."""
+
 FEW, MANY = 1_000, 11_000
 """Barriers of two launches: the difference of their times is that of the barriers alone."""
 
 SAMPLES = 7
 CLUSTERS = (2, 4, 8, 16)
-HEADERS = ("arch", "numbers", "teams")
+GRIDS = ("grid", "grid_exchange", "grid_exchange_after_barrier")
+"""The team's barrier alone; 16 bytes a block exchanged as *grid* does it; the same behind a barrier."""
+
+SLOTS = 2_048
+"""In which a grid exchanges: some 4 MiB, which stay in the L2 cache."""
+
+HEADERS = ("arch", "numbers", "marks", "teams")
 """Of the kernels' sources, those that the barriers need."""
 
 
@@ -42,7 +51,11 @@ class _Arguments(Record):
     """`Arguments` in barriers.cuh."""
 
     __slots__ = ()
-    _fields_ = (*fields("long long", "count"), *fields("pointer", "exchange", "counters"))
+    _fields_ = (
+        *fields("long long", "count"),
+        *fields("pointer", "exchange", "counters"),
+        *fields("int", "slots", "hidden"),
+    )
 
 
 @dataclass(frozen=True)
@@ -61,11 +74,12 @@ def kernels(properties: Properties) -> dict[str, tuple[Kernel, _Barrier]]:
     if properties.max_cluster > 1:
         definitions.append("#define RNN_GPU_CLUSTERS")
     headers = [(FOLDER / f"{name}.cuh").read_text() for name in HEADERS]
-    source = "\n".join([*definitions, *headers, _text("barriers.cuh")])
+    checks = _Arguments.checks("rnn_gpu::barriers::Arguments")
+    source = "\n".join([*definitions, *headers, _text("barriers.cuh"), checks, ""])
     barriers = [
         _Barrier("block", properties.multiprocessors),
         *(_Barrier(f"cluster_{size}", size, cluster=size) for size in CLUSTERS if size <= properties.max_cluster),
-        _Barrier("grid", properties.multiprocessors, cooperative=True),
+        *(_Barrier(name, properties.multiprocessors, cooperative=True) for name in GRIDS),
     ]
     return {barrier.name: (Kernel(source, f"rnn_gpu_barrier_{barrier.name}"), barrier) for barrier in barriers}
 
@@ -110,13 +124,14 @@ def _measured(cupy: Any, device: Any) -> Iterator[dict[str, Any]]:
 
 
 def _launcher(cupy: Any, device: CupyDevice, kernel: Kernel, barrier: _Barrier) -> Callable[[int], None]:
-    exchange, counters = cupy.zeros(64, np.float32), cupy.zeros(1, np.uint32)
-    prepared = Launch(kernel, barrier.blocks, THREADS, 1024, barrier.cluster, barrier.cooperative)
+    exchange, counters = cupy.empty(SLOTS * 4 * barrier.blocks, np.float32), cupy.zeros(1, np.uint32)
+    prepared = Launch(kernel, barrier.blocks, THREADS, SHARED, barrier.cluster, barrier.cooperative)
 
     def launch(count: int) -> None:
         with device.active():
             counters.fill(0)
-            device.launch(prepared, _Arguments(count, exchange.data.ptr, counters.data.ptr))
+            numbers = count, exchange.data.ptr, counters.data.ptr, SLOTS, 4 * barrier.blocks
+            device.launch(prepared, _Arguments(*numbers))
 
     return launch
 
