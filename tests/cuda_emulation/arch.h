@@ -130,7 +130,7 @@ template <class T> void store_exchanged(T* address, const T& value) {
   static_assert(sizeof(T) == 2 || sizeof(T) == 4 || sizeof(T) == 8 || sizeof(T) == 16);
   rnn_gpu_store_exchanged(address, &value, sizeof(T));
 }
-inline Bytes16 load_exchanged(const Bytes16* address) {
+template <class T> Bytes16 load_exchanged(const Bytes16* address) {
   rnn_gpu_maybe_suspend();
   return *address;
 }

@@ -191,12 +191,14 @@ void publish(std::vector<Store>& stores) {
   stores.clear();
 }
 
-// Of what a block has stored, that of some addresses; all stores to 16 bytes of them stay in order.
+// Of what a block has stored, that of some addresses; what overlaps stays in order.
 void publish_some(std::vector<Store>& stores) {
+  int widest = 1;
+  for (const Store& store : stores) widest = store.bytes > widest ? store.bytes : widest;
   const uint64_t which = draw() | 1;
   std::vector<Store> now, later;
   for (const Store& store : stores) {
-    const uint64_t place = reinterpret_cast<uint64_t>(store.address) / 16 * which;
+    const uint64_t place = reinterpret_cast<uint64_t>(store.address) / widest * which;
     (place >> 32 & 1 ? now : later).push_back(store);
   }
   if (now.empty()) now.swap(later);
@@ -265,7 +267,10 @@ void run_fiber() {
   kernel(argument);
   Fiber& same = fibers[current];
   Block& block = blocks[same.block];
-  if (--block.live == 0) publish(block.unpublished);
+  if (--block.live == 0) {
+    publish(block.unpublished);
+    ++progress;
+  }
   --live;
   same.where = "its end";
   for (;;) suspend();

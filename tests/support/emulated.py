@@ -41,7 +41,9 @@ def awkward(strategy: str, product: str, dtype: str) -> Traits:
         kept = dtype if product == "fma_kept" else real
         if name == "cluster":
             return Traits(name, "fma", real, kept, 64, blocks, 64, 16, 1, 2, 4, 2, 1)
-        return Traits(name, "fma", real, kept, 16, blocks, 64 // blocks, 4, 1, 1, 4, 2, 1)
+        if name == "grid":
+            return Traits(name, "fma", real, kept, 64, blocks, 64, 8, 1, 1, 4, 2, 1)
+        return Traits(name, "fma", real, kept, 16, blocks, 64, 4, 1, 1, 4, 2, 1)
     share = 2 if splits else 1
     span = (16 if dtype == "float32" else 32) * share
     octets = 2 if name == "block" and splits else 1
@@ -61,7 +63,7 @@ def awkward_plan(strategy: str, product: str) -> Callable[[Problem, Properties],
         for direction in DIRECTIONS:
             kernel = SequenceKernel(problem.cell, dtype, direction, traits)
             tiles = max(1, -(-problem.B // traits.rows))
-            choices.append(Choice(kernel, tiles, 1 if traits.strategy == "grid" else tiles, NOTHING))
+            choices.append(Choice(kernel, tiles, min(2, tiles) if traits.strategy == "grid" else tiles, NOTHING))
         flags = {"lengths": problem.has_lengths, "resets": problem.has_resets}
         keeps = (1 if problem.recompute else 2) if problem.save else 0
         ready([choice.kernel.of_call(**flags, keeps=keeps) for choice in choices])

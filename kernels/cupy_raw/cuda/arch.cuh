@@ -198,9 +198,9 @@ struct alignas(16) Bytes16 {
   uint32 words[4];
 };
 
-// Stores that other blocks read in this launch, and such loads, of 2 to 16 bytes: they go to the L2 cache that all blocks
-// share. A number of up to 8 bytes is seen whole, and of an address what was stored last; in which order those of different
-// addresses come to be seen is not said.
+// Stores that other blocks read in this launch, and such loads: they go to the L2 cache that all blocks share. A number is
+// seen whole, of 16 bits by what the hardware does, of 32 and 64 as PTX has it: it is loaded as it was stored. Of an address
+// the last store is seen; in which order those to different addresses come to be seen is not said.
 template <class T>
 __device__ __forceinline__ void store_exchanged(T* address, const T& value) {
   if constexpr (sizeof(T) == 2) {
@@ -222,11 +222,19 @@ __device__ __forceinline__ void store_exchanged(T* address, const T& value) {
     asm volatile("st.relaxed.gpu.global.v2.b64 [%0], {%1, %2};" ::"l"(address), "l"(bits[0]), "l"(bits[1]) : "memory");
   }
 }
+template <class T>
 __device__ __forceinline__ Bytes16 load_exchanged(const Bytes16* address) {
-  uint64 bits[2];
-  asm volatile("ld.relaxed.gpu.global.v2.b64 {%0, %1}, [%2];" : "=l"(bits[0]), "=l"(bits[1]) : "l"(address) : "memory");
   Bytes16 value;
-  memcpy(&value, bits, 16);
+  if constexpr (sizeof(T) == 8) {
+    uint64 bits[2];
+    asm volatile("ld.relaxed.gpu.global.v2.b64 {%0, %1}, [%2];" : "=l"(bits[0]), "=l"(bits[1]) : "l"(address) : "memory");
+    memcpy(&value, bits, 16);
+  } else {
+    asm volatile("ld.relaxed.gpu.global.v4.b32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(value.words[0]), "=r"(value.words[1]), "=r"(value.words[2]), "=r"(value.words[3])
+                 : "l"(address)
+                 : "memory");
+  }
   return value;
 }
 

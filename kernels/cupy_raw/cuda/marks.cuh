@@ -1,6 +1,6 @@
 // A number that has not been published is the mark: all of its bits are 1, which is a NaN. A NaN that looks like it is
-// published as another, so that a number tells by itself whether it has been, and no flag or barrier has to. The idea of data
-// that say whether they have come: the LL protocol of NCCL, which has a flag with every 4 bytes.
+// published as another, so that a number tells by itself whether it has been, and no flag or barrier has to. The idea of
+// data that say whether they have come: the LL protocol of NCCL, which has a flag with every 4 bytes.
 
 namespace rnn_gpu {
 

@@ -194,7 +194,7 @@ struct SequenceForward {
   }
 
  private:
-  // What stage k multiplies; also of rows that have no such step, as others wait for every number of a tile.
+  // What stage k multiplies; also of rows that have no such step, as others wait for every number of a chunk.
   template <int k>
   static __device__ __forceinline__ void publish(const Arguments& p, Team& team, const Multiply& multiply, const Item& item,
                                                  int c, int e, int first_unit) {

@@ -1,11 +1,11 @@
 // A team of blocks works on one tile of rows at a time; each block owns some of the hidden units. A team differs from
 // another only in how a stage's operand, of which each block computes a part, comes to be seen by all of them.
 //
-// publish() writes a number of an exchange of so many columns; all rows of the tile are published, and all units that there
-// are. An exchange is arrive(), with which a thread says that it has published, for so many units of its block, from the
-// first on, and so many inputs of each; and wait(), after which chunk() gives the rows that were published, `stride` numbers
-// apart. Between the two a thread may do what nobody waits for. Columns that nobody publishes, beyond the units, stay 0.
-// begin() comes before the exchanges of a step.
+// publish() writes a number of an exchange of so many columns; all rows of a chunk that is asked for are published, and all
+// units that there are. An exchange is arrive(), with which a thread says that it has published, for so many units of its
+// block, from the first on, and so many inputs of each; and wait(), after which chunk() gives the rows that were published,
+// `stride` numbers apart. Between the two a thread may do what nobody waits for. Columns that nobody publishes, beyond the
+// units, stay 0. begin() comes before the exchanges of a step.
 //
 // In shared memory two buffers alternate, so that one barrier an exchange is enough: who publishes for exchange e + 1
 // writes the other buffer, and who publishes for e + 2 has passed barrier e + 1, which no thread passes before all have read
@@ -37,7 +37,7 @@ template <class Operand, class Traits, int stride> struct BlockTeam {
     arch::block_barrier();  // every thread has published
     parity ^= 1;
   }
-  template <int used> __device__ __forceinline__ const Operand* chunk(int c) {
+  template <int> __device__ __forceinline__ const Operand* chunk(int c) {
     return buffers + ((parity ^ 1) * Traits::rows + c * Traits::chunk) * stride;
   }
 };
@@ -98,17 +98,17 @@ template <class Operand, class Traits, int stride> struct ClusterTeam {
     phase ^= parity;
     parity ^= 1;
   }
-  template <int used> __device__ __forceinline__ const Operand* chunk(int c) {
+  template <int> __device__ __forceinline__ const Operand* chunk(int c) {
     return buffers + ((parity ^ 1) * Traits::rows + c * Traits::chunk) * stride;
   }
 };
 
 // Blocks anywhere on the chip, all of which must be running: operands lie in global memory, in slots, one an exchange,
 // [rows, columns], full of marks until they are published. An exchange has no barrier: each block loads a chunk again and
-// again until it has no mark, and so waits for nothing but the numbers themselves. At the first step, and where a step finds
-// no slots left, the team marks all and meets. A chunk is copied into the block's shared memory, into one of two buffers
-// in turn: who copies the chunk after the next has passed the barrier that follows the copying of the next, and so has
-// everyone stopped reading this one.
+// again until it has no mark, and so waits for nothing but the numbers themselves. Before the first step the team marks all
+// and meets; where a later one finds no slots left, it meets before that, too. A chunk is copied into the block's shared
+// memory, into one of two buffers in turn: who copies the chunk after the next has passed the barrier that follows the
+// copying of the next, and so has everyone stopped reading this one.
 template <class Operand, class Traits, int stride> struct GridTeam {
   static constexpr int shared_bytes = 2 * Traits::chunk * stride * int(sizeof(Operand));
   static constexpr int vector = vector_size<Operand>(), slot = Traits::rows * stride;
@@ -151,7 +151,7 @@ template <class Operand, class Traits, int stride> struct GridTeam {
 #pragma unroll
         for (int n = 0; n < together; ++n) {
           const int i = first + n * Traits::threads;
-          if (whole || i < all) loaded[n] = arch::load_exchanged(from + i);
+          if (whole || i < all) loaded[n] = arch::load_exchanged<Operand>(from + i);
         }
 #pragma unroll
         for (int n = 0; n < together; ++n) {

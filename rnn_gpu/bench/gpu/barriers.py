@@ -1,4 +1,4 @@
-"""What a barrier costs on this device: of a block, of clusters, of the whole chip, ours and CUDA's own.
+"""What barriers and exchanges cost on this device: of a block, of clusters, of the whole chip, ours and CUDA's own.
 
 Run as a program: `python -m rnn_gpu.bench.gpu.barriers FILE` writes what it measured to the file, and prints it.
 """
@@ -94,7 +94,7 @@ def main(arguments: list[str]) -> int:
     device = device_of(library_of("x", cupy.empty(0)))
     rows = [dict(row) for row in _measured(cupy, device)]
     for row in rows:
-        print(f"{row['barrier']:12} {row['blocks']:4} blocks  {row.get('us', row.get('reason'))}")
+        print(f"{row['barrier']:28} {row['blocks']:4} blocks  {row.get('us', row.get('reason'))}")
     described = machine.describe() | machine.describe_gpu()
     report = {"format": "rnn_gpu barriers", "version": 1, "device": device.properties.name, "machine": described}
     if arguments:
