@@ -15,7 +15,7 @@ from rnn_gpu.kernels.cupy_raw.parameters import ColumnSums, PackedRows, Paramete
 from rnn_gpu.kernels.cupy_raw.traits import CPP_TYPES, SequenceKernel, StepKernel
 
 __all__ = [
-    "FOLDER", "HEADERS", "HEADERS_OF_PACKING", "HEADERS_OF_SUMS", "THREADS", "Spec", "column_sums", "kernel",
+    "FOLDER", "HEADERS", "HEADERS_OF_PACKING", "HEADERS_OF_SUMS", "THREADS", "Spec", "column_sums", "drivers", "kernel",
     "packed_rows", "step_kernels", "translation_unit",
 ]  # fmt: skip
 
@@ -61,7 +61,7 @@ def translation_unit(specs: Sequence[Spec]) -> str:
     """The whole text for these kernels."""
     cells = {spec.cell.digest: spec.cell for spec in specs}
     traits = {spec.traits.digest: spec.traits for spec in specs if isinstance(spec, SequenceKernel)}
-    parts = [*_headers(HEADERS), '#line 1 "cells"', "namespace rnn_gpu {"]
+    parts = [drivers(), '#line 1 "cells"', "namespace rnn_gpu {"]
     for digest, cell in cells.items():
         parts += [f"namespace cells {{\nnamespace of_{digest[:8]} {{", cell.source("cuda"), "}\n}"]
     parts += [found.source(f"Traits_{digest}") for digest, found in traits.items()]
@@ -86,7 +86,7 @@ def packed_rows(dtype: str, out: str, which: str) -> Kernel:
 
 def _without_cell(headers: tuple[str, ...], driver: str, arguments: type[Record], entry: str, function: str) -> Kernel:
     parts = [
-        *_headers(headers),
+        drivers(headers),
         '#line 1 "entries"',
         f"using Driver = {driver};",
         arguments.checks("Driver::Arguments"),
@@ -96,8 +96,9 @@ def _without_cell(headers: tuple[str, ...], driver: str, arguments: type[Record]
 
 
 @cache
-def _headers(names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(f'#line 1 "{name}.cuh"\n{(FOLDER / f"{name}.cuh").read_text()}' for name in names)
+def drivers(headers: tuple[str, ...] = HEADERS) -> str:
+    """The text of these headers, with which every kernel that needs them begins."""
+    return "\n".join(f'#line 1 "{name}.cuh"\n{(FOLDER / f"{name}.cuh").read_text()}' for name in headers)
 
 
 def _cell(spec: Spec) -> str:

@@ -23,19 +23,22 @@ __all__ = ["BUILD", "EmptyType", "cached_jit", "digest_of", "entry_of", "jit", "
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+_OPTIONS = {"nogil": True, "_nrt": False}
+
 
 def jit(function: Function) -> Function:
     """Compile when first called, without the interpreter lock. For functions that compiled code calls.
 
-    They count no references to arrays, which takes longer to compile than all the rest, and cannot make any: who calls
-    from Python holds the arrays.
+    Python cannot call them: nothing is compiled that takes apart what it would hand over, which would be a fifth of the
+    time that all takes to compile. Nor do they count references to arrays, which would take longer than all the rest,
+    and they cannot make any: who calls from Python holds the arrays.
     """
-    return cast(Function, numba.njit(nogil=True, _nrt=False)(function))
+    return cast(Function, numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS)(function))
 
 
 def cached_jit(function: Function) -> Function:
-    """The same, kept on disk. For functions that Python calls, at the top of a module; they take a build or a cell."""
-    return cast(Function, kept_where_possible(numba.njit, nogil=True, _nrt=False)(function))
+    """The same for functions that Python calls, at the top of a module, kept on disk; they take a build or a cell."""
+    return cast(Function, kept_where_possible(numba.njit, **_OPTIONS)(function))
 
 
 def kept_where_possible(decorator: Callable[..., Any], *arguments: Any, **options: Any) -> Callable[[Any], Any]:

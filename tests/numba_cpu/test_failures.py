@@ -13,6 +13,7 @@ from rnn_gpu.kernels.numba_cpu.jit import BUILD, jit
 from rnn_gpu.kernels.numba_cpu.marshal import address_of, reader
 from rnn_gpu.kernels.numba_cpu.team import MADE, await_count, meet
 from rnn_gpu.threads import set_threads
+from tests.support.numba_entry import entry
 from tests.support.team_task import task
 
 LIKE = np.empty(0, np.float32)
@@ -52,12 +53,12 @@ _read_team = reader("".join(ARGUMENTS.values()))
 _address_of_no_kernel, _address_of_no_maker = address_of(_no_kernel), address_of(_no_maker)
 
 
-@jit
+@entry
 def address_of_no_kernel(build, like):
     return _address_of_no_kernel(build, like)
 
 
-@jit
+@entry
 def address_of_no_maker(build, like):
     return _address_of_no_maker(build, like)
 
@@ -96,7 +97,7 @@ def fails_if_told(monkeypatch):
 
 
 def test_what_fails_by_name_fails_in_its_caller(fails_if_told):
-    @jit
+    @entry
     def call(array, wrong):
         fails_if_told(array, wrong)
         array[1] = 1

@@ -9,8 +9,8 @@ from numba import types
 from rnn_gpu.compiler import emit_python
 from rnn_gpu.kernels.numba_cpu import mathematics
 from rnn_gpu.kernels.numba_cpu.host import TRAITS
-from rnn_gpu.kernels.numba_cpu.jit import jit
 from rnn_gpu.kernels.numba_cpu.simd import load, store
+from tests.support.numba_entry import entry
 
 SCALARS = {np.dtype(np.float32): types.float32, np.dtype(np.float64): types.float64}
 
@@ -54,14 +54,14 @@ def apply(name: str, *operands: np.ndarray) -> np.ndarray:
     function, lanes = mathematics.FUNCTIONS[SCALARS[dtype]][name], TRAITS.lanes(dtype.itemsize)
     if len(operands) == 1:
 
-        @jit
+        @entry
         def run(result, x):
             for k in range(0, x.size, lanes):
                 store(result, k, function(load(x, k)))
 
     else:
 
-        @jit
+        @entry
         def run(result, x, y):
             for k in range(0, x.size, lanes):
                 store(result, k, function(load(x, k), load(y, k)))

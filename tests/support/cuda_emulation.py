@@ -35,6 +35,7 @@ __all__ = [
 ]
 
 HERE = Path(__file__).parents[1] / "cuda_emulation"
+ARCH = HERE / "arch.h"
 
 LOWEST_FIRST, HIGHEST_FIRST, RANDOM = range(3)
 """Which of the threads that can run does: see runtime.cpp."""
@@ -87,11 +88,24 @@ def _prefetched() -> np.ndarray[Any, Any]:
     return found
 
 
+_OPTIMIZED = ("-Og", "-ffp-contract=off", "-Wno-maybe-uninitialized")
+"""Of the levels, what compiles in least time; numbers are not contracted, as NumPy's are not."""
+
+
 def _gcc(*arguments: object) -> None:
     command = ["g++", "-std=c++17", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
     run = subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True, check=False)
     if run.returncode:
         raise AssertionError(run.stderr[:4000])
+
+
+@cache
+def _drivers() -> Path:
+    """A header with all that comes before a kernel's cell, the drivers as they are, compiled beforehand."""
+    path = folder() / "drivers.h"
+    path.write_text(f"{ARCH.read_text()}\n{source.drivers()}")
+    _gcc(*_OPTIMIZED, "-x", "c++-header", path, "-o", f"{path}.gch")
+    return path
 
 
 _entries: dict[str, ctypes.CDLL] = {}
@@ -110,6 +124,7 @@ def ready(specs: Sequence[source.Spec]) -> None:
 def compile_units(units: Sequence[str]) -> list[ctypes.CDLL]:
     """Compile translation units, two at a time."""
     _runtime()
+    _drivers()
     paths = [folder() / f"{hashlib.sha256(unit.encode()).hexdigest()[:16]}.so" for unit in units]
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(_compile, units, paths))
@@ -117,10 +132,12 @@ def compile_units(units: Sequence[str]) -> list[ctypes.CDLL]:
 
 
 def _compile(unit: str, path: Path) -> None:
-    if not path.exists():
-        text = path.with_suffix(".cpp")
-        text.write_text(unit)
-        _gcc("-O1", "-ffp-contract=off", "-Wno-maybe-uninitialized", "-include", HERE / "arch.h", text, "-o", path)
+    if path.exists():
+        return
+    ours = unit.startswith(source.drivers())  # not those that a test has changed
+    text = path.with_suffix(".cpp")
+    text.write_text(unit.removeprefix(source.drivers()))
+    _gcc(*_OPTIMIZED, "-include", _drivers() if ours else ARCH, text, "-o", path)
 
 
 def array_of(matrix: Matrix, address: int) -> np.ndarray[Any, Any]:

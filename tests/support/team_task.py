@@ -7,6 +7,7 @@ from rnn_gpu.kernels.numba_cpu.jit import BUILD, jit
 from rnn_gpu.kernels.numba_cpu.marshal import ROOM, address_of, reader, write
 from rnn_gpu.kernels.numba_cpu.simd import room_for
 from rnn_gpu.kernels.numba_cpu.team import meet
+from tests.support.numba_entry import entry
 
 __all__ = ["run_share", "task"]
 
@@ -29,12 +30,12 @@ def _share(cell, like, numbers, member):
 _read, _address = reader("niiin"), address_of(_share)
 
 
-@jit
+@entry
 def _address_of_share(build, like):
     return _address(build, like)
 
 
-@jit
+@entry
 def run_share(code, marks, value, failing, divisor, team, board):
     """The compiled function of the task."""
     numbers = room_for(team, ROOM)
