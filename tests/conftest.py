@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import tempfile
 
 import pytest
@@ -10,7 +12,9 @@ from hypothesis import settings
 
 # Read when Keras is imported; it writes a file to its folder.
 os.environ["KERAS_BACKEND"] = "torch"
-os.environ.setdefault("KERAS_HOME", tempfile.mkdtemp(prefix="keras-"))
+if "KERAS_HOME" not in os.environ:
+    os.environ["KERAS_HOME"] = tempfile.mkdtemp(prefix="keras-")
+    atexit.register(shutil.rmtree, os.environ["KERAS_HOME"])
 
 # Tables are as wide as the terminal, and these tests may have none.
 os.environ["COLUMNS"] = "200"

@@ -6,8 +6,10 @@ GPU.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import hashlib
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -65,8 +67,10 @@ class EmulationError(AssertionError):
 
 @cache
 def folder() -> Path:
-    """Where compiled kernels lie, for this process."""
-    return Path(tempfile.mkdtemp(prefix="rnn_gpu_emulation_"))
+    """Where compiled kernels lie, for this process and until it ends."""
+    made = tempfile.mkdtemp(prefix="rnn_gpu_emulation_")
+    atexit.register(shutil.rmtree, made)
+    return Path(made)
 
 
 @cache
