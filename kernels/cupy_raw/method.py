@@ -20,10 +20,11 @@ EXCHANGE_BYTES = 1 << 23
 
 @dataclass(frozen=True)
 class SequenceLaunch:
-    """The launch of a sequence kernel.
+    """The launch of a sequence kernel over so many tiles of rows.
 
-    tiles: of rows. What the blocks of a grid share, else 0: exchange, bytes that have `slots` a team, one an exchange
-    (see `GridTeam`); counters, one a team.
+    The rest is 0 but for a grid, whose teams exchange through global memory, see `GridTeam` in cuda/teams.cuh.
+    slots: of each team; an exchange takes one, and when none is left they are used again.
+    exchange: bytes of the slots of all teams. counters: of all teams, one each.
     """
 
     launch: Launch
