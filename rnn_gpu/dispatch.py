@@ -136,7 +136,7 @@ BACKENDS: Mapping[str, Backend] = _Backends(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Explanation:
     """Which backend runs a call, and why the others do not.
 
@@ -152,7 +152,7 @@ class Explanation:
     reasons: Mapping[str, str | None]
     plan: str | None = None
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         width = max(map(len, self.reasons))
         lines = [str(self.problem)]
         for name, reason in self.reasons.items():

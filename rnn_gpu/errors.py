@@ -12,24 +12,23 @@ class RnnGpuError(Exception):
     """Base class of the package's errors."""
 
 
-def _message(argument: str, expected: str, got: str) -> str:
-    return f"{argument}: expected {expected}, got {got}"
+class _OfArgument(RnnGpuError):
+    """argument: its name; expected: what the call takes; got: what came."""
+
+    def __init__(self, argument: str, expected: str, got: str) -> None:
+        super().__init__(argument, expected, got)
+        self.argument, self.expected, self.got = argument, expected, got
+
+    def __str__(self) -> str:
+        return f"{self.argument}: expected {self.expected}, got {self.got}"
 
 
-class ArgumentError(RnnGpuError, ValueError):
+class ArgumentError(_OfArgument, ValueError):
     """An argument has the right kind but a value, shape or dtype that the call cannot take."""
 
-    def __init__(self, argument: str, expected: str, got: str) -> None:
-        super().__init__(_message(argument, expected, got))
-        self.argument = argument
 
-
-class ArgumentTypeError(RnnGpuError, TypeError):
+class ArgumentTypeError(_OfArgument, TypeError):
     """An argument is of the wrong kind altogether."""
-
-    def __init__(self, argument: str, expected: str, got: str) -> None:
-        super().__init__(_message(argument, expected, got))
-        self.argument = argument
 
 
 class CellError(RnnGpuError):

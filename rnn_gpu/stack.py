@@ -12,7 +12,8 @@ layer 0 backward, layer 1 forward ...; index layer * D + direction.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, NamedTuple
@@ -26,6 +27,7 @@ from rnn_gpu.compiler.variants import with_output
 from rnn_gpu.errors import ArgumentError, ArgumentTypeError
 from rnn_gpu.problem import Gradients, describe
 from rnn_gpu.weights import Weights
+from rnn_gpu.weights.core import FIELDS
 
 __all__ = ["StackForward", "StackGradients", "StackTape", "States", "backward", "dropout_mask", "forward", "step"]
 
@@ -140,11 +142,12 @@ def forward(
             place = number * n_directions + direction
             runs = []
             for variant in variants:
-                described = describe(
-                    variant, y, layers[place], initial=_in_order(starts[place], cell, variant), lengths=lengths,
-                    resets=resets_back if direction else resets, reverse=reverse or direction == 1, save=save,
-                    recompute=recompute, x_is_given=number == 0,
-                )  # fmt: skip
+                with _naming(place, cell):
+                    described = describe(
+                        variant, y, layers[place], initial=_in_order(starts[place], cell, variant), lengths=lengths,
+                        resets=resets_back if direction else resets, reverse=reverse or direction == 1, save=save,
+                        recompute=recompute, x_is_given=number == 0,
+                    )  # fmt: skip
                 runs.append(functional.run_forward(*described, backend))
             last.append(runs[0].last)
             of_layer.append(runs)
@@ -212,8 +215,9 @@ def step(
     """
     new = []
     step_of_layer: Any = functional.step
-    for weights, state in zip(layers, _for_each("states", states, layers), strict=True):
-        stepped = step_of_layer(cell, x, weights, state, backend=backend)
+    for place, (weights, state) in enumerate(zip(layers, _for_each("states", states, layers), strict=True)):
+        with _naming(place, cell):
+            stepped = step_of_layer(cell, x, weights, state, backend=backend)
         step_of_layer = functional.step_above
         x = cast_like(stepped[0], x)  # the states of 16-bit layers have 32 bits
         new.append(tuple(stepped))
@@ -259,6 +263,19 @@ def _times(a: Array, b: Array) -> Array:
     """Their product, likewise."""
     with np.errstate(all="ignore"):
         return a * b
+
+
+@contextmanager
+def _naming(place: int, cell: Cell) -> Iterator[None]:
+    """Errors of one layer's arguments name them as the stack's, of which `layers` and the states have one a place."""
+    try:
+        yield
+    except (ArgumentError, ArgumentTypeError) as error:
+        name, bracket, rest = error.argument.partition("[")
+        layer = f"layers[{place}]"
+        of_stack = {"weights": layer, "initial": f"initial[{place}]", "state": f"states[{place}]", "x_t": "x"}
+        of_stack |= {field: f"{layer}.{field}" for field in (*FIELDS, *cell.vectors, "vectors")}
+        raise type(error)(of_stack.get(name, name) + bracket + rest, error.expected, error.got) from error
 
 
 def _in_order(states: Any, cell: Cell, variant: Cell) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -54,6 +55,14 @@ def test_the_errors_are_those_that_numpy_users_expect():
     assert issubclass(ArgumentTypeError, TypeError)
     assert issubclass(ArgumentError, RnnGpuError)
     assert issubclass(ArgumentTypeError, RnnGpuError)
+
+
+@pytest.mark.parametrize("kind", [ArgumentError, ArgumentTypeError])
+def test_errors_come_through_from_other_processes(kind):
+    error = pickle.loads(pickle.dumps(kind("x", "an array", "None")))
+    assert type(error) is kind
+    assert str(error) == "x: expected an array, got None"
+    assert (error.argument, error.expected, error.got) == ("x", "an array", "None")
 
 
 VALUES = each(

@@ -229,6 +229,10 @@ DECLARATIONS = {
         "@cell(gates='g', states='hh')\ndef mine(Wx, U, h, c):\n return h",
         "states: expected each name once, got h, h",
     ),
+    "a name taken for letters": (
+        "@cell(gates='g', states='hidden')\ndef mine(Wx, U, h):\n return h",
+        "states: expected each name once, got h, i, d, d, e, n; one name of several letters is ('hidden',)",
+    ),
     "state and vector": (
         "@cell(gates='g', states='hc', vectors='c')\ndef mine(Wx, U, h, c, v):\n return h, c",
         "vectors: expected names that are not states, got c",

@@ -65,8 +65,9 @@ def table(document, first_column):
 
 
 @pytest.mark.parametrize("document", [document for document in DOCUMENTS if blocks(document, "python")])
-def test_python_runs(document, monkeypatch):
+def test_python_runs(document, monkeypatch, tmp_path):
     """The blocks of one document one after the other, as in one session."""
+    monkeypatch.chdir(tmp_path)
     if document != "README.md":  # which is run as the reader will; the others need not wait for a compiler
         monkeypatch.setenv(dispatch.ENVIRONMENT_VARIABLE, "numpy_cpu")
     namespace = {"__name__": "document"}

@@ -124,21 +124,27 @@ def test_weights_that_do_not_fit_the_layer_below_are_to_blame():
 
     x = np.zeros((5, 3, 4))
     for layers, options, message in (
-        ([weights(4), weights(7)], {}, r"^w_ih: expected shape \(24, 6\), got shape \(24, 7\)$"),
+        ([weights(4), weights(7)], {}, r"^layers\[1\].w_ih: expected shape \(24, 6\), got shape \(24, 7\)$"),
         (
             [weights(4), weights(4), weights(6), weights(6)],
             {"bidirectional": True},
-            r"^w_ih: expected shape \(24, 12\)",
+            r"^layers\[2\].w_ih: expected shape \(24, 12\)",
         ),
-        ([weights(4), weights(6, "float32")], {}, "^w_hh: expected dtype float64 as x is, got float32$"),
+        ([weights(4), weights(6, "float32")], {}, r"^layers\[1\].w_hh: expected dtype float64 as x is, got float32$"),
         ([weights(5), weights(6)], {}, r"^x: expected shape \(T, B, 5\) as w_ih has shape \(24, 5\)"),
     ):
         with pytest.raises(ArgumentError, match=message):
             stack.forward(cells.lstm, x, layers, **options)
-    with pytest.raises(ArgumentError, match=r"^w_ih: expected shape \(24, 6\), got shape \(24, 7\)$"):
+    with pytest.raises(ArgumentError, match=r"^layers\[1\].w_ih: expected shape \(24, 6\), got shape \(24, 7\)$"):
         stack.step(cells.lstm, x[0], [weights(4), weights(7)])
-    with pytest.raises(ArgumentError, match=r"^x_t: expected shape \(B, 5\) as w_ih has shape \(24, 5\)"):
+    with pytest.raises(ArgumentError, match=r"^x: expected shape \(B, 5\) as w_ih has shape \(24, 5\)"):
         stack.step(cells.lstm, x[0], [weights(5), weights(6)])
+    with pytest.raises(ArgumentError, match=r"^states\[1\]\[0\] \(h\): expected shape \(3, 6\), got shape \(3, 7\)$"):
+        stack.step(cells.lstm, x[0], [weights(4), weights(6)], [None, (np.zeros((3, 7)),) * 2])
+    with pytest.raises(ArgumentError, match=r"^initial\[0\]\[1\] \(c\): expected shape \(3, 6\), got shape \(2, 6\)$"):
+        stack.forward(cells.lstm, x, [weights(4)], [(np.zeros((3, 6)), np.zeros((2, 6)))])
+    with pytest.raises(ArgumentTypeError, match=r"^layers\[1\]: expected rnn_gpu.Weights, got tuple$"):
+        stack.forward(cells.lstm, x, [weights(4), ()])
 
 
 def test_steps_of_16_bit_layers():

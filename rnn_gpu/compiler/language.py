@@ -92,13 +92,14 @@ class _Tracer:
         if not isinstance(given, Iterable):
             self.fail(f"{kind}: expected names, got {given!r}")
         labels = tuple(given)
+        hint = f"; one name of several letters is ({given!r},)" if isinstance(given, str) and len(given) > 1 else ""
         for label in labels:
             if not isinstance(label, str) or not _is_name(label) or label.startswith("_"):
-                self.fail(f"{kind}: expected names such as 'f' or 'forget', got {label!r}")
+                self.fail(f"{kind}: expected names such as 'f' or 'forget', got {label!r}{hint}")
             if label in ops.RESERVED:
                 self.fail(f"{kind}: expected another name than the reserved word {label!r}")
         if len(set(labels)) != len(labels):
-            self.fail(f"{kind}: expected each name once, got {', '.join(labels)}")
+            self.fail(f"{kind}: expected each name once, got {', '.join(labels)}{hint}")
         if not labels and kind != "vectors":
             self.fail(f"{kind}: expected at least one, got none")
         return labels

@@ -67,7 +67,8 @@ ACTIVATIONS: dict[str, Callable[[Symbol], Symbol]] = {
 def name_of(argument: str, activation: Any) -> str:
     """The name of a layer's activation, as ACTIVATIONS has it. Raises ArgumentError for one that it has not."""
     name = getattr(activation, "__name__", "")
-    if name not in ACTIVATIONS or getattr(keras.activations, name, None) is not activation:
-        expected = f"one of Keras' activations that a kernel can hold ({', '.join(ACTIVATIONS)})"
-        raise ArgumentError(argument, expected, name or repr(activation))
+    is_of_keras = getattr(keras.activations, name, None) is activation
+    if name not in ACTIVATIONS or not is_of_keras:
+        expected = f"one of Keras' activations that a kernel can hold ({', '.join(ACTIVATIONS)}), by name or as itself"
+        raise ArgumentError(argument, expected, name if is_of_keras else repr(activation))
     return name

@@ -6,6 +6,7 @@ from typing import Any
 
 from rnn_gpu import cells
 from rnn_gpu.compiler.cell import Cell
+from rnn_gpu.errors import ArgumentError
 from rnn_gpu.torch.recurrent import Recurrent
 
 __all__ = ["GRU", "LSTM", "RNN"]
@@ -38,6 +39,8 @@ class RNN(Recurrent):
         known = {"tanh": ("RNN_TANH", cells.rnn), "relu": ("RNN_RELU", cells.rnn_relu)}
         if nonlinearity not in known:
             raise ValueError(f"Unknown nonlinearity '{nonlinearity}'. Select from 'tanh' or 'relu'.")
+        if cell is not None and nonlinearity != "tanh":
+            raise ArgumentError("nonlinearity", "none where a cell is given, which has its own", repr(nonlinearity))
         mode, own = known[nonlinearity]
         super().__init__(
             mode, own, cell, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
@@ -100,6 +103,8 @@ class GRU(Recurrent):
         recompute: bool = False,
         backend: str | None = None,
     ) -> None:
+        if cell is not None and not reset_after:
+            raise ArgumentError("reset_after", "none where a cell is given", repr(reset_after))
         own = cells.gru if reset_after else cells.gru_2014
         super().__init__(
             "GRU", own, cell, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,

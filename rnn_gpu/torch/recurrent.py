@@ -51,7 +51,7 @@ class Recurrent(nn.RNNBase):
         chosen = own if cell is None else cell
         if (len(chosen.states) > 1 and type(self)._one_state) or (len(chosen.states) == 1 and type(self)._two_states):
             expected = "one state" if type(self)._one_state else "two states or more"
-            raise ArgumentError("cell", f"a cell with {expected}", f"{chosen!r}")
+            raise ArgumentError("cell", f"a cell with {expected} (RNN takes any cell)", f"{chosen!r}")
         # torch makes its own parameters, or for another cell only checks the arguments: "meta" takes neither memory
         # nor random numbers.
         options |= {"device": device if cell is None else "meta", "dtype": dtype}
@@ -151,7 +151,13 @@ class Recurrent(nn.RNNBase):
         initial = [] if hx is None else self._initial(x, hx, None if packed is None else packed.sorted_indices)
         lengths = None if lengths is None else torch.as_tensor(lengths)
         if resets is not None:
-            resets = torch.as_tensor(resets) if time_first else torch.as_tensor(resets).transpose(0, 1)
+            resets = torch.as_tensor(resets)
+            if not time_first:
+                if resets.shape != input.shape[:2]:
+                    raise ArgumentError(
+                        "resets", f"shape (B, T) = {tuple(input.shape[:2])}", f"shape {tuple(resets.shape)}"
+                    )
+                resets = resets.transpose(0, 1)
         output: Any
         output, last, states = self._run(x, initial, lengths, resets, return_states)
 

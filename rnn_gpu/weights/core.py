@@ -9,14 +9,18 @@ from typing import Any
 import numpy as np
 
 from rnn_gpu.arrays import copied
+from rnn_gpu.errors import ArgumentError
 
-__all__ = ["Weights"]
+__all__ = ["FIELDS", "Weights"]
+
+FIELDS = ("w_ih", "w_hh", "b_ih", "b_hh")
+"""The fields that are arrays."""
 
 Array = Any
 """An array of any supported library: NumPy, CuPy, a Numba device array or a torch tensor."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Weights:
     """The parameters of one layer and direction of a recurrent net.
 
@@ -36,11 +40,11 @@ class Weights:
     b_ih: Array | None = None
     b_hh: Array | None = None
     vectors: Mapping[str, Array] = field(default_factory=dict)
-    prepared: dict[Any, Any] | None = field(default=None, repr=False)
+    prepared: dict[Any, Any] | None = None
 
     def items(self) -> Iterator[tuple[str, Array]]:
         """Yield (name, array) of every parameter there is: the fields by their names, then the vectors by theirs."""
-        for name in ("w_ih", "w_hh", "b_ih", "b_hh"):
+        for name in FIELDS:
             array = getattr(self, name)
             if array is not None:
                 yield name, array
@@ -69,7 +73,28 @@ class Weights:
         return replace(self.map(unchanging), prepared={})
 
     @staticmethod
-    def of(arrays: Mapping[str, Array], vectors: Iterable[str] = ()) -> Weights:
-        """The reverse of `items`: Weights from arrays by name, of which `vectors` are the names of per-unit vectors."""
-        w_ih, w_hh, b_ih, b_hh = [arrays.get(name) for name in ("w_ih", "w_hh", "b_ih", "b_hh")]
+    def of(arrays: Mapping[str, Array], vectors: Iterable[str] | None = None) -> Weights:
+        """The reverse of `items`: Weights from arrays by name, as a file has them.
+
+        vectors: the names of the cell's per-unit vectors, `cell.vectors`; by default every name that is no field's.
+
+        Raises ArgumentError for a name that is neither a field's nor a vector's, and for a vector that is not there.
+        """
+        others = [name for name in arrays if name not in FIELDS]
+        if vectors is None:
+            vectors = others
+        else:
+            vectors = tuple(vectors)
+            if set(others) != set(vectors):
+                expected = f"{', '.join(FIELDS)} as far as there are any, and {', '.join(vectors) or 'nothing else'}"
+                raise ArgumentError("arrays", expected, ", ".join(arrays) or "none")
+        w_ih, w_hh, b_ih, b_hh = [arrays.get(name) for name in FIELDS]
         return Weights(w_ih, w_hh, b_ih, b_hh, {name: arrays[name] for name in vectors})
+
+    def __repr__(self) -> str:
+        return f"Weights({', '.join(f'{name}: {_described(array)}' for name, array in self.items())})"
+
+
+def _described(array: Array) -> str:
+    """An array's dtype and shape, whatever it is: weights are checked where they are used."""
+    return f"{getattr(array, 'dtype', type(array).__name__)} {tuple(getattr(array, 'shape', ()))}"

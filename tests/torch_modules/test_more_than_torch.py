@@ -191,6 +191,14 @@ def test_bad_calls_name_the_argument():
         ours.GRU(I, H)(x, lengths=[7, 1, 1, 1])
     with pytest.raises(errors.ArgumentError, match="resets: expected shape"):
         ours.GRU(I, H)(x, resets=torch.zeros(B, T, dtype=torch.bool))
+    with pytest.raises(
+        errors.ArgumentError, match=rf"resets: expected shape \(B, T\) = \({B}, {T}\), got shape \({T}, {B}\)"
+    ):
+        ours.GRU(I, H, batch_first=True)(x.transpose(0, 1), resets=torch.zeros(T, B, dtype=torch.bool))
+    with pytest.raises(errors.ArgumentError, match="nonlinearity: expected none where a cell is given"):
+        ours.RNN(I, H, nonlinearity="relu", cell=cells.janet)
+    with pytest.raises(errors.ArgumentError, match="reset_after: expected none where a cell is given"):
+        ours.GRU(I, H, reset_after=False, cell=cells.mgu)
     with pytest.raises(errors.ArgumentTypeError, match="cell: expected a cell"):
         ours.RNN(I, H, cell="gru")
     with pytest.raises(errors.ArgumentError, match="cell: expected a cell with one state"):
