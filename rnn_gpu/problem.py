@@ -7,7 +7,7 @@ product, S gates with a recurrent product (S = G for most cells).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ import numpy as np
 from rnn_gpu.arrays import DTYPES, ArrayLibrary, dtype_name, dtype_named, library_of, looks, name_of, on_host
 from rnn_gpu.compiler.cell import Cell
 from rnn_gpu.errors import ArgumentError, ArgumentTypeError
-from rnn_gpu.weights.core import Weights
+from rnn_gpu.weights.core import FIELDS, Weights
 
 __all__ = ["Gradients", "Inputs", "Problem", "describe", "describe_gradients", "forget", "known", "remember"]
 
@@ -334,7 +334,9 @@ def _checked_weights(
     checked = {
         name: _array(name, arrays[name], shape, (dtype,), library) for name, shape in shapes.items() if name in arrays
     }
-    return replace(Weights.of(checked, cell.vectors), prepared=weights.prepared), hidden
+    vectors = {name: checked[name] for name in cell.vectors}
+    w_ih, w_hh, b_ih, b_hh = [checked.get(name) for name in FIELDS]
+    return Weights(w_ih, w_hh, b_ih, b_hh, vectors, weights.prepared), hidden
 
 
 def _blame_x(arrays: Mapping[str, Array], x: Array, x_name: str, dtype: str, rows: int) -> None:

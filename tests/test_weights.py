@@ -26,9 +26,7 @@ def test_a_wrong_name_is_refused():
     arrays = dict(init_weights(cells.gru, 5, 4).items())
     arrays["bias_hh"] = arrays.pop("b_hh")
     x = np.ones((3, 2, 5), np.float32)
-    with pytest.raises(
-        ArgumentError, match=r"^arrays: expected w_ih, .* nothing else, got .*bias_hh$"
-    ):
+    with pytest.raises(ArgumentError, match=r"^arrays: expected w_ih, .* nothing else, got .*bias_hh$"):
         Weights.of(arrays, cells.gru.vectors)
     with pytest.raises(ArgumentError, match=r"^vectors: expected those of cell gru \(none\), got bias_hh$"):
         rnn_gpu.forward(cells.gru, x, Weights.of(arrays))
