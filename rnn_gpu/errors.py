@@ -5,6 +5,8 @@ All derive from `RnnGpuError`; each also derives from the built-in exception tha
 
 from __future__ import annotations
 
+from typing import Any
+
 __all__ = ["ArgumentError", "ArgumentTypeError", "BackendError", "CellError", "FileFormatError", "RnnGpuError"]
 
 
@@ -16,11 +18,11 @@ class _OfArgument(RnnGpuError):
     """argument: its name; expected: what the call takes; got: what came."""
 
     def __init__(self, argument: str, expected: str, got: str) -> None:
-        super().__init__(argument, expected, got)
+        super().__init__(f"{argument}: expected {expected}, got {got}")
         self.argument, self.expected, self.got = argument, expected, got
 
-    def __str__(self) -> str:
-        return f"{self.argument}: expected {self.expected}, got {self.got}"
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.argument, self.expected, self.got)
 
 
 class ArgumentError(_OfArgument, ValueError):
