@@ -20,6 +20,7 @@ from rnn_gpu.errors import ArgumentError, ArgumentTypeError, BackendError
 from rnn_gpu.problem import describe, known, remember
 from rnn_gpu.threads import torch_threads
 from rnn_gpu.torch.execution import Call, Given, cell_of, weights_maker
+from rnn_gpu.weights.core import FIELDS
 
 __all__ = ["Layer", "layer_of", "run"]
 
@@ -68,7 +69,6 @@ def layer_of(given: Given, save: bool) -> Layer | None:
 
 
 _PLAIN = (Tensor, torch.nn.Parameter)
-_WEIGHTS = ("w_ih", "w_hh", "b_ih", "b_hh")
 
 
 def _made(given: Given, save: bool) -> Layer | None:
@@ -79,7 +79,7 @@ def _made(given: Given, save: bool) -> Layer | None:
         return None
     if any(len(states) != 1 for states in initial):
         return None
-    if len(weights) != n_weights or tuple(call.names.split()) != _WEIGHTS[:n_weights]:
+    if len(weights) != n_weights or tuple(call.names.split()) != FIELDS[:n_weights]:
         return None
     try:
         arrays = [tensor.detach().numpy() for tensor in (x, *weights, *initial)]
@@ -95,7 +95,7 @@ def _made(given: Given, save: bool) -> Layer | None:
         return None
     n_kept = direct.kept_bytes // problem.dtype.itemsize
     return Layer(
-        direct, x.dtype, n_weights, (0,) * (len(_WEIGHTS) - n_weights), (0,) * len(cell.states),
+        direct, x.dtype, n_weights, (0,) * (len(FIELDS) - n_weights), (0,) * len(cell.states),
         x=direct.maker(tuple(x.shape)), y=direct.maker((problem.T, problem.B, problem.H)),
         kept=direct.maker((n_kept,)), state=direct.maker((1, problem.B, problem.H)),
         weights=tuple(direct.maker(tuple(weight.shape)) for weight in weights),

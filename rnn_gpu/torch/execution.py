@@ -24,6 +24,7 @@ from rnn_gpu.errors import BackendError
 from rnn_gpu.threads import torch_threads
 from rnn_gpu.torch.projection import lstm_projection
 from rnn_gpu.weights import Weights
+from rnn_gpu.weights.core import FIELDS
 
 __all__ = [
     "Call",
@@ -172,7 +173,7 @@ def _forward(
 def weights_maker(names: str, cell: Cell) -> tuple[int, Callable[..., Weights]]:
     """How many weights a layer has, those of these names, and what makes `Weights` of their arrays."""
     split = names.split()
-    if split == ["w_ih", "w_hh", "b_ih", "b_hh"]:
+    if tuple(split) == FIELDS:
         return len(split), Weights
     return len(split), lambda *arrays: Weights.of(dict(zip(split, arrays, strict=True)), cell.vectors)
 
