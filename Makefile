@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help train test check format docs bench bench-compare bench-html gpu clean
+.PHONY: help train test check format docs bench bench-compare bench-html gpu gpu-ahead clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -52,6 +52,9 @@ bench-html: $(VENV)/.test  ## the history that was timed, as a page
 gpu:  ## everything that needs a GPU: tests, sanitizer, benchmarks; again, to go on where time was up
 	$(PYTHON) tests/gpu/environment.py .venv-gpu $(if $(WHEELS),--wheels $(WHEELS)) $(if $(EXTRA),--extra $(EXTRA))
 	.venv-gpu/bin/python tests/gpu/run.py $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
+
+gpu-ahead: $(VENV)/.test  ## compile into build/gpu-cache, where there is no GPU, what make gpu will run: an hour on 2 cores
+	$(BIN)/python tests/gpu/ahead.py $(ARGS)
 
 clean:  ## remove everything made here, the environment too
 	rm -rf $(VENV) .venv-gpu build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis asv_bench/env asv_bench/html

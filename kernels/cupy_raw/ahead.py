@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from rnn_gpu.compiler.cell import Cell
 from rnn_gpu.kernels.cupy_raw import packing, sums
-from rnn_gpu.kernels.cupy_raw.compilation import Target, binary, target_for
+from rnn_gpu.kernels.cupy_raw.compilation import binary, target_for
 from rnn_gpu.kernels.cupy_raw.device import Kernel, Properties
 from rnn_gpu.kernels.cupy_raw.plan import Plan
 from rnn_gpu.kernels.cupy_raw.source import kernel, step_kernels
@@ -42,7 +42,7 @@ def compile_ahead(
     target = target_for(properties.capability)
     sources = {each.source: each for each in kernels}
 
-    def compile_one(each: Kernel, target: Target = target) -> None:
+    def compile_one(each: Kernel) -> None:
         if not stop():
             binary(each, target)
 

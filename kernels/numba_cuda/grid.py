@@ -106,4 +106,4 @@ def make(cell: CompiledCell, resident: bool, units: int, parts: int) -> Any:
             step += 1
         store_own(a, s, own, ends, row, unit, False)
 
-    return kernel(grid_sequence, threads=TRAITS.threads)
+    return kernel(grid_sequence, threads=TRAITS.threads, cooperative=True)

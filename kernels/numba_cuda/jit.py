@@ -9,12 +9,15 @@ import linecache
 import sys
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numba import config, cuda, types
 
-__all__ = ["INDEX", "SCALAR", "SIMULATED", "device", "device_with_barriers", "executed", "kernel", "simulate"]
+__all__ = [
+    "INDEX", "SCALAR", "SIMULATED", "Kernel", "device", "device_with_barriers", "executed", "kernel", "simulate",
+]  # fmt: skip
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
 
@@ -36,11 +39,21 @@ def device_with_barriers(function: Callable[..., Any]) -> Any:
     return cuda.jit(device=True)(function) if SIMULATED else device(function)
 
 
-def kernel(function: Callable[..., Any], *, threads: int | None = None) -> Any:
-    """A kernel, compiled at its first launch. threads: the most that a block has; registers are allotted by it."""
-    if SIMULATED or threads is None:
-        return cuda.jit(function)
-    return cuda.jit(launch_bounds=threads)(function)
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """A kernel for a device, see `kernel`. It is compiled when it is first launched: see `compilation`."""
+
+    function: Callable[..., None]
+    threads: int | None
+    cooperative: bool
+
+
+def kernel(function: Callable[..., Any], *, threads: int | None = None, cooperative: bool = False) -> Any:
+    """What `launching` or `simulate` launches.
+
+    threads: the most that a block has; registers are allotted by it. cooperative: whether it waits for its whole grid.
+    """
+    return cuda.jit(function) if SIMULATED else Kernel(function, threads, cooperative)
 
 
 def executed(text: str, name: str, namespace: Mapping[str, Any]) -> dict[str, Any]:

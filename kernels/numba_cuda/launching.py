@@ -3,8 +3,8 @@
 Numba's own way from a call to the driver takes 60 to 200 microseconds for the arguments of a sequence kernel, more than
 many a sequence takes to run. Here a call of the driver remains, of a few microseconds.
 
-This module alone knows how numba-cuda 0.30 passes arguments, and where it keeps what it compiled, which it documents
-nowhere; pyproject.toml admits no other version. A kernel's parameters, each of eight bytes as all integers here are:
+This module alone knows how numba-cuda 0.30 passes arguments, which it documents nowhere; pyproject.toml admits no other
+version. A kernel's parameters, each of eight bytes as all integers here are:
 
     an array    meminfo and parent, always 0; size; itemsize; address; shape; strides in bytes
     an integer  itself, int64
@@ -27,8 +27,9 @@ from cuda.bindings import driver
 from numba import cuda, types
 from numba.cuda.cudadrv.driver import CudaAPIError
 
-from rnn_gpu.errors import BackendError
+from rnn_gpu.kernels.numba_cuda import compilation, device
 from rnn_gpu.kernels.numba_cuda.device_array import DeviceArray
+from rnn_gpu.kernels.numba_cuda.jit import Kernel
 
 __all__ = ["Compiled", "checked", "compiled", "flattened", "launch_each", "on_device", "signature"]
 
@@ -103,21 +104,21 @@ def _array_type(char: str, axes: int, layout: str) -> Any:
 
 
 def launch_each(
-    device: int, stream: int, kernel: Any, grid: tuple[int, ...], block: tuple[int, ...], shared: int,
+    index: int, stream: int, kernel: Kernel, grid: tuple[int, ...], block: tuple[int, ...], shared: int,
     arguments: Sequence[Any], lasts: Sequence[tuple[int, ...]],
 ) -> None:  # fmt: skip
     """Launch the kernel for each of `lasts`, the integers that follow the arguments."""
-    found, words = _found(device, kernel, (*arguments, *lasts[0]))
+    found, words = _found(index, kernel, (*arguments, *lasts[0]))
     found.launch_each(stream, grid, block, shared, words, lasts)
 
 
-def compiled(device: int, kernel: Any, arguments: Sequence[Any]) -> Compiled:
+def compiled(index: int, kernel: Kernel, arguments: Sequence[Any]) -> Compiled:
     """The kernel, compiled for arguments like these and loaded."""
-    return _found(device, kernel, arguments)[0]
+    return _found(index, kernel, arguments)[0]
 
 
-def _found(device: int, kernel: Any, arguments: Sequence[Any]) -> tuple[Compiled, list[int]]:
-    kinds: list[Any] = [device]
+def _found(index: int, kernel: Kernel, arguments: Sequence[Any]) -> tuple[Compiled, list[int]]:
+    kinds: list[Any] = [index]
     words: list[int] = []
     flattened(kinds, words, arguments)
     of_kernel = _COMPILED.get(kernel)
@@ -129,13 +130,13 @@ def _found(device: int, kernel: Any, arguments: Sequence[Any]) -> tuple[Compiled
         with _COMPILING:
             found = of_kernel.get(key)
             if found is None:
-                found = of_kernel[key] = Compiled(device, kernel, arguments, len(words))
+                found = of_kernel[key] = Compiled(index, kernel, arguments, len(words))
     return found, words
 
 
-_COMPILED: WeakKeyDictionary[Any, dict[tuple[Any, ...], Compiled]] = WeakKeyDictionary()
-"""By kernel, device and the kinds of its arguments; for as long as somebody has the kernel. Its code stays there:
-numba-cuda keeps what it loaded, so that nothing is unloaded that is still to run."""
+_COMPILED: WeakKeyDictionary[Kernel, dict[tuple[Any, ...], Compiled]] = WeakKeyDictionary()
+"""By kernel, device and the kinds of its arguments; for as long as somebody has the kernel. Its code stays on the
+device: nothing is unloaded that is still to run."""
 
 _COMPILING = threading.RLock()
 """Held while a kernel is compiled and loaded: each once, as what it is allowed is remembered with it."""
@@ -144,16 +145,17 @@ _COMPILING = threading.RLock()
 class Compiled:
     """A kernel that is loaded on a device, and room for its parameters."""
 
-    def __init__(self, device: int, kernel: Any, arguments: Sequence[Any], n_words: int) -> None:
-        self._definition = kernel.compile(signature(arguments))
-        try:
-            function = self._definition._codelibrary.get_cufunc()
-            self._kernel, self.registers = driver.CUkernel(int(function.handle)), int(function.attrs.regs)
-            self._cooperative = bool(self._definition.cooperative)
-        except AttributeError as error:
-            raise BackendError(f"numba_cuda: this numba-cuda keeps its kernels elsewhere: {error}") from error
-        self._device, self._allowed = device, _STATIC_LIMIT
+    def __init__(self, index: int, kernel: Kernel, arguments: Sequence[Any], n_words: int) -> None:
+        properties = device.properties(index)
+        code = compilation.binary(kernel, signature(arguments), compilation.target_for(properties.capability))
+        library = checked("cuLibraryLoadData", driver.cuLibraryLoadData(code, [], [], 0, [], [], 0))
+        self._kernel = checked("cuLibraryGetKernel", driver.cuLibraryGetKernel(library, compilation.ENTRY.encode()))
+        self._device, self._allowed = driver.CUdevice(index), _STATIC_LIMIT
+        self._multiprocessors, self._cooperative = properties.multiprocessors, kernel.cooperative
         self._function = driver.CUfunction(int(self._kernel))  # the driver launches a kernel in a function's place
+        registers = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_NUM_REGS
+        attribute = driver.cuKernelGetAttribute(registers, self._kernel, self._device)
+        self.registers = int(checked("cuKernelGetAttribute", attribute))
         self._values = (ctypes.c_int64 * n_words)()
         first = ctypes.addressof(self._values)
         self._pointers = (ctypes.c_void_p * n_words)(*(first + _EIGHT * k for k in range(n_words)))
@@ -191,7 +193,9 @@ class Compiled:
         if key not in self._most:
             with self._lock:
                 self._allow(shared)
-                self._most[key] = self._definition.max_cooperative_grid_blocks(threads, shared)
+                blocks = driver.cuOccupancyMaxActiveBlocksPerMultiprocessor(self._function, threads, shared)
+                on_each = checked("cuOccupancyMaxActiveBlocksPerMultiprocessor", blocks)
+                self._most[key] = self._multiprocessors * int(on_each)
         return self._most[key]
 
     def _allow(self, shared: int) -> None:
@@ -199,8 +203,7 @@ class Compiled:
         if shared <= self._allowed:
             return
         attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-        device = driver.CUdevice(self._device)
-        checked("cuKernelSetAttribute", driver.cuKernelSetAttribute(attribute, shared, self._kernel, device))
+        checked("cuKernelSetAttribute", driver.cuKernelSetAttribute(attribute, shared, self._kernel, self._device))
         self._allowed = shared
 
 

@@ -7,10 +7,11 @@ import threading
 
 import pytest
 
+from rnn_gpu import machine_code
 from rnn_gpu.errors import BackendError
 from rnn_gpu.kernels.cupy_raw import compilation
-from rnn_gpu.kernels.cupy_raw.compilation import Target, target_for
 from rnn_gpu.kernels.cupy_raw.device import Kernel
+from rnn_gpu.machine_code import Target, target_for
 
 KERNEL = Kernel('extern "C" __global__ void twice(float* x) { x[threadIdx.x] *= 2; }', "twice")
 SM_90 = Target("sm_90")
@@ -19,7 +20,7 @@ SM_90 = Target("sm_90")
 @pytest.fixture
 def cache(monkeypatch, tmp_path):
     """An empty cache, and the number of compilations so far."""
-    monkeypatch.setenv(compilation.CACHE_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(machine_code.CACHE_VARIABLE, str(tmp_path))
     made = []
     real = compilation.compiled
     monkeypatch.setattr(compilation, "compiled", lambda *given: made.append(given) or real(*given))
@@ -27,7 +28,7 @@ def cache(monkeypatch, tmp_path):
 
 
 def kept():
-    return sorted(compilation.folder().iterdir())
+    return sorted(machine_code.folder("cupy_raw").iterdir())
 
 
 def test_compiled_once_and_read_back(cache):
@@ -68,8 +69,8 @@ def test_threads_compile_once(cache):
 
 def test_a_folder_that_cannot_be_written_is_a_warning(monkeypatch, tmp_path):
     (tmp_path / "file").touch()
-    monkeypatch.setenv(compilation.CACHE_VARIABLE, str(tmp_path / "file"))
-    compilation._warn_once.cache_clear()
+    monkeypatch.setenv(machine_code.CACHE_VARIABLE, str(tmp_path / "file"))
+    machine_code._warn_once.cache_clear()
     with pytest.warns(
         RuntimeWarning, match="compiled kernels cannot be kept in .*: Not a directory; set RNN_GPU_CACHE"
     ):
@@ -78,18 +79,18 @@ def test_a_folder_that_cannot_be_written_is_a_warning(monkeypatch, tmp_path):
 
 
 def test_the_folder(monkeypatch, tmp_path):
-    monkeypatch.delenv(compilation.CACHE_VARIABLE, raising=False)
+    monkeypatch.delenv(machine_code.CACHE_VARIABLE, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert compilation.folder() == tmp_path / "rnn_gpu" / "cupy_raw"
+    assert machine_code.folder("cupy_raw") == tmp_path / "rnn_gpu" / "cupy_raw"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert compilation.folder() == tmp_path / ".cache" / "rnn_gpu" / "cupy_raw"
+    assert machine_code.folder("cupy_raw") == tmp_path / ".cache" / "rnn_gpu" / "cupy_raw"
 
 
 def test_what_does_not_compile_says_why(cache):
     with pytest.raises(BackendError, match=r"NVRTC does not compile the kernel for sm_90: rnn_gpu.cu\(1\): error: "):
         compilation.binary(Kernel("nonsense", "none"), SM_90)
-    assert not compilation.folder().exists() or os.listdir(compilation.folder()) == []
+    assert not machine_code.folder("cupy_raw").exists() or os.listdir(machine_code.folder("cupy_raw")) == []
 
 
 @pytest.mark.parametrize(
@@ -97,12 +98,12 @@ def test_what_does_not_compile_says_why(cache):
     [((8, 0), "sm_80"), ((8, 7), "sm_86"), ((9, 0), "sm_90"), ((10, 3), "sm_100"), ((12, 0), "compute_100")],
 )
 def test_targets(capability, name):
-    assert target_for(capability, (75, 80, 86, 90, 100)).name == name
+    assert target_for("NVRTC", capability, (75, 80, 86, 90, 100)).name == name
 
 
 def test_a_device_older_than_any_target():
-    with pytest.raises(BackendError, match="compiles for sm_75 and later, and the device is sm_70"):
-        target_for((7, 0), (75, 80))
+    with pytest.raises(BackendError, match="this NVRTC compiles for sm_75 and later, and the device is sm_70"):
+        target_for("NVRTC", (7, 0), (75, 80))
 
 
 def test_numbers_are_not_flushed_to_zero():

@@ -15,12 +15,12 @@ from rnn_gpu.arrays import _elsewhere
 from rnn_gpu.errors import BackendError
 from rnn_gpu.kernels.cupy_raw import cupy_device, modules
 from rnn_gpu.kernels.cupy_raw.ahead import compile_ahead, kernels_of
-from rnn_gpu.kernels.cupy_raw.compilation import folder
 from rnn_gpu.kernels.cupy_raw.cupy_device import CupyDevice, bodies_a_graph, largest_cluster
 from rnn_gpu.kernels.cupy_raw.device import Kernel, Launch, Properties
 from rnn_gpu.kernels.cupy_raw.modules import Modules, _Function
 from rnn_gpu.kernels.cupy_raw.parameters import Record, fields
 from rnn_gpu.kernels.cupy_raw.plan import plan_for
+from rnn_gpu.machine_code import folder
 from rnn_gpu.strategies import STRATEGIES
 
 H200 = Properties(
@@ -344,9 +344,9 @@ def test_kernels_are_compiled_ahead(monkeypatch, tmp_path):
     source = 'extern "C" __global__ void k(float* x) {{ x[{}] = 1; }}'
     kernels = [Kernel(source.format(n % 3), name) for n, name in enumerate(("a", "b", "c", "d"))]
     assert compile_ahead(kernels, H200, threads=2) == 3
-    assert len(list(folder().iterdir())) == 3
+    assert len(list(folder("cupy_raw").iterdir())) == 3
     assert compile_ahead([Kernel(source.format(9), "k")], H200, stop=lambda: True) == 1
-    assert len(list(folder().iterdir())) == 3
+    assert len(list(folder("cupy_raw").iterdir())) == 3
     with pytest.raises(BackendError, match="does not compile"):
         compile_ahead([Kernel("nonsense", "k")], H200)
 

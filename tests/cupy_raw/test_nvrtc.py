@@ -21,10 +21,11 @@ from support.cubin import resources
 from rnn_gpu.bench.gpu import barriers
 from rnn_gpu.errors import BackendError
 from rnn_gpu.kernels.cupy_raw import packing, plan, sums
-from rnn_gpu.kernels.cupy_raw.compilation import Target, compiled, target_for
+from rnn_gpu.kernels.cupy_raw.compilation import compiled, target_for
 from rnn_gpu.kernels.cupy_raw.presets import PRESETS
 from rnn_gpu.kernels.cupy_raw.source import kernel, step_kernels
 from rnn_gpu.kernels.cupy_raw.traits import DIRECTIONS, SequenceKernel
+from rnn_gpu.machine_code import Target
 
 ALL = os.environ.get("RNN_GPU_TEST_KERNELS") == "all"
 

@@ -7,9 +7,12 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["SUITES", "TESTS", "TOOLS", "Part", "parts"]
+__all__ = ["CACHE", "ROOT", "SUITES", "TESTS", "TOOLS", "Part", "parts"]
 
 ROOT = Path(__file__).parents[2]
+
+CACHE = ROOT / "build" / "gpu-cache"
+"""Compiled kernels, unless RNN_GPU_CACHE_DIR names another folder."""
 
 TESTS = (
     "tests/cupy_raw/test_on_device.py", "tests/test_grid.py", "tests/test_properties.py", "tests/test_against_torch.py",

@@ -25,9 +25,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from gpu.parts import ROOT, UNFINISHED, Part, parts
+from gpu.parts import CACHE, ROOT, UNFINISHED, Part, parts
 
 from rnn_gpu.bench.gpu.sources import digest_of
+from rnn_gpu.machine_code import CACHE_VARIABLE
 
 GRACE = 10.0
 """Seconds that a part has, between being told that time is up and being killed."""
@@ -128,7 +129,7 @@ def run(
 def execute(part: Part, seconds: float) -> tuple[int | None, str]:
     """Its exit status, None if it had to be ended, and the end of what it printed."""
     command = [word.replace("{minutes}", f"{seconds / 60 * 0.9:.3f}") for word in part.command]
-    environment = {"RNN_GPU_CACHE_DIR": str(ROOT / "build" / "gpu-cache"), "PYTHONUNBUFFERED": "1"} | os.environ
+    environment = {CACHE_VARIABLE: str(CACHE), "PYTHONUNBUFFERED": "1"} | os.environ
     with subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         start_new_session=True,

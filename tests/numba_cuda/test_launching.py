@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import gc
 import importlib.util
+import inspect
 import threading
 import time
 import weakref
@@ -21,10 +23,11 @@ from numba.cuda.cudadrv.devicearray import DeviceNDArray
 from numba.cuda.dispatcher import _Kernel
 from numba.cuda.typing.typeof import Purpose, typeof
 
-from rnn_gpu.errors import BackendError
-from rnn_gpu.kernels.numba_cuda import launching
+from rnn_gpu.kernels.numba_cuda import compilation, device, launching
 from rnn_gpu.kernels.numba_cuda.device_array import DeviceArray, flat, of_cupy, of_numba, of_torch
+from rnn_gpu.kernels.numba_cuda.jit import Kernel
 from rnn_gpu.kernels.numba_cuda.libraries import is_out_of_memory
+from rnn_gpu.machine_code import Target
 
 DTYPES = [np.dtype(name) for name in ("float32", "float64", "float16", "uint8", "uint16", "uint32", "int32", "int64")]
 
@@ -129,17 +132,55 @@ def test_arrays_of_libraries_are_seen():
     assert (found.address, found.strides, found.dtype) == (tensor.data_ptr(), (12, 4), np.uint16)
 
 
+REAL_DRIVER = launching.driver
+
+
+def called_as_the_real_one(function):
+    """Its arguments are as many as the driver's own function of that name takes."""
+
+    @functools.wraps(function)
+    def checked(self, *arguments):
+        inspect.signature(getattr(REAL_DRIVER, function.__name__)).bind(*arguments)
+        return function(self, *arguments)
+
+    return checked
+
+
 class Driver:
     """A driver that writes down what it is asked."""
 
     class CUfunction_attribute:
         CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES = "shared"
+        CU_FUNC_ATTRIBUTE_NUM_REGS = "registers"
 
     CUfunction = CUkernel = CUstream = CUdevice = staticmethod(int)
 
     def __init__(self, n_words):
-        self.n_words, self.launched, self.allowed, self.status = n_words, [], [], launching._SUCCESS
+        self.n_words, self.status = n_words, launching._SUCCESS
+        self.loaded, self.launched, self.allowed, self.asked = [], [], [], []
 
+    @called_as_the_real_one
+    def cuLibraryLoadData(self, code, *options):
+        assert options == ([], [], 0, [], [], 0)
+        self.loaded.append(code)
+        return self.status, 7
+
+    @called_as_the_real_one
+    def cuLibraryGetKernel(self, library, name):
+        assert (library, name) == (7, b"rnn_gpu_kernel")
+        return self.status, 77
+
+    @called_as_the_real_one
+    def cuKernelGetAttribute(self, attribute, kernel, device):
+        assert (attribute, kernel) == ("registers", 77)
+        return self.status, 40
+
+    @called_as_the_real_one
+    def cuOccupancyMaxActiveBlocksPerMultiprocessor(self, function, threads, shared):
+        self.asked.append((function, threads, shared))
+        return self.status, 2
+
+    @called_as_the_real_one
     def cuLaunchKernel(self, function, *rest):
         *sizes, shared, stream, parameters, extra = rest
         pointers = (ctypes.c_void_p * self.n_words).from_address(parameters)
@@ -148,38 +189,31 @@ class Driver:
         assert extra == 0
         return (self.status,)
 
+    @called_as_the_real_one
     def cuLaunchCooperativeKernel(self, *arguments):
-        self.cuLaunchKernel(*arguments, 0)
+        self.cuLaunchKernel(*arguments, 0)  # which has one argument more
         self.launched.append("cooperatively")
         return (self.status,)
 
+    @called_as_the_real_one
     def cuKernelSetAttribute(self, *arguments):
         self.allowed.append(arguments)
         return (self.status,)
 
 
-class Dispatcher:
-    """A kernel that counts how often it is compiled."""
-
-    def __init__(self, cooperative=False):
-        self.cooperative, self.signatures, self.asked = cooperative, [], []
-        function = SimpleNamespace(handle=77, attrs=SimpleNamespace(regs=40))
-        self._codelibrary = SimpleNamespace(get_cufunc=lambda: function)
-
-    def compile(self, signature):
-        self.signatures.append(signature)
-        return self
-
-    def max_cooperative_grid_blocks(self, threads, shared):
-        self.asked.append((threads, shared))
-        return 132
+def nothing():
+    """The Python of a kernel that nobody compiles."""
 
 
 @pytest.fixture
 def driver(monkeypatch):
     found = Driver(9)
+    h200 = device.Properties("H200", (9, 0), 132, True, 4.8e12, 1.98e9, 232_448)
     monkeypatch.setattr(launching, "driver", found)
     monkeypatch.setattr(launching, "_COMPILED", weakref.WeakKeyDictionary())
+    monkeypatch.setattr(device, "properties", lambda index: h200)
+    monkeypatch.setattr(compilation, "target_for", lambda capability: Target("sm_{}{}".format(*capability)))
+    monkeypatch.setattr(compilation, "binary", lambda kernel, signature, target: (kernel, signature, target.name))
     return found
 
 
@@ -187,10 +221,10 @@ ARRAY = flat(4096, 7, DTYPES[0], None)
 
 
 def test_a_kernel_is_compiled_once_and_launched_with_each_of_the_last_integers(driver):
-    kernel = Dispatcher()
+    kernel = Kernel(nothing, 32, False)
     for _ in range(2):
         launching.launch_each(0, 5, kernel, (3, 2), (32,), 100, (ARRAY,), [(0, -1), (0, 0), (1, 0)])
-    assert len(kernel.signatures) == 1
+    assert driver.loaded == [(kernel, launching.signature((ARRAY, 0, -1)), "sm_90")]
     first = [0, 0, 7, 4, 4096, 7, 4]
     sizes = [3, 2, 1, 32, 1, 1]
     assert driver.launched[:3] == [(77, sizes, 100, 5, [*first, *last]) for last in ((0, -1), (0, 0), (1, 0))]
@@ -199,51 +233,53 @@ def test_a_kernel_is_compiled_once_and_launched_with_each_of_the_last_integers(d
 
 
 def test_a_kernel_that_waits_for_its_grid_is_launched_cooperatively(driver):
-    kernel = Dispatcher(cooperative=True)
+    kernel = Kernel(nothing, 256, True)
     launching.launch_each(0, 5, kernel, (3, 2), (32, 2, 4), 0, (ARRAY, 1, 2), [()])
     assert driver.launched[-1] == "cooperatively"
     compiled = launching.compiled(0, kernel, (ARRAY, 1, 2))
-    assert [compiled.most_blocks(256, 1000) for _ in range(3)] == [132] * 3
-    assert kernel.asked == [(256, 1000)]
-    assert len(kernel.signatures) == 1
+    assert compiled.registers == 40
+    assert [compiled.most_blocks(256, 1000) for _ in range(3)] == [2 * 132] * 3
+    assert driver.asked == [(77, 256, 1000)]
+    assert len(driver.loaded) == 1
 
 
 def test_what_was_compiled_goes_with_its_kernel(driver):
-    class Letting(Dispatcher):
-        def compile(self, signature):
-            return Dispatcher()  # as Numba's, which knows nothing of the kernel that it is of
-
-    kernel = Letting()
+    kernel = Kernel(nothing, None, False)
     launching.launch_each(0, 5, kernel, (3,), (32,), 0, (ARRAY, 1, 2), [()])
     assert len(launching._COMPILED) == 1
     del kernel
+    driver.loaded.clear()
     gc.collect()
     assert len(launching._COMPILED) == 0
 
 
 def test_shared_memory_beyond_the_usual_is_asked_for_once(driver):
-    kernel = Dispatcher()
+    kernel = Kernel(nothing, None, False)
     for shared in (48 * 1024, 48 * 1024 + 4, 48 * 1024 + 4, 200_000, 100_000):
         launching.launch_each(1, 5, kernel, (3,), (32,), shared, (ARRAY, 1, 2), [()])
     assert driver.allowed == [("shared", 48 * 1024 + 4, 77, 1), ("shared", 200_000, 77, 1)]
 
 
 def test_a_launch_that_fails_raises_numbas_error(driver):
+    kernel = Kernel(nothing, None, False)
+    launching.compiled(0, kernel, (ARRAY, 1, 2))
     driver.status = type("Status", (), {"name": "CUDA_ERROR_OUT_OF_MEMORY"})()
-    with pytest.raises(launching.CudaAPIError, match="CUDA_ERROR_OUT_OF_MEMORY") as caught:
-        launching.launch_each(0, 5, Dispatcher(), (3,), (32,), 0, (ARRAY, 1, 2), [()])
+    with pytest.raises(
+        launching.CudaAPIError, match="the launch of a kernel results in CUDA_ERROR_OUT_OF_MEMORY"
+    ) as caught:
+        launching.launch_each(0, 5, kernel, (3,), (32,), 0, (ARRAY, 1, 2), [()])
     assert is_out_of_memory(caught.value)
 
 
-def test_a_numba_cuda_that_is_built_otherwise_is_refused(driver):
-    kernel = Dispatcher()
-    kernel._codelibrary = None
-    with pytest.raises(BackendError, match="numba_cuda: this numba-cuda keeps its kernels elsewhere: 'NoneType'"):
-        launching.launch_each(0, 5, kernel, (3,), (32,), 0, (ARRAY, 1, 2), [()])
+def test_a_kernel_that_cannot_be_loaded_raises_numbas_error(driver):
+    driver.status = type("Status", (), {"name": "CUDA_ERROR_NO_BINARY_FOR_GPU"})()
+    with pytest.raises(launching.CudaAPIError, match="cuLibraryLoadData results in CUDA_ERROR_NO_BINARY_FOR_GPU"):
+        launching.launch_each(0, 5, Kernel(nothing, None, False), (3,), (32,), 0, (ARRAY, 1, 2), [()])
+    assert driver.launched == []
 
 
 def test_threads_launch_with_their_own_parameters(driver):
-    kernel = Dispatcher()
+    kernel = Kernel(nothing, None, False)
 
     def launch(first):
         for k in range(200):
@@ -267,7 +303,7 @@ def test_threads_that_want_more_shared_memory_do_not_take_it_from_each_other(dri
         return (launching._SUCCESS,)
 
     monkeypatch.setattr(driver, "cuKernelSetAttribute", allow)
-    kernel, wanted = Dispatcher(), (100_000, 60_000)
+    kernel, wanted = Kernel(nothing, None, False), (100_000, 60_000)
     launching.compiled(0, kernel, (ARRAY, 1, 2))
 
     def launch(shared):
