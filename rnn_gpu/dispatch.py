@@ -16,7 +16,9 @@ import numpy as np
 from rnn_gpu.errors import ArgumentError, ArgumentTypeError, BackendError
 from rnn_gpu.problem import Array, Gradients, Inputs, Problem
 
-__all__ = ["BACKENDS", "ENVIRONMENT_VARIABLE", "Backend", "Direct", "Explanation", "Result", "explain", "select"]
+__all__ = [
+    "BACKENDS", "ENVIRONMENT_VARIABLE", "Backend", "Direct", "Explanation", "Result", "check_name", "explain", "select",
+]  # fmt: skip
 
 ENVIRONMENT_VARIABLE = "RNN_GPU_BACKEND"
 
@@ -205,13 +207,18 @@ def _asked_for(backend: str | None) -> str | None:
     source = "backend"
     if backend is None:
         backend, source = os.environ.get(ENVIRONMENT_VARIABLE) or None, ENVIRONMENT_VARIABLE
+    check_name(backend, source)
+    return backend
+
+
+def check_name(backend: object, argument: str = "backend") -> None:
+    """Raise ArgumentTypeError or ArgumentError, with the argument's name, where it is neither None nor a backend's."""
     if backend is not None and not isinstance(backend, str):
-        raise ArgumentTypeError(source, "the name of a backend", repr(backend))
+        raise ArgumentTypeError(argument, "the name of a backend", repr(backend))
     if backend is not None and backend not in BACKENDS:
         near = difflib.get_close_matches(backend, BACKENDS, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise ArgumentError(source, f"one of {', '.join(BACKENDS)}", f"{backend!r}{hint}")
-    return backend
+        raise ArgumentError(argument, f"one of {', '.join(BACKENDS)}", f"{backend!r}{hint}")
 
 
 def _reason(backend: Backend, problem: Problem, asked_for: str | None) -> str | None:

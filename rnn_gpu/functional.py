@@ -134,18 +134,20 @@ def step(
     weights: Weights,
     state: tuple[Array | None, ...] | None = None,
     *,
+    resets: Array | None = None,
     backend: str | None = None,
     tf32: bool = False,
 ) -> tuple[Array, ...]:
     """One fused step, for streaming: (B, I) and the states to the new states, of which the first is the output.
 
-    The same as `forward` on one time step. state: a (B, H) for each state, None for zeros.
+    The same as `forward` on one time step. state: a (B, H) for each state, None for zeros. resets: (B,) bool, the rows
+    whose states are zeroed before the step.
     Raises as `forward` does.
     """
     if len(getattr(x_t, "shape", ())) != 2:
         library_of("x_t", x_t)
         raise ArgumentError("x_t", "a (B, I) array", f"shape {tuple(x_t.shape)}")
-    return step_above(cell, x_t, weights, state, backend=backend, tf32=tf32, x_is_given=True)
+    return step_above(cell, x_t, weights, state, resets, backend=backend, tf32=tf32, x_is_given=True)
 
 
 def step_above(
@@ -153,6 +155,7 @@ def step_above(
     x_t: Array,
     weights: Weights,
     state: tuple[Array | None, ...] | None,
+    resets: Array | None = None,
     *,
     backend: str | None,
     tf32: bool = False,
@@ -160,12 +163,27 @@ def step_above(
 ) -> tuple[Array, ...]:
     """`step` of a layer whose x_t is the output of a layer below: weights that do not fit it are what is wrong."""
     problem, inputs = describe(
-        cell, x_t[None], weights, initial=state, save=False, tf32=tf32, x_name="x_t", initial_name="state",
-        x_is_given=x_is_given,
+        cell, x_t[None], weights, initial=state, resets=None if resets is None else _of_one_step(resets, x_t.shape[0]),
+        save=False, tf32=tf32, x_name="x_t", initial_name="state", x_is_given=x_is_given,
     )  # fmt: skip
-    new = dispatch.select(problem, backend).step(problem, inputs)
+    chosen = dispatch.select(problem, backend)
+    new = chosen.step(problem, inputs) if resets is None else chosen.forward(problem, inputs).last
     library = problem.library
     return new if library.name == "numpy" else tuple(map(library.back, new))
+
+
+def _of_one_step(resets: Array, n_rows: int) -> Array:
+    """(B,) as (1, B)."""
+    expected = f"shape (B,) = {(n_rows,)}"
+    if isinstance(resets, list | tuple):
+        if len(resets) != n_rows:
+            raise ArgumentError("resets", expected, f"shape {(len(resets),)}")
+        return [resets]
+    if not hasattr(resets, "shape"):
+        raise ArgumentTypeError("resets", "an array or sequence of (B,) bools", type(resets).__name__)
+    if tuple(resets.shape) != (n_rows,):
+        raise ArgumentError("resets", expected, f"shape {tuple(resets.shape)}")
+    return resets[None]
 
 
 def explain(

@@ -356,6 +356,9 @@ def _hidden_size(cell: Cell, weights: Weights, x: Array, x_name: str) -> int:
     gates, recurrent = len(cell.input_gates), len(cell.recurrent_gates)
     if weights.w_hh is not None:
         name, array, axis, blocks, shape = "w_hh", weights.w_hh, 1, 1, f"({recurrent}*H, H)"
+        given = tuple(getattr(array, "shape", ()))
+        if len(given) == 2 and recurrent > 1 and given[1] == recurrent * given[0] > 0:
+            raise ArgumentError(name, f"shape {shape} = {given[::-1]}", f"its transpose, of shape {given}")
     elif cell.vectors:
         name, array, axis, blocks, shape = cell.vectors[0], weights.vectors[cell.vectors[0]], 0, 1, "(H,)"
     elif weights.w_ih is not None:

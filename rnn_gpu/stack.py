@@ -207,17 +207,18 @@ def backward(
 
 
 def step(
-    cell: Cell, x: Array, layers: Sequence[Weights], states: States | None = None, *, backend: str | None = None
-) -> States:
+    cell: Cell, x: Array, layers: Sequence[Weights], states: States | None = None, *, resets: Array | None = None,
+    backend: str | None = None,
+) -> States:  # fmt: skip
     """Take one time step, in one direction: x (B, I) and the states, None for zeros, to the new states.
 
-    The output is `result[-1][0]`.
+    The output is `result[-1][0]`. resets: (B,) bool, the rows whose states are zeroed before the step.
     """
     new = []
     step_of_layer: Any = functional.step
     for place, (weights, state) in enumerate(zip(layers, _for_each("states", states, layers), strict=True)):
         with _naming(place, cell):
-            stepped = step_of_layer(cell, x, weights, state, backend=backend)
+            stepped = step_of_layer(cell, x, weights, state, resets=resets, backend=backend)
         step_of_layer = functional.step_above
         x = cast_like(stepped[0], x)  # the states of 16-bit layers have 32 bits
         new.append(tuple(stepped))

@@ -78,7 +78,7 @@ VALUES = each(
     (weights(w_ih=CALL.weights.w_ih.T), "w_ih: expected shape (24, 4), got shape (4, 24)"),
     (weights(w_ih=CALL.weights.w_ih.astype("float32")), "w_ih: expected dtype float64 as x is, got float32"),
     (weights(w_hh=None), "w_hh: expected an array, as cell lstm_peephole has recurrent products, got None"),
-    (weights(w_hh=CALL.weights.w_hh.T), "w_hh: expected shape (96, 24), got shape (6, 24)"),
+    (weights(w_hh=CALL.weights.w_hh.T), "w_hh: expected shape (4*H, H) = (24, 6), got its transpose, of shape (6, 24)"),
     (
         weights(w_hh=CALL.weights.w_hh[:18]),
         "w_hh: expected shape (24, 6), a block for each gate of cell lstm_peephole (i, f, g, o), got shape (18, 6)",
@@ -217,6 +217,10 @@ def test_the_number_of_units_is_told_by_x_alone():
         ({"state": (BIG, None)}, ArgumentError, "state[0] (h): expected shape (3, 6), got shape (3, 7)"),
         ({"state": CALL.initial[:1]}, ArgumentError, "state: expected 2 arrays (state[0] (h), state[1] (c)), got 1"),
         ({"state": BIG}, ArgumentTypeError, "state: expected a tuple of 2 (B, H) arrays, got ndarray"),
+        ({"resets": np.zeros(2, bool)}, ArgumentError, "resets: expected shape (B,) = (3,), got shape (2,)"),
+        ({"resets": [True]}, ArgumentError, "resets: expected shape (B,) = (3,), got shape (1,)"),
+        ({"resets": True}, ArgumentTypeError, "resets: expected an array or sequence of (B,) bools, got bool"),
+        ({"resets": np.zeros(3)}, ArgumentError, "resets: expected dtype bool, got dtype float64"),
         ({"x_t": np.ma.array(CALL.x[0])}, ArgumentTypeError, f"x_t: expected {ARRAY}, got numpy.ma.MaskedArray"),
     ),
 )

@@ -205,7 +205,7 @@ def test_reverse_is_forward_on_flipped_rows(target, call):
 
 
 @every_target
-@given(call=calls(lengths=None, resets=()))
+@given(call=calls(lengths=None))
 def test_steps_are_the_forward_pass(target, call):
     whole = target.run(call)
     order = range(len(call.x))

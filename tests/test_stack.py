@@ -102,6 +102,16 @@ def test_steps_are_the_forward_pass():
         np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14)
 
 
+def test_steps_with_resets_are_the_forward_pass():
+    cell, rng = cells.lstm, np.random.default_rng(3)
+    x, layers, resets = rng.normal(size=(T, B, I)), make(cell, layers=2), rng.random((T, B)) < 0.4
+    y, *_ = stack.forward(cell, x, layers, resets=resets, save=False)
+    states = None
+    for t in range(T):
+        states = stack.step(cell, x[t], layers, states, resets=list(resets[t]))
+        np.testing.assert_allclose(states[-1][0], y[t], rtol=1e-12, atol=1e-14)
+
+
 def test_bad_calls_name_the_argument():
     cell, rng = cells.rnn, np.random.default_rng(4)
     x, layers = rng.normal(size=(T, B, I)), make(cell)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from rnn_gpu.compiler.cell import Cell
+from rnn_gpu.dispatch import check_name
 from rnn_gpu.errors import ArgumentError, ArgumentTypeError
 from rnn_gpu.torch import projection
 from rnn_gpu.torch.execution import Call, Given, key_of
@@ -48,6 +49,7 @@ class Recurrent(nn.RNNBase):
             raise ArgumentTypeError("cell", "a cell, such as rnn_gpu.cells.lstm", repr(cell))
         if not isinstance(recompute, bool):
             raise ArgumentTypeError("recompute", "a bool", repr(recompute))
+        check_name(backend)
         chosen = own if cell is None else cell
         if (len(chosen.states) > 1 and type(self)._one_state) or (len(chosen.states) == 1 and type(self)._two_states):
             expected = "one state" if type(self)._one_state else "two states or more"
@@ -124,9 +126,9 @@ class Recurrent(nn.RNNBase):
         input: (T, B, I), (B, T, I) if batch_first, (T, I) for one sequence, or a PackedSequence.
         hx: a (num_layers * num_directions, B, H) a state, or None for zeros.
         lengths: (B,) integers from 0 to T in any order: at and after a row's end the output is 0 and the state stays,
-            and the backward direction starts at the row's own end.
-        resets: (T, B) bools, (B, T) if batch_first: the states are zeroed before step t of that row, in both
-            directions as if the pieces were separate sequences.
+            and the backward direction starts at the row's own end. For one sequence, its length.
+        resets: (T, B) bools, (B, T) if batch_first, (T,) for one sequence: the states are zeroed before step t of that
+            row, in both directions as if the pieces were separate sequences.
         return_states: return a third value, for each layer a tuple with, for each state, its values after all steps,
             shaped as the output: those of an LSTM are all its h_t and c_t. It costs one more run a further state.
 
@@ -175,26 +177,45 @@ class Recurrent(nn.RNNBase):
 
     def _one_sequence(self, x: Tensor, hx: Any, lengths: Any, resets: Any, return_states: bool) -> tuple[Any, ...]:
         """A sequence without an axis for the batch."""
-        if lengths is not None or resets is not None:
-            raise ArgumentError("input", "3 axes where lengths or resets are given", f"shape {tuple(x.shape)}")
         batch = 0 if self.batch_first else 1
         if hx is not None:
-            states = (hx,) if isinstance(hx, Tensor) else tuple(hx)
+            states = self._states_of(hx)
             if any(state.dim() != 2 for state in states):
                 raise RuntimeError("For unbatched 2-D input, hx should also be 2-D, (num_layers * num_directions, H)")
             hx = tuple(state.unsqueeze(1) for state in states)
             hx = hx[0] if len(hx) == 1 else hx
-        y, h_n, *states_of = self.forward(x.unsqueeze(batch), hx, return_states=return_states)
+        if lengths is not None:
+            lengths = torch.as_tensor(lengths)
+            if lengths.numel() != 1:
+                raise ArgumentError("lengths", "one integer for one sequence", f"shape {tuple(lengths.shape)}")
+            lengths = lengths.reshape(1)
+        if resets is not None:
+            resets = torch.as_tensor(resets)
+            if resets.shape != x.shape[:1]:
+                raise ArgumentError("resets", f"shape (T,) = {tuple(x.shape[:1])}", f"shape {tuple(resets.shape)}")
+            resets = resets.unsqueeze(batch)
+        y, h_n, *states_of = self.forward(
+            x.unsqueeze(batch), hx, lengths=lengths, resets=resets, return_states=return_states
+        )
         h_n = h_n.squeeze(1) if isinstance(h_n, Tensor) else tuple(state.squeeze(1) for state in h_n)
         more = [tuple(tuple(state.squeeze(batch) for state in layer) for layer in each) for each in states_of]
         return y.squeeze(batch), h_n, *more
 
+    def _states_of(self, hx: Any) -> list[Tensor]:
+        """hx as a tensor for each of the cell's states."""
+        names = self._state_names
+        expected = f"{len(names)} tensors ({', '.join(names)})" if len(names) > 1 else f"a tensor ({names[0]})"
+        states = [hx] if isinstance(hx, Tensor) or not isinstance(hx, tuple | list) else list(hx)
+        for state in states:
+            if not isinstance(state, Tensor):
+                raise ArgumentTypeError("hx", expected, "None" if state is None else type(state).__name__)
+        if len(states) != len(names):
+            raise ArgumentError("hx", expected, f"{len(states)}")
+        return states
+
     def _initial(self, x: Tensor, hx: Any, order: Tensor | None) -> list[Tensor]:
         """The initial states as the operator takes them, checked."""
-        names = self._state_names
-        states = [hx] if isinstance(hx, Tensor) else list(hx)
-        if len(states) != len(names):
-            raise ArgumentError("hx", f"{len(names)} tensors ({', '.join(names)})", f"{len(states)}")
+        names, states = self._state_names, self._states_of(hx)
         rows = len(self._all_weights)
         sizes = [self.proj_size or self.hidden_size, *[self.hidden_size] * (len(names) - 1)]
         for k, (state, size) in enumerate(zip(states, sizes, strict=True)):
@@ -219,11 +240,24 @@ class Recurrent(nn.RNNBase):
             self._key, self._names, self.hidden_size, self.bidirectional, False, all_states, self.recompute,
             self.backend or "",
         )  # fmt: skip
-        y, last, layers = run(Given(x, weights, initial, lengths, resets, masks, call))
+        try:
+            y, last, layers = run(Given(x, weights, initial, lengths, resets, masks, call))
+        except (ArgumentError, ArgumentTypeError) as error:
+            expected = error.expected.replace("as x is", "as input is")
+            raise type(error)(self._named(error.argument), expected, error.got) from error
         if self.proj_size:
             y, last = self._cut(y), [last[0][..., : self.proj_size], *last[1:]]
             layers = [[self._cut(layer[0]), *layer[1:]] for layer in layers]
         return y, last, layers
+
+    def _named(self, argument: str) -> str:
+        """What an argument of the stack is called here."""
+        name, _, rest = argument.partition("[")
+        place, _, field = rest.partition("].")
+        if name == "layers" and place.isdigit():
+            fields = self._names.split()
+            return self._all_weights[int(place)][fields.index(field)] if field in fields else argument
+        return {"x": "input", "initial": "hx"}.get(name, argument)
 
     def _masks(self, x: Tensor) -> Tensor:
         """Dropout's masks above all layers but the last."""

@@ -74,10 +74,11 @@ class Target:
         return {name: self.get(array) for name, array in named.items()}
 
     def step(self, call: Call, t: int, state: tuple[np.ndarray, ...] | None) -> tuple[np.ndarray, ...]:
-        """The states after one step on `call.x[t]`."""
+        """The states after one step on `call.x[t]`, reset before it where the call says so."""
         put = self._put(call)
         state = state and tuple(map(put, state))
-        new = rnn_gpu.step(call.cell, put(call.x[t]), call.weights.map(put), state, backend=self.name)
+        resets = None if call.resets is None else call.resets[t]
+        new = rnn_gpu.step(call.cell, put(call.x[t]), call.weights.map(put), state, resets=resets, backend=self.name)
         return tuple(map(self.get, new))
 
 

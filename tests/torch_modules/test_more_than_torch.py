@@ -182,7 +182,7 @@ def test_recompute_changes_nothing():
 
 def test_a_backend_by_name():
     with pytest.raises(errors.ArgumentError, match="backend: expected one of"):
-        ours.GRU(I, H, backend="abacus")(torch.randn(T, B, I))
+        ours.GRU(I, H, backend="abacus")
 
 
 def test_bad_calls_name_the_argument():
@@ -214,24 +214,52 @@ def test_bad_calls_name_the_argument():
     packed = pack_padded_sequence(x, [6, 5, 4, 3])
     with pytest.raises(errors.ArgumentError, match="input: expected a tensor where lengths"):
         ours.LSTM(I, H)(packed, lengths=[1, 1, 1, 1])
-    with pytest.raises(errors.ArgumentError, match="input: expected 3 axes where"):
-        ours.LSTM(I, H)(x[:, 0], lengths=[1])
+    for hx in ((None, None), None, 0.0):
+        with pytest.raises(errors.ArgumentTypeError, match=r"hx: expected 2 tensors \(h, c\), got (None|list|float)"):
+            ours.LSTM(I, H)(x, [hx, hx] if hx is None else hx)
+    with pytest.raises(errors.ArgumentTypeError, match=r"hx: expected a tensor \(h\), got str"):
+        ours.GRU(I, H)(x[:, 0], "zeros")
+    with pytest.raises(errors.ArgumentError, match=r"lengths: expected one integer for one sequence, got shape \(2,\)"):
+        ours.LSTM(I, H)(x[:, 0], lengths=[1, 2])
+    with pytest.raises(errors.ArgumentError, match=r"resets: expected shape \(T,\) = \(6,\), got shape \(4,\)"):
+        ours.LSTM(I, H)(x[:, 0], resets=torch.zeros(B, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_one_sequence_is_a_batch_of_one(batch_first):
+    module = ours.LSTM(I, H, num_layers=2, bidirectional=True, batch_first=batch_first)
+    x, resets, axis = torch.randn(T, I), torch.tensor([0, 0, 1, 0, 1, 0], dtype=torch.bool), 0 if batch_first else 1
+    found, (h, c) = module(x, lengths=5, resets=resets)
+    expected, (h_n, c_n) = module(x.unsqueeze(axis), lengths=[5], resets=resets.unsqueeze(axis))
+    for ours_, theirs in ((found, expected.squeeze(axis)), (h, h_n.squeeze(1)), (c, c_n.squeeze(1))):
+        torch.testing.assert_close(ours_, theirs, rtol=0, atol=0)
+    assert not found[5:].any()
 
 
 def test_tensors_that_no_backend_takes_are_refused_as_anywhere():
     module, x = ours.LSTM(2, 3), torch.zeros(4, 2, 2)
-    with pytest.raises(errors.ArgumentTypeError, match="x: expected a dense tensor"):
+    with pytest.raises(errors.ArgumentTypeError, match="input: expected a dense tensor"):
         module(x.to_sparse())
-    with pytest.raises(errors.ArgumentError, match=r"x: expected dtype float64, .*, got float8_e4m3fn"):
+    with pytest.raises(errors.ArgumentError, match=r"input: expected dtype float64, .*, got float8_e4m3fn"):
         ours.LSTM(2, 3).to(torch.float8_e4m3fn)(x.to(torch.float8_e4m3fn))
     module.weight_hh_l0 = nn.Parameter(module.weight_hh_l0.to("meta"))
-    with pytest.raises(errors.ArgumentTypeError, match=r"w_hh: expected a torch array on cpu as x is, got .* on meta"):
+    with pytest.raises(
+        errors.ArgumentTypeError, match=r"weight_hh_l0: expected a torch array on cpu as input is, got .* meta"
+    ):
         module(x)
     module.weight_hh_l0 = nn.Parameter(torch.zeros(12, 3).to_sparse())
-    with pytest.raises(errors.ArgumentTypeError, match="w_hh: expected a dense tensor"):
+    with pytest.raises(errors.ArgumentTypeError, match="weight_hh_l0: expected a dense tensor"):
         module(x)
     with pytest.raises(errors.BackendError, match="x is a torch array on cpu; this backend takes"):
         ours.LSTM(2, 3, backend="cupy_raw")(x)
+    with pytest.raises(RuntimeError, match="expected all tensors on meta as the input is, got one on cpu"):
+        ours.LSTM(2, 3)(x.to("meta"))
+    deep = ours.RNN(2, 3, num_layers=2, bidirectional=True)
+    deep.weight_ih_l1_reverse = nn.Parameter(torch.zeros(3, 6).to_sparse())
+    with pytest.raises(errors.ArgumentTypeError, match="weight_ih_l1_reverse: expected a dense tensor"):
+        deep(x)
+    with pytest.raises(errors.ArgumentTypeError, match="hx: expected a dense tensor"):
+        ours.RNN(2, 3)(x, torch.zeros(1, 2, 3).to_sparse())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
