@@ -7,13 +7,23 @@ CuPy's or Numba's, or torch tensors on the CPU or a CUDA device; results are of 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 from rnn_gpu import dispatch
 from rnn_gpu.arrays import library_of
 from rnn_gpu.compiler.cell import Cell
 from rnn_gpu.errors import ArgumentError, ArgumentTypeError
-from rnn_gpu.problem import Array, Gradients, Inputs, Problem, describe, describe_gradients
+from rnn_gpu.problem import (
+    Array,
+    Gradients,
+    Inputs,
+    Problem,
+    describe,
+    describe_gradients,
+    reset,
+    resets_of_step,
+)
 from rnn_gpu.weights.core import Weights
 
 __all__ = ["Forward", "Tape", "backward", "explain", "forward", "run_backward", "run_forward", "step", "step_above"]
@@ -162,28 +172,18 @@ def step_above(
     x_is_given: bool = False,
 ) -> tuple[Array, ...]:
     """`step` of a layer whose x_t is the output of a layer below: weights that do not fit it are what is wrong."""
-    problem, inputs = describe(
-        cell, x_t[None], weights, initial=state, resets=None if resets is None else _of_one_step(resets, x_t.shape[0]),
-        save=False, tf32=tf32, x_name="x_t", initial_name="state", x_is_given=x_is_given,
+    described = partial(
+        describe, cell, x_t[None], weights, initial=state, save=False, tf32=tf32, x_name="x_t", initial_name="state",
+        x_is_given=x_is_given,
     )  # fmt: skip
-    chosen = dispatch.select(problem, backend)
-    new = chosen.step(problem, inputs) if resets is None else chosen.forward(problem, inputs).last
-    library = problem.library
+    problem, inputs = described()
+    chosen, library = dispatch.select(problem, backend), problem.library
+    starts = None if resets is None else resets_of_step(problem, resets)
+    if starts is None or library.kind == "cpu":
+        new = chosen.step(problem, inputs if starts is None else reset(inputs, starts))
+    else:
+        new = chosen.forward(*described(resets=starts[None])).last
     return new if library.name == "numpy" else tuple(map(library.back, new))
-
-
-def _of_one_step(resets: Array, n_rows: int) -> Array:
-    """(B,) as (1, B)."""
-    expected = f"shape (B,) = {(n_rows,)}"
-    if isinstance(resets, list | tuple):
-        if len(resets) != n_rows:
-            raise ArgumentError("resets", expected, f"shape {(len(resets),)}")
-        return [resets]
-    if not hasattr(resets, "shape"):
-        raise ArgumentTypeError("resets", "an array or sequence of (B,) bools", type(resets).__name__)
-    if tuple(resets.shape) != (n_rows,):
-        raise ArgumentError("resets", expected, f"shape {tuple(resets.shape)}")
-    return resets[None]
 
 
 def explain(

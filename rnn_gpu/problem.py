@@ -18,7 +18,10 @@ from rnn_gpu.compiler.cell import Cell
 from rnn_gpu.errors import ArgumentError, ArgumentTypeError
 from rnn_gpu.weights.core import FIELDS, Weights
 
-__all__ = ["Gradients", "Inputs", "Problem", "describe", "describe_gradients", "forget", "known", "remember"]
+__all__ = [
+    "Gradients", "Inputs", "Problem", "describe", "describe_gradients", "forget", "known", "remember", "reset",
+    "resets_of_step",
+]  # fmt: skip
 
 Array = Any
 
@@ -450,16 +453,44 @@ def _lengths(lengths: object, n_steps: int, n_rows: int) -> np.ndarray[Any, Any]
 
 def _resets(resets: object, n_steps: int, n_rows: int, library: ArrayLibrary) -> Array:
     """A NumPy array of its own; or, where they lie on x's GPU, the caller's: to read it would wait for the device."""
-    stays = library.kind == "cuda" and hasattr(resets, "dtype") and library_of("resets", resets).kind == "cuda"
+    stays = _stay(resets, library)
     array = _in_place("resets", resets, library) if stays else _host("resets", "(T, B) bools", resets)
-    shape = tuple(array.shape)
-    if shape == (n_steps, n_rows) and 0 in shape:
-        return np.zeros(shape, np.bool_)
+    if tuple(array.shape) == (n_steps, n_rows) and 0 in array.shape:
+        return np.zeros((n_steps, n_rows), np.bool_)
+    _check_resets(array, "(T, B)", (n_steps, n_rows))
+    return array if stays else array.copy()
+
+
+def _stay(resets: object, library: ArrayLibrary) -> bool:
+    """Whether resets are left on the GPU where they lie."""
+    return library.kind == "cuda" and hasattr(resets, "dtype") and library_of("resets", resets).kind == "cuda"
+
+
+def _check_resets(array: Array, axes: str, shape: tuple[int, ...]) -> None:
     if dtype_name(array) != "bool":
         raise ArgumentError("resets", "dtype bool", f"dtype {dtype_name(array)}")
-    if shape != (n_steps, n_rows):
-        raise ArgumentError("resets", f"shape (T, B) = {(n_steps, n_rows)}", f"shape {shape}")
-    return array if stays else array.copy()
+    if tuple(array.shape) != shape:
+        raise ArgumentError("resets", f"shape {axes} = {shape}", f"shape {tuple(array.shape)}")
+
+
+def resets_of_step(problem: Problem, resets: object) -> Array:
+    """Validate the resets of one step, (B,) bools: on the host, or the caller's where they lie on x's GPU."""
+    library = problem.library
+    array = _in_place("resets", resets, library) if _stay(resets, library) else _host("resets", "(B,) bools", resets)
+    if array.shape == (0,):  # of no rows, a list is no array of bools
+        array = array.astype(np.bool_)
+    _check_resets(array, "(B,)", (problem.B,))
+    return array
+
+
+def reset(inputs: Inputs, rows: np.ndarray[Any, Any]) -> Inputs:
+    """The arrays of a call on the host with the initial states of these rows, (B,) bools, zeroed."""
+    if inputs.initial is None or not rows.any():
+        return inputs
+    states = tuple([state.copy() for state in inputs.initial])
+    for state in states:
+        state[rows] = 0
+    return inputs._replace(initial=states)
 
 
 def _host(name: str, expected: str, values: object) -> np.ndarray[Any, Any]:

@@ -97,6 +97,20 @@ def test_a_step_on_tensors(target):
     assert_same_bits({"y": array(found[0])}, {"y": y[0]})
 
 
+@every_target
+@pytest.mark.parametrize("kind", [torch.tensor, np.array, list])
+def test_a_step_on_tensors_with_resets(target, kind):
+    call = draw(CELLS["lstm"], Case("step", T=1, B=3, initial=True), "float32")
+    tensors = call.map(tensor)
+    before = [state.clone() for state in tensors.initial]
+    given = kind([True, False, True])
+    found = rnn_gpu.step(call.cell, tensors.x[0], tensors.weights, tensors.initial, resets=given, backend=target.name)
+    states = tuple(np.where([[True], [False], [True]], np.float32(0), state) for state in call.initial)
+    expected = rnn_gpu.step(call.cell, call.x[0], call.weights, states, backend=target.name)
+    assert_same_bits(dict(enumerate(map(array, found))), dict(enumerate(expected)))
+    assert all(map(torch.equal, before, tensors.initial)), "the caller's arrays are never written"
+
+
 def test_a_call_like_one_before_is_judged_anew():
     call = draw(CELLS["gru"], Case("plain", initial=True), "float32")
     x, weights, initial = tensor(call.x), call.weights.map(tensor), tuple(map(tensor, call.initial))
