@@ -86,7 +86,7 @@ def _inline(text: str) -> str:
 
 
 def _docstring(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    if name.startswith("rnn_gpu.keras."):  # what follows is Keras' own text
+    if name.startswith("rnn_gpu.keras.") and what == "class" and "__init__" not in vars(obj):  # then Keras' own text
         lines[:] = lines[: lines.index("")]
     lines[:] = as_rst(lines)
 

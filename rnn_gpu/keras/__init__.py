@@ -1,7 +1,8 @@
 """Drop-in recurrent layers for Keras 3, on this package's kernels.
 
 `SimpleRNN`, `LSTM` and `GRU` have Keras' arguments, defaults, weights, masking and saved form: they are Keras' own
-layers, whose loop over time is replaced. They run on Keras' torch backend; on JAX and TensorFlow through callbacks.
+layers, whose loop over time is replaced. `RNN` is such a layer of any cell, and `RNNCell` a step of it. They run on
+Keras' torch backend; on JAX and TensorFlow through callbacks.
 """
 
 from __future__ import annotations
@@ -16,5 +17,6 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError(message, name=error.name) from None
 
 from rnn_gpu.keras.layers import GRU, LSTM, SimpleRNN
+from rnn_gpu.keras.own_cell import RNN, RNNCell
 
-__all__ = ["GRU", "LSTM", "SimpleRNN"]
+__all__ = ["GRU", "LSTM", "RNN", "RNNCell", "SimpleRNN"]

@@ -19,11 +19,11 @@ from rnn_gpu.keras.activations import name_of
 from rnn_gpu.keras.cells import cell_for, masked
 from rnn_gpu.keras.engines import run
 
-__all__ = ["GRU", "LSTM", "SimpleRNN"]
+__all__ = ["GRU", "LSTM", "Fused", "SimpleRNN", "show_signature"]
 
 
-class _Layer:
-    """What the three layers share. Mixed in before the Keras layer of the same name."""
+class Fused:
+    """What all layers share. Mixed in before the Keras layer of the same name."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -34,8 +34,11 @@ class _Layer:
         self._base()
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Show Keras' own signature and description of the arguments."""
+        """Show Keras' own signature and description of the arguments, where they are Keras'."""
         super().__init_subclass__(**options)
+        if "__init__" in cls.__dict__:
+            show_signature(cls)
+            return
         theirs = cls.__mro__[2]
         cls.__signature__ = inspect.signature(theirs)  # type: ignore[attr-defined]
         cls.__doc__ = f"{cls.__doc__}\n\n{inspect.cleandoc(theirs.__doc__ or '')}"
@@ -88,7 +91,7 @@ class _Layer:
 
         Where there is one mask a gate, the inputs are projected here, and the weights lose theirs.
         """
-        if not training or not _applies(self.dropout, isinstance(self, SimpleRNN)):
+        if not training or not self._applies(self.dropout):
             return x, weights
         mask = self.cell.get_dropout_mask(x[0])
         if not isinstance(mask, list | tuple):
@@ -100,20 +103,28 @@ class _Layer:
 
     def _recurrent_dropout(self: Any, cell: Cell, state: Any, training: bool) -> tuple[Cell, list[Any]]:
         """The cell that multiplies its recurrent operands by masks (B, H), and the masks; as Keras' cells make them."""
-        if not training or not _applies(self.recurrent_dropout, isinstance(self, SimpleRNN)):
+        if not training or not self._applies(self.recurrent_dropout):
             return cell, []
         mask = self.cell.get_recurrent_dropout_mask(state)
         each = isinstance(mask, list | tuple)
         return masked(cell, each), list(mask) if each else [mask]
 
+    def _applies(self, rate: float) -> bool:
+        """Whether Keras' cells apply dropout of this rate."""
+        return 0.0 < rate < 1.0 or (self._drops_at_one and rate == 1.0)
 
-def _applies(rate: float, at_one: bool) -> bool:
-    """Whether Keras' cells apply dropout of this rate: at 1, SimpleRNN drops everything, the others nothing."""
-    return 0.0 < rate < 1.0 or (at_one and rate == 1.0)
+    _drops_at_one = True
+    """A rate of 1 drops everything; that of LSTM and GRU, nothing."""
+
+
+def show_signature(cls: type) -> None:
+    """Show the constructor's own signature, which Keras' `Layer.__new__` hides."""
+    signature = inspect.signature(cls.__init__)  # type: ignore[misc]
+    cls.__signature__ = signature.replace(parameters=list(signature.parameters.values())[1:])  # type: ignore[attr-defined]
 
 
 @keras.saving.register_keras_serializable(package="rnn_gpu")
-class SimpleRNN(_Layer, keras.layers.SimpleRNN):
+class SimpleRNN(Fused, keras.layers.SimpleRNN):
     """keras.layers.SimpleRNN on the kernels of rnn_gpu: h_t = activation(x_t W + b + h_{t-1} U)."""
 
     def _base(self: Any) -> Cell:
@@ -121,8 +132,10 @@ class SimpleRNN(_Layer, keras.layers.SimpleRNN):
 
 
 @keras.saving.register_keras_serializable(package="rnn_gpu")
-class LSTM(_Layer, keras.layers.LSTM):
+class LSTM(Fused, keras.layers.LSTM):
     """keras.layers.LSTM on the kernels of rnn_gpu, gates i f c o. use_cudnn=True is refused."""
+
+    _drops_at_one = False
 
     def _base(self: Any) -> Cell:
         return cell_for(
@@ -133,8 +146,10 @@ class LSTM(_Layer, keras.layers.LSTM):
 
 
 @keras.saving.register_keras_serializable(package="rnn_gpu")
-class GRU(_Layer, keras.layers.GRU):
+class GRU(Fused, keras.layers.GRU):
     """keras.layers.GRU on the kernels of rnn_gpu, gates z r h, reset_after either way. use_cudnn=True is refused."""
+
+    _drops_at_one = False
 
     def _base(self: Any) -> Cell:
         return cell_for(
