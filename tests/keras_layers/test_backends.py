@@ -12,7 +12,8 @@ import pytest
 
 SCRIPT = """
 import keras, numpy as np, rnn_gpu.keras
-from support.keras_pairs import B, T, I, assert_same
+from rnn_gpu import cells
+from support.keras_pairs import B, T, I, assert_same, assert_same_loop
 holes = np.random.default_rng(0).random((B, T)) < 0.6
 for name in ("SimpleRNN", "LSTM", "GRU"):
     assert_same(name, {})
@@ -20,6 +21,8 @@ for name in ("SimpleRNN", "LSTM", "GRU"):
         dropout = {"dropout": 0.3, "recurrent_dropout": 0.4}
         assert_same(name, {"return_sequences": True, "go_backwards": True, "return_state": True, **dropout}, mask)
 assert_same("LSTM", {"return_sequences": True}, holes, keras.layers.Bidirectional)
+assert_same_loop(cells.lstm_peephole, {"recurrent_dropout": 0.4}, {"return_sequences": True}, holes)
+assert_same_loop(cells.indrnn, {"dropout": 0.3}, {"return_state": True})
 model = keras.Sequential([keras.Input((None, 3)), rnn_gpu.keras.GRU(64, return_sequences=True), rnn_gpu.keras.LSTM(64)])
 model.compile("sgd", "mse")
 model.fit(np.ones((64, 50, 3)), np.ones((64, 64)), verbose=0, epochs=2)

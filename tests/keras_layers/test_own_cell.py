@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 from support.cells import CELLS, USERS
-from support.keras_pairs import B, H, I, T, data, weights_after
+from support.keras_pairs import B, H, I, T, assert_same_loop, data
 
 import rnn_gpu.keras
 from rnn_gpu import cells
@@ -64,18 +64,6 @@ def test_any_cell_is_the_forward_pass(name):
         assert array.shape == dict(shapes.items())[key].shape
 
 
-def model(package, own, cell_options, options, masked):
-    """A model with a layer of the cell: ours, or Keras' own loop over the same Keras cell."""
-    keras.utils.set_random_seed(3)
-    inputs = keras.Input(batch_shape=(B, T, I))
-    below = keras.layers.Masking(0.0)(inputs) if masked else inputs
-    outputs = package.RNN(RNNCell(own, H, seed=1, **cell_options), **options)(below)
-    outputs = list(outputs) if isinstance(outputs, list | tuple) else [outputs]
-    made = keras.Model(inputs, outputs)
-    made.compile(keras.optimizers.SGD(0.1), loss=["mse"] * len(outputs))
-    return made
-
-
 @pytest.mark.parametrize(
     ("name", "cell_options", "options", "mask"),
     [
@@ -89,20 +77,7 @@ def model(package, own, cell_options, options, masked):
     ],
 )
 def test_options_are_those_of_kerass_loop(name, cell_options, options, mask):
-    x = data(mask)
-    mine, theirs = (
-        model(p, CELLS[name], cell_options, options, mask is not None) for p in (rnn_gpu.keras, keras.layers)
-    )
-    for a, b in zip(mine.get_weights(), theirs.get_weights(), strict=True):
-        np.testing.assert_array_equal(a, b)
-    found, expected = (each.predict(x, batch_size=B, verbose=0) for each in (mine, theirs))
-    for a, b in zip(*(each if isinstance(each, list) else [each] for each in (found, expected)), strict=True):
-        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
-    before = mine.get_weights()
-    found, expected = weights_after(mine, x), weights_after(theirs, x)
-    for a, b in zip(found, expected, strict=True):
-        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
-    assert any(np.abs(a - b).max() > 1e-4 for a, b in zip(found, before, strict=True))
+    assert_same_loop(CELLS[name], cell_options, options, mask)
 
 
 def test_initial_values_are_those_of_keras():

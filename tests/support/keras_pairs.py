@@ -9,7 +9,7 @@ import numpy as np
 
 import rnn_gpu.keras
 
-__all__ = ["B", "H", "I", "T", "assert_same", "data", "model", "pair", "weights_after"]
+__all__ = ["B", "H", "I", "T", "assert_same", "assert_same_loop", "data", "model", "pair", "weights_after"]
 
 T, B, I, H = 7, 8, 4, 5
 
@@ -53,8 +53,29 @@ def weights_after(made, x, steps=3):
 
 def assert_same(name, options, mask=None, wrap=lambda layer: layer):
     """Same outputs before, and same weights after training, to 1e-5."""
-    theirs, mine = pair(name, options, mask, wrap)
-    x = data(mask)
+    _assert_same(*pair(name, options, mask, wrap), data(mask))
+
+
+def assert_same_loop(own, cell_options, options, mask=None):
+    """The same of a layer of any cell, and Keras' own loop over its steps."""
+    theirs, mine = (_of_cell(p, own, cell_options, options, mask is not None) for p in (keras.layers, rnn_gpu.keras))
+    _assert_same(theirs, mine, data(mask))
+
+
+def _of_cell(package, own, cell_options, options, masking):
+    keras.utils.set_random_seed(3)
+    inputs = keras.Input(batch_shape=(B, T, I))
+    below = keras.layers.Masking(0.0)(inputs) if masking else inputs
+    found = package.RNN(rnn_gpu.keras.RNNCell(own, H, seed=1, **cell_options), **options)(below)
+    outputs = list(found) if isinstance(found, list | tuple) else [found]
+    made = keras.Model(inputs, outputs)
+    made.compile(keras.optimizers.SGD(0.1), loss=["mse"] * len(outputs))
+    return made
+
+
+def _assert_same(theirs, mine, x):
+    for a, b in zip(mine.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
     found, expected = (each.predict(x, batch_size=B, verbose=0) for each in (mine, theirs))
     if not isinstance(found, list):
         found, expected = [found], [expected]
