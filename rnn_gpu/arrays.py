@@ -18,7 +18,7 @@ from rnn_gpu.errors import ArgumentTypeError
 
 __all__ = [
     "DTYPES", "ArrayLibrary", "cast_like", "copied", "dtype_name", "dtype_named", "library_of", "looks", "name_of",
-    "on_host",
+    "on_host", "one_step",
 ]  # fmt: skip
 
 DTYPES = ("float64", "float32", "float16", "bfloat16")
@@ -82,6 +82,13 @@ def _library_of_tensor(argument: str, tensor: Any) -> ArrayLibrary:
         got = "one with requires_grad, whose gradient would be lost: gradients come from rnn_gpu.backward"
         raise ArgumentTypeError(argument, expected, got)
     return _TORCH if tensor.is_cpu else _elsewhere("torch", str(tensor.device))
+
+
+def one_step(array: Any) -> Any:
+    """array[None]: with an axis of length 1 for time."""
+    if hasattr(array, "copy_to_host"):  # Numba's, which takes no None
+        return array.reshape((1, *array.shape))
+    return array[None]
 
 
 def looks(arrays: Iterable[Any]) -> list[Any] | None:

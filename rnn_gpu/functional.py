@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from rnn_gpu import dispatch
-from rnn_gpu.arrays import library_of
+from rnn_gpu.arrays import library_of, one_step
 from rnn_gpu.compiler.cell import Cell
 from rnn_gpu.errors import ArgumentError, ArgumentTypeError
 from rnn_gpu.problem import (
@@ -173,7 +173,7 @@ def step_above(
 ) -> tuple[Array, ...]:
     """`step` of a layer whose x_t is the output of a layer below: weights that do not fit it are what is wrong."""
     described = partial(
-        describe, cell, x_t[None], weights, initial=state, save=False, tf32=tf32, x_name="x_t", initial_name="state",
+        describe, cell, one_step(x_t), weights, initial=state, save=False, tf32=tf32, x_name="x_t", initial_name="state",
         x_is_given=x_is_given,
     )  # fmt: skip
     problem, inputs = described()
@@ -182,7 +182,7 @@ def step_above(
     if starts is None or library.kind == "cpu":
         new = chosen.step(problem, inputs if starts is None else reset(inputs, starts))
     else:
-        new = chosen.forward(*described(resets=starts[None])).last
+        new = chosen.forward(*described(resets=one_step(starts))).last
     return new if library.name == "numpy" else tuple(map(library.back, new))
 
 

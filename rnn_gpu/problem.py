@@ -476,9 +476,9 @@ def _check_resets(array: Array, axes: str, shape: tuple[int, ...]) -> None:
 def resets_of_step(problem: Problem, resets: object) -> Array:
     """Validate the resets of one step, (B,) bools: on the host, or the caller's where they lie on x's GPU."""
     library = problem.library
+    if isinstance(resets, list | tuple) and not resets:  # which makes no array of bools
+        resets = np.zeros(0, np.bool_)
     array = _in_place("resets", resets, library) if _stay(resets, library) else _host("resets", "(B,) bools", resets)
-    if array.shape == (0,):  # of no rows, a list is no array of bools
-        array = array.astype(np.bool_)
     _check_resets(array, "(B,)", (problem.B,))
     return array
 

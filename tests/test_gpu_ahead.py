@@ -23,6 +23,7 @@ from rnn_gpu import cells
 from rnn_gpu.bench import calls
 from rnn_gpu.bench.shapes import Case, Shape
 from rnn_gpu.dispatch import BACKENDS
+from rnn_gpu.errors import BackendError
 
 TRAIN = Case(cells.lstm, Shape(5, 3, 4, 8), "train")
 
@@ -67,6 +68,16 @@ def test_what_cannot_be_run_is_said(capsys):
     assert not wanted.numba_cuda
 
 
+@pytest.mark.parametrize("capability", [(13, 0), (7, 0)])
+def test_a_device_that_nothing_is_compiled_for_is_refused(capability):
+    weights, x = rnn_gpu.init_weights(cells.gru, 4, 8), calls.draw(TRAIN).x
+    with dry.devices(replace(dry.H200, capability=capability)):
+        reason = rnn_gpu.explain(cells.gru, x, weights, backend="numba_cuda").reasons["numba_cuda"]
+        assert f"and the device is sm_{capability[0]}{capability[1]}" in reason
+        with pytest.raises(BackendError, match="this CUDA toolkit compiles for"):
+            rnn_gpu.forward(cells.gru, x, weights, backend="numba_cuda")
+
+
 def test_it_is_all_compiled_and_kept(tmp_path):
     environment = os.environ | {"RNN_GPU_CACHE_DIR": str(tmp_path)}
     counts = []
@@ -80,6 +91,26 @@ def test_it_is_all_compiled_and_kept(tmp_path):
     said = f"{counts[0]['cupy_raw']} sources of cupy_raw, {counts[0]['numba_cuda']} kernels of numba_cuda"
     assert said in ran.stdout
     assert min(counts[0].values()) > 0
+
+
+def test_what_does_not_compile_is_said_and_the_rest_is_compiled(tmp_path):
+    broken = COMPILE.replace(
+        "wanted.compile(2)",
+        """
+from rnn_gpu.kernels.numba_cuda.jit import kernel
+def wrong(x):
+    x.no_such_thing()
+_, arguments = next(iter(wanted.numba_cuda.values()))
+wanted.numba_cuda = {0: (kernel(wrong), arguments[:1]), **wanted.numba_cuda}
+wanted.compile(1)
+""",
+    )
+    environment = os.environ | {"RNN_GPU_CACHE_DIR": str(tmp_path)}
+    ran = subprocess.run([sys.executable, "-c", broken], env=environment, capture_output=True, text=True, check=False)
+    assert ran.returncode == 1
+    assert "no_such_thing" in ran.stderr
+    assert "1 of 1 processes did not compile all of theirs" in ran.stderr
+    assert min(len(list((tmp_path / name).iterdir())) for name in ("cupy_raw", "numba_cuda")) > 0
 
 
 def test_calls_of_every_backend_are_made_without_a_device():

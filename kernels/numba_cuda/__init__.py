@@ -42,10 +42,15 @@ class _NumbaCudaBackend:
         return "\n".join([*lines, *map(str, self._plans(problem))])
 
     def _plans(self, problem: Problem) -> list[Any]:
-        from rnn_gpu.kernels.numba_cuda.plan import planned  # noqa: PLC0415  (imports Numba)
+        from rnn_gpu.kernels.numba_cuda.jit import SIMULATED  # noqa: PLC0415  (imports Numba)
+        from rnn_gpu.kernels.numba_cuda.plan import planned  # noqa: PLC0415
         from rnn_gpu.kernels.numba_cuda.traits import TRAITS  # noqa: PLC0415
 
         properties = device.properties(problem.library.index)
+        if not SIMULATED:
+            from rnn_gpu.kernels.numba_cuda.compilation import target_for  # noqa: PLC0415
+
+            target_for(properties.capability)  # refused where nothing is compiled for the device
         directions = ("forward", "backward") if problem.save else ("forward",)
         return [planned(problem, direction, properties, TRAITS) for direction in directions]
 

@@ -36,10 +36,10 @@ def target_for(capability: tuple[int, int]) -> Target:
 
     Raises BackendError for one older than any that can be compiled for, or of a later generation.
     """
-    target = machine_code.target_for("NVVM", capability, _supported())
+    target = machine_code.target_for("CUDA toolkit", capability, _supported())
     if not target.is_binary:
         wanted = "sm_{}{}".format(*capability)
-        raise BackendError(f"this NVVM compiles for {target.name} and older, and the device is {wanted}")
+        raise BackendError(f"this CUDA toolkit compiles for {target.name} and older, and the device is {wanted}")
     return target
 
 
@@ -61,7 +61,8 @@ def ptx(kernel: Kernel, arguments: tuple[Any, ...], capability: tuple[int, int])
         kernel.function, types.void(*arguments), device=False, abi="numba", cc=capability, launch_bounds=kernel.threads
     )
     (name,) = re.findall(r"\.entry\s+([\w$]+)", text)
-    assert ("cudaCGSynchronize" in text) == kernel.cooperative, "a kernel is cooperative if it waits for its grid"
+    if ("cudaCGSynchronize" in text) != kernel.cooperative:
+        raise AssertionError("a kernel is cooperative if it waits for its grid")
     return str(text).replace(name, ENTRY)
 
 
@@ -89,7 +90,8 @@ def _key(kernel: Kernel, arguments: Iterable[Any], target: Target) -> str:
 
 @cache
 def _compilers() -> tuple[str, ...]:
-    return version("numba-cuda"), str(nvvm.version()), str(nvvm.ir_version()), str(nvjitlink.version())
+    packages = [version(name) for name in ("numba-cuda", "numba", "llvmlite", "numpy")]
+    return *packages, str(nvvm.version()), str(nvvm.ir_version()), str(nvjitlink.version())
 
 
 def _settings() -> tuple[str, ...]:

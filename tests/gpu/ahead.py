@@ -2,9 +2,8 @@
 
     python tests/gpu/ahead.py [--device h200] [--only tests strategies breakdown]
 
-It all goes to build/gpu-cache, or RNN_GPU_CACHE_DIR: taken along, it leaves the device's time for running. It is found
-again by the same versions of numba-cuda and of the CUDA libraries, and numba_cuda's by the same Python, such as 3.12;
-what is not found is compiled as ever. The calls are made as on the device, with nothing behind them, see `dry`: their
+It all goes to build/gpu-cache, or RNN_GPU_CACHE_DIR: taken along, it leaves the device's time for running. docs/gpu.md
+says by which versions it is found again; what is not found is compiled as ever. The calls are made as on the device, with nothing behind them, see `dry`: their
 results are anything, and the tests fail; which kernels they were to launch is all that is looked at.
 """
 
@@ -40,7 +39,9 @@ def run_tests() -> None:
     names = " or ".join(target.name for target in backends.TARGETS)
     files = [str(ROOT / name) for name in TESTS if "on_device" not in name]
     options = ["-q", "--no-header", "--tb=no", "--no-summary", "-W", "ignore", "-p", "no:cacheprovider", "-n", "0"]
-    pytest.main([*options, "--rootdir", str(ROOT), "-k", names, *files])
+    status = pytest.main([*options, "--rootdir", str(ROOT), "-k", names, *files])
+    if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        raise RuntimeError(f"the tests were not run: pytest ended with {status!r}")
 
 
 def run_strategies() -> None:

@@ -6,6 +6,7 @@ Plans, workspaces and launches are those of a device with the properties given; 
 from __future__ import annotations
 
 import os
+import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
@@ -54,11 +55,11 @@ class Wanted:
         say(f"{len(self.cupy_raw)} sources of cupy_raw, {len(self.numba_cuda)} kernels of numba_cuda")
         children = [self._fork(number, workers) for number in range(workers)]
         failed = [number for number, child in enumerate(children) if os.waitpid(child, 0)[1] != 0]
-        if failed:
-            raise RuntimeError(f"{len(failed)} of {workers} processes did not compile all of theirs")
         target = nvrtc.target_for(self._capability)
         with ThreadPoolExecutor(workers) as pool:
             list(pool.map(lambda kernel: nvrtc.binary(kernel, target), self.cupy_raw.values()))
+        if failed:
+            raise RuntimeError(f"{len(failed)} of {workers} processes did not compile all of theirs, as said above")
 
     def _fork(self, number: int, workers: int) -> int:
         """A process that compiles every so many-th of numba_cuda's, as Numba compiles one at a time."""
@@ -67,13 +68,20 @@ class Wanted:
             return child
         status = 1
         try:
-            target = numba.target_for(self._capability)
-            with numba_device.pretended(self._capability):
-                for kernel, arguments in list(self.numba_cuda.values())[number::workers]:
-                    numba.binary(kernel, arguments, target)
-            status = 0
+            status = self._compile_some(number, workers)
         finally:
             os._exit(status)
+
+    def _compile_some(self, number: int, workers: int) -> int:
+        target, status = numba.target_for(self._capability), 0
+        with numba_device.pretended(self._capability):
+            for kernel, arguments in list(self.numba_cuda.values())[number::workers]:
+                try:
+                    numba.binary(kernel, arguments, target)
+                except Exception:  # the others are compiled all the same
+                    traceback.print_exc()
+                    status = 1
+        return status
 
 
 class _CupyDevice(EmulatedDevice):

@@ -112,6 +112,17 @@ def test_arrays_on_the_device_come_and_go(dtype):
     assert_same_bits(ON_DEVICE.run(call), HOST.run(call))
 
 
+def test_a_step_on_the_device():
+    call = draw(cells.lstm, Case("step", T=1, B=3, initial=True), "float32")
+    there = call.map(cuda.to_device)
+    x_t = cuda.to_device(call.x[0])
+    for resets in (None, np.array([True, False, True])):
+        expected = rnn_gpu.step(call.cell, call.x[0], call.weights, call.initial, resets=resets, backend="numba_cuda")
+        given = None if resets is None else cuda.to_device(resets)
+        found = rnn_gpu.step(there.cell, x_t, there.weights, there.initial, resets=given, backend="numba_cuda")
+        assert_same_bits(dict(enumerate(map(ON_DEVICE.get, found))), dict(enumerate(expected)))
+
+
 def test_nothing_is_copied_that_need_not_be():
     call = draw(cells.lstm, Case("plain", initial=True), "float32").map(cuda.to_device)
     tape = rnn_gpu.forward(*call.arguments(), "numba_cuda").tape

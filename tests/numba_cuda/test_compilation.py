@@ -6,6 +6,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from collections import namedtuple
 
 import numpy as np
 import pytest
@@ -100,8 +101,8 @@ def test_what_cannot_be_linked_says_why(compilations):
 
 @pytest.mark.parametrize(
     ("capability", "message"),
-    [((5, 0), "this NVVM compiles for sm_75 and later, and the device is sm_50"),
-     ((99, 0), r"this NVVM compiles for compute_\d+ and older, and the device is sm_990")],
+    [((5, 0), "this CUDA toolkit compiles for sm_75 and later, and the device is sm_50"),
+     ((99, 0), r"this CUDA toolkit compiles for compute_\d+ and older, and the device is sm_990")],
 )  # fmt: skip
 def test_devices_that_nothing_is_compiled_for(capability, message):
     with pytest.raises(BackendError, match=message):
@@ -189,6 +190,45 @@ def test_functions_that_call_each_other_have_an_end():
         return n != 0 and even(n - 1)
 
     assert digest_of(even) != digest_of(odd)
+
+
+def test_what_is_not_in_a_functions_code_is_told_apart():
+    def with_keyword(x, *, step=1):
+        return x + step
+
+    def with_another(x, *, step=2):
+        return x + step
+
+    digests = [digest_of(with_keyword), digest_of(with_another)]
+    for fields in ("a b", "b a"):
+        pair = namedtuple("pair", fields)(1, 2)
+        digests.append(digest_of(lambda x, pair=pair: x + pair.a))
+    for value in (True, np.bool_(True), 1, np.int64(1), 1.0, np.float64(1), FLOAT64):
+        digests.append(digest_of(lambda x, value=value: x + value))
+    assert len(set(digests)) == len(digests)
+
+
+class Sizes:
+    """A class whose attributes are not told apart."""
+
+    H = 3
+
+
+module = sys.modules[__name__]
+
+
+def of_class(x):
+    return x + Sizes.H
+
+
+def of_module(x):
+    return x + module.ONE
+
+
+@pytest.mark.parametrize(("function", "name"), [(of_class, "Sizes"), (of_module, "module")])
+def test_what_may_change_under_the_same_name_is_refused(function, name):
+    with pytest.raises(TypeError, match=f"{name}: a kernel refers to <.*, and nothing here tells"):
+        digest_of(function)
 
 
 def test_a_value_that_cannot_be_told_apart_is_refused():
