@@ -173,8 +173,8 @@ def step_above(
 ) -> tuple[Array, ...]:
     """`step` of a layer whose x_t is the output of a layer below: weights that do not fit it are what is wrong."""
     described = partial(
-        describe, cell, one_step(x_t), weights, initial=state, save=False, tf32=tf32, x_name="x_t", initial_name="state",
-        x_is_given=x_is_given,
+        describe, cell, one_step(x_t), weights, initial=state, save=False, tf32=tf32, x_name="x_t",
+        initial_name="state", x_is_given=x_is_given,
     )  # fmt: skip
     problem, inputs = described()
     chosen, library = dispatch.select(problem, backend), problem.library

@@ -13,7 +13,7 @@ from keras import backend, ops
 
 from rnn_gpu import cells
 from rnn_gpu.compiler.cell import Cell
-from rnn_gpu.errors import ArgumentError
+from rnn_gpu.errors import ArgumentError, ArgumentTypeError
 from rnn_gpu.keras import masking
 from rnn_gpu.keras.activations import name_of
 from rnn_gpu.keras.cells import cell_for, masked
@@ -36,6 +36,8 @@ class Fused:
     def __init_subclass__(cls, **options: Any) -> None:
         """Show Keras' own signature and description of the arguments, where they are Keras'."""
         super().__init_subclass__(**options)
+        if Fused not in cls.__bases__:  # a user's
+            return
         if "__init__" in cls.__dict__:
             show_signature(cls)
             return
@@ -49,7 +51,7 @@ class Fused:
 
     def inner_loop(self: Any, sequences: Any, initial_state: Any, mask: Any, training: bool = False) -> Any:
         """The loop over time, (B, T, I) to (last output, outputs (B, T, H), states), as keras.layers.RNN calls it."""
-        x = ops.transpose(sequences, (1, 0, 2))
+        x = ops.transpose(ops.cast(sequences, self.cell.compute_dtype), (1, 0, 2))
         mask = mask[0] if isinstance(mask, list | tuple) else mask
         if mask is not None:
             masking.check(mask, sequences)
@@ -67,7 +69,11 @@ class Fused:
             states = list(map(ops.copy, states))
         x, weights = self._dropped_inputs(x, self._weights_of(cell), training)
         cell, masks = self._recurrent_dropout(cell, states[0], training)
-        y, last = run(cell, x, weights, [*states, *masks], lengths)
+        try:
+            y, last = run(cell, x, weights, [*states, *masks], lengths)
+        except (ArgumentError, ArgumentTypeError) as error:
+            name = {"x": "sequences", "initial": "initial_state"}.get(error.argument.partition("[")[0], error.argument)
+            raise type(error)(name, error.expected, error.got) from error
 
         last = last[: len(states)]
         if mask is not None:

@@ -5,8 +5,11 @@ What the other layers inherit from Keras' layers of their names, these have from
 
 from __future__ import annotations
 
+import hashlib
+import warnings
 from math import sqrt
 from typing import Any
+from weakref import WeakValueDictionary
 
 import keras
 from keras import ops
@@ -20,7 +23,7 @@ from rnn_gpu.keras.layers import Fused, show_signature
 
 __all__ = ["RNN", "RNNCell"]
 
-_met: dict[str, Cell] = {}
+_met: WeakValueDictionary[str, Cell] = WeakValueDictionary()
 """Cells that are not this package's, of which layers were made in this process: a copy of a layer is of the same."""
 
 _OF_CELL = (
@@ -52,6 +55,13 @@ class RNNCell(keras.layers.SimpleRNNCell):
             raise ArgumentTypeError("cell", "a cell, such as rnn_gpu.cells.janet", repr(cell))
         if not cell.input_gates:
             raise ArgumentError("cell", "one with an input product", repr(cell))
+        if not isinstance(units, int) or isinstance(units, bool):
+            raise ArgumentTypeError("units", "a whole number", repr(units))
+        if not isinstance(unit_forget_bias, bool):
+            raise ArgumentTypeError("unit_forget_bias", "a bool", repr(unit_forget_bias))
+        if options.get("recurrent_dropout") and not cell.recurrent_gates:
+            expected = f"0, as cell {cell.name} has no recurrent products"
+            raise ArgumentError("recurrent_dropout", expected, repr(options["recurrent_dropout"]))
         for name in ("activation", "recurrent_activation"):
             if name in options:
                 raise ArgumentError(name, "none, as a cell has its own", repr(options[name]))
@@ -99,7 +109,7 @@ class RNNCell(keras.layers.SimpleRNNCell):
     def _vector(self, name: str) -> Any:
         bound = 1 / sqrt(self.units)
         low, high = self.recurrent_cell.vector_ranges[name] or (-bound, bound)
-        default = keras.initializers.RandomUniform(low, high, seed=self.seed)
+        default = keras.initializers.RandomUniform(low, high)
         return self.add_weight(shape=(self.units,), name=name, initializer=self.vector_initializer or default)
 
     def weights_by_name(self) -> dict[str, Any]:
@@ -107,12 +117,13 @@ class RNNCell(keras.layers.SimpleRNNCell):
         pairs = [("w_ih", self.kernel), ("w_hh", self.recurrent_kernel)]
         pairs += [("b_ih", self.bias), ("b_hh", self.recurrent_bias)]
         pairs += zip(self.recurrent_cell.vectors, self.vectors, strict=True)
-        found = {name: ops.convert_to_tensor(weight) for name, weight in pairs if weight is not None}
+        found = {name: ops.cast(weight, self.compute_dtype) for name, weight in pairs if weight is not None}
         return {name: ops.transpose(weight) if len(weight.shape) == 2 else weight for name, weight in found.items()}
 
     def call(self, sequence: Any, states: Any, training: bool = False) -> tuple[Any, Any]:
         """One step: inputs (B, I) and a (B, H) for each state to the output and the new states."""
         given = list(states) if isinstance(states, list | tuple) else [states]
+        sequence = ops.cast(sequence, self.compute_dtype)
         cell, masks = self.recurrent_cell, []
         mask, recurrent_mask = self.get_dropout_mask(sequence), self.get_recurrent_dropout_mask(given[0])
         if training and mask is not None:
@@ -148,28 +159,31 @@ show_signature(RNNCell)
 
 @keras.saving.register_keras_serializable(package="rnn_gpu")
 class RNN(Fused, keras.layers.RNN):
-    """A layer of any cell: RNN(cell, units, ...), with the arguments of `RNNCell` and those of keras.layers.RNN.
+    """A layer of any cell, with the arguments of `RNNCell` and, by name, those of keras.layers.RNN.
 
-    RNN(cell, units, return_sequences=False, return_state=False, go_backwards=False, stateful=False, unroll=False,
-    zero_output_for_mask=False, *, use_bias=True, unit_forget_bias=True, kernel_initializer="glorot_uniform",
+    RNN(cell, units, *, return_sequences=False, return_state=False, go_backwards=False, stateful=False, unroll=False,
+    zero_output_for_mask=False, use_bias=True, unit_forget_bias=True, kernel_initializer="glorot_uniform",
     recurrent_initializer="orthogonal", bias_initializer="zeros", vector_initializer=None, ..., dropout=0.0,
     recurrent_dropout=0.0, seed=None)
 
-    cell: a cell of this package or one's own; or an `RNNCell`, which has units and all the rest.
+    cell: a cell of this package or one's own; or an `RNNCell`, which has units and all the rest of its own.
     A saved model has the cell's name: one's own is found in custom_objects, as keras.saving.load_model takes them.
     """
 
-    def __init__(self, cell: Cell | RNNCell, units: int | None = None, *arguments: Any, **options: Any) -> None:
+    def __init__(self, cell: Cell | RNNCell, units: int | None = None, **options: Any) -> None:
+        if not isinstance(cell, Cell | RNNCell):
+            expected = "a cell, such as rnn_gpu.cells.janet, or an RNNCell (keras.layers.RNN runs other cells of Keras)"
+            raise ArgumentTypeError("cell", expected, repr(cell))
         of_cell = {name: options.pop(name) for name in _OF_CELL if name in options}
         if isinstance(cell, RNNCell):
-            if units is not None or of_cell:
-                given = ", ".join(["units"] * (units is not None) + list(of_cell))
-                raise ArgumentError("cell", f"a cell without parameters where {given} are given", "an RNNCell")
+            of_cell |= {} if units is None else {"units": units}
+            for name, value in of_cell.items():
+                raise ArgumentError(name, "nothing where cell is an RNNCell, which has its own", repr(value))
         elif units is None:
             raise ArgumentTypeError("units", "the number of units of each state", "None")
         else:
             cell = RNNCell(cell, units, dtype=options.get("dtype"), **of_cell)
-        super().__init__(cell, *arguments, **options)
+        super().__init__(cell, **options)
 
     @property
     def units(self) -> int:
@@ -202,15 +216,30 @@ def _name_of(cell: Cell) -> str:
     """What a configuration knows a cell by: of one's own, which of that name it was."""
     if cells.ALL.get(cell.name) is cell:
         return cell.name
-    name = f"{cell.name}:{cell.digest[:12]}"
+    name = f"{cell.name}:{_digest(cell)}"
     _met[name] = cell
     return name
 
 
+def _digest(cell: Cell) -> str:
+    """Of all that makes a layer of the cell what it is."""
+    ranges = sorted(cell.vector_ranges.items())
+    return hashlib.sha256(f"{cell.digest} {cell.forget} {ranges}".encode()).hexdigest()[:12]
+
+
 def _named(name: str) -> Cell:
-    own, colon, _ = name.partition(":")
-    found = _met.get(name, keras.saving.get_registered_object(own)) if colon else cells.ALL.get(name)
+    """The cell of that name: one of this package; else what the caller calls so; else one met in this process."""
+    own, colon, digest = name.partition(":")
+    if not colon:
+        found = cells.ALL.get(name)
+        expected = f"one of {', '.join(cells.ALL)}"
+    else:
+        given = keras.saving.get_registered_object(own)
+        found = _met.get(name) if given is None else given
+        expected = f"a cell {own}, in custom_objects={{{own!r}: it}}"
     if not isinstance(found, Cell):
-        expected = f"a cell {own}, in custom_objects={{{own!r}: it}}" if colon else f"one of {', '.join(cells.ALL)}"
-        raise ArgumentError("cell", expected, "none of that name" if colon else repr(name))
+        raise ArgumentError("cell", expected, repr(name) if found is None else repr(found))
+    if colon and _digest(found) != digest:
+        message = f"cell {own} is not what it was when the layer's configuration was made: other equations, or emitted "
+        warnings.warn(message + "by another version of rnn_gpu", UserWarning, stacklevel=2)
     return found

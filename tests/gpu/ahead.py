@@ -3,8 +3,9 @@
     python tests/gpu/ahead.py [--device h200] [--only tests strategies breakdown]
 
 It all goes to build/gpu-cache, or RNN_GPU_CACHE_DIR: taken along, it leaves the device's time for running. docs/gpu.md
-says by which versions it is found again; what is not found is compiled as ever. The calls are made as on the device, with nothing behind them, see `dry`: their
-results are anything, and the tests fail; which kernels they were to launch is all that is looked at.
+says by which versions it is found again; what is not found is compiled as ever. The calls are made as on the device,
+with nothing behind them, see `dry`: their results are anything, and the tests fail; which kernels they were to launch
+is all that is looked at.
 """
 
 from __future__ import annotations

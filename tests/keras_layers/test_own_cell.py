@@ -101,6 +101,9 @@ def test_initial_values_are_those_of_keras():
     independent.build((None, 4, 20))
     low, high = cells.indrnn.vector_ranges["u"]
     assert low <= independent.cell.vectors[0].numpy().min() < independent.cell.vectors[0].numpy().max() <= high
+    peephole = RNN(cells.lstm_peephole, 20, seed=1)
+    peephole.build((None, 4, 20))
+    assert len({vector.numpy().tobytes() for vector in peephole.cell.vectors}) == 3
     given = RNN(cells.indrnn, 20, vector_initializer="ones")
     given.build((None, 4, 20))
     assert (given.cell.vectors[0].numpy() == 1).all()
@@ -126,8 +129,11 @@ def test_a_saved_model_of_a_cell_of_this_package(tmp_path):
 def test_a_saved_model_of_ones_own_cell(tmp_path, monkeypatch):
     made = of_layer(RNN(gated, H, seed=1))
     made.save(tmp_path / "model.keras")
+    with pytest.warns(UserWarning, match="cell gated is not what it was when the layer's configuration was made"):
+        other = keras.saving.load_model(tmp_path / "model.keras", custom_objects={"gated": another_gated()})
+    assert other.layers[0].cell.recurrent_cell is not gated, "what the caller says comes first"
     monkeypatch.setattr(rnn_gpu.keras.own_cell, "_met", {})  # as in another process
-    with pytest.raises(Exception, match=r"cell: expected a cell gated, in custom_objects=\{'gated': it\}, got none"):
+    with pytest.raises(Exception, match=r"cell: expected a cell gated, in custom_objects=\{'gated': it\}, got 'gated:"):
         keras.saving.load_model(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras", custom_objects={"gated": gated})
     assert loaded.layers[0].cell.recurrent_cell is gated
@@ -135,7 +141,8 @@ def test_a_saved_model_of_ones_own_cell(tmp_path, monkeypatch):
 
 
 def test_copies_are_of_the_same_cell():
-    for own in (gated, another_gated()):
+    forgetful = cell(gates="zn", states="h", forget="z")(gated.text)
+    for own in (gated, another_gated(), forgetful):
         layer = RNN(own, H, seed=1)
         assert RNN.from_config(layer.get_config()).cell.recurrent_cell is own
         assert keras.models.clone_model(of_layer(layer)).layers[0].cell.recurrent_cell is own
@@ -150,8 +157,32 @@ def test_it_is_a_cell_among_kerass():
     assert tensor(stacked(data())).shape == (B, 4)
 
 
+@pytest.mark.parametrize("dtype", ["int32", "float64", "float32"])
+@pytest.mark.parametrize("options", [{}, {"dtype": "float64"}, {"dtype": "mixed_bfloat16"}])
+def test_cell_and_layer_of_other_types(dtype, options):
+    x = (3 * data()).astype(dtype)
+    precise = 1e-2 if options.get("dtype") == "mixed_bfloat16" else 1e-6
+    for layer in (RNN(RNNCell(gated, H, **options)), RNN(RNNCell(gated, H), **options)):
+        expected = keras.layers.RNN(layer.cell, dtype=layer.dtype_policy)(x)
+        np.testing.assert_allclose(as_double(layer(x)), as_double(expected), rtol=0, atol=precise)
+    theirs, mine = (package.LSTM(H, **options) for package in (keras.layers, rnn_gpu.keras))
+    expected, found = theirs(x), mine(x)
+    mine.set_weights(theirs.get_weights())
+    assert found.dtype == expected.dtype
+    np.testing.assert_allclose(as_double(mine(x)), as_double(expected), rtol=0, atol=precise)
+
+
+def as_double(found):
+    return tensor(keras.ops.cast(found, "float64"))
+
+
 def test_signatures_are_shown():
-    assert list(inspect.signature(RNN).parameters) == ["cell", "units", "arguments", "options"]
+    class Mine(RNN):
+        """A user's."""
+
+    assert list(inspect.signature(RNN).parameters) == ["cell", "units", "options"]
+    assert Mine.__doc__ == "A user's."
+    assert tensor(Mine(gated, H)(data())).shape == (B, H)
     assert list(inspect.signature(RNNCell).parameters)[:3] == ["cell", "units", "unit_forget_bias"]
 
 
@@ -165,14 +196,37 @@ def test_mixed_precision():
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: RNN("lstm", 3), ArgumentTypeError, "cell: expected a cell, such as rnn_gpu.cells.janet, got 'lstm'"),
+        (
+            lambda: RNN("lstm", 3),
+            ArgumentTypeError,
+            "cell: expected a cell, such as rnn_gpu.cells.janet, .* got 'lstm'",
+        ),
         (lambda: RNN(gated), ArgumentTypeError, "units: expected the number of units of each state, got None"),
         (lambda: RNN(gated, 3, activation="relu"), ArgumentError, "activation: expected none, as a cell has its own"),
         (
-            lambda: RNN(RNNCell(gated, 3), 3, dropout=0.1),
+            lambda: RNN(RNNCell(gated, 3), 4),
             ArgumentError,
-            "cell: expected a cell without parameters where units, dropout are given, got an RNNCell",
+            "units: expected nothing where cell is an RNNCell, .* got 4",
         ),
+        (
+            lambda: RNN(RNNCell(gated, 3), dropout=0.1),
+            ArgumentError,
+            "dropout: expected nothing where cell is an RNNCell",
+        ),
+        (lambda: RNN(keras.layers.LSTMCell(3)), ArgumentTypeError, "cell: expected a cell, .*, or an RNNCell"),
+        (lambda: RNN(gated, 3, recurrent_activation="relu"), ArgumentError, "recurrent_activation: expected none"),
+        (
+            lambda: RNN(cells.indrnn, 3, recurrent_dropout=0.1),
+            ArgumentError,
+            "recurrent_dropout: expected 0, as cell indrnn",
+        ),
+        (lambda: RNN(gated, "3"), ArgumentTypeError, "units: expected a whole number, got '3'"),
+        (
+            lambda: RNN(gated, 3, unit_forget_bias="yes"),
+            ArgumentTypeError,
+            "unit_forget_bias: expected a bool, got 'yes'",
+        ),
+        (lambda: RNN(gated, 3)(data(), [np.zeros((B, 4))]), RuntimeError, "initial_state: expected"),
         (lambda: RNNCell(gated, 0), ValueError, "units"),
         (
             lambda: RNNCell.from_config({"cell": "lstn", "units": 3}),
