@@ -70,11 +70,10 @@ _forward_operator: Any = torch.library.custom_op(
 
 def _forward_fake(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     x, weights, initial, *_, call = _given(arguments[:-1])
-    for tensor in (*weights, *initial):
-        if tensor.device != x.device:
-            raise RuntimeError(
-                f"rnn_gpu: expected all tensors on {x.device} as the input is, got one on {tensor.device}"
-            )
+    for what, tensors in (("the parameters", weights), ("hx", initial)):
+        for tensor in tensors:
+            if tensor.device != x.device:
+                raise RuntimeError(f"rnn_gpu: expected {what} on {x.device} as input is, got one on {tensor.device}")
     n_steps, n_rows, _ = x.shape
     n_states = len(cell_of(call.cell).states)
     n_directions = 2 if call.bidirectional else 1

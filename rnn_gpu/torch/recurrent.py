@@ -13,6 +13,7 @@ from rnn_gpu.dispatch import check_name
 from rnn_gpu.errors import ArgumentError, ArgumentTypeError
 from rnn_gpu.torch import projection
 from rnn_gpu.torch.execution import Call, Given, key_of
+from rnn_gpu.torch.naming import as_tensor, renamed, states_of
 from rnn_gpu.torch.operators import run
 from rnn_gpu.torch.parameters import autocast, parameter_names, parameter_shapes
 
@@ -151,9 +152,9 @@ class Recurrent(nn.RNNBase):
         time_first = packed is not None or not self.batch_first
         x = x if time_first else x.transpose(0, 1)
         initial = [] if hx is None else self._initial(x, hx, None if packed is None else packed.sorted_indices)
-        lengths = None if lengths is None else torch.as_tensor(lengths)
+        lengths = None if lengths is None else as_tensor("lengths", "(B,) integers", lengths)
         if resets is not None:
-            resets = torch.as_tensor(resets)
+            resets = as_tensor("resets", "(T, B) bools" if time_first else "(B, T) bools", resets)
             if not time_first:
                 if resets.shape != input.shape[:2]:
                     raise ArgumentError(
@@ -179,43 +180,31 @@ class Recurrent(nn.RNNBase):
         """A sequence without an axis for the batch."""
         batch = 0 if self.batch_first else 1
         if hx is not None:
-            states = self._states_of(hx)
+            states = states_of(hx, self._state_names)
             if any(state.dim() != 2 for state in states):
                 raise RuntimeError("For unbatched 2-D input, hx should also be 2-D, (num_layers * num_directions, H)")
             hx = tuple(state.unsqueeze(1) for state in states)
             hx = hx[0] if len(hx) == 1 else hx
         if lengths is not None:
-            lengths = torch.as_tensor(lengths)
+            lengths = as_tensor("lengths", "one integer for one sequence", lengths)
             if lengths.numel() != 1:
                 raise ArgumentError("lengths", "one integer for one sequence", f"shape {tuple(lengths.shape)}")
             lengths = lengths.reshape(1)
         if resets is not None:
-            resets = torch.as_tensor(resets)
+            resets = as_tensor("resets", "(T,) bools", resets)
             if resets.shape != x.shape[:1]:
                 raise ArgumentError("resets", f"shape (T,) = {tuple(x.shape[:1])}", f"shape {tuple(resets.shape)}")
             resets = resets.unsqueeze(batch)
-        y, h_n, *states_of = self.forward(
+        y, h_n, *every = self.forward(
             x.unsqueeze(batch), hx, lengths=lengths, resets=resets, return_states=return_states
         )
         h_n = h_n.squeeze(1) if isinstance(h_n, Tensor) else tuple(state.squeeze(1) for state in h_n)
-        more = [tuple(tuple(state.squeeze(batch) for state in layer) for layer in each) for each in states_of]
+        more = [tuple(tuple(state.squeeze(batch) for state in layer) for layer in each) for each in every]
         return y.squeeze(batch), h_n, *more
-
-    def _states_of(self, hx: Any) -> list[Tensor]:
-        """hx as a tensor for each of the cell's states."""
-        names = self._state_names
-        expected = f"{len(names)} tensors ({', '.join(names)})" if len(names) > 1 else f"a tensor ({names[0]})"
-        states = [hx] if isinstance(hx, Tensor) or not isinstance(hx, tuple | list) else list(hx)
-        for state in states:
-            if not isinstance(state, Tensor):
-                raise ArgumentTypeError("hx", expected, "None" if state is None else type(state).__name__)
-        if len(states) != len(names):
-            raise ArgumentError("hx", expected, f"{len(states)}")
-        return states
 
     def _initial(self, x: Tensor, hx: Any, order: Tensor | None) -> list[Tensor]:
         """The initial states as the operator takes them, checked."""
-        names, states = self._state_names, self._states_of(hx)
+        names, states = self._state_names, states_of(hx, self._state_names)
         rows = len(self._all_weights)
         sizes = [self.proj_size or self.hidden_size, *[self.hidden_size] * (len(names) - 1)]
         for k, (state, size) in enumerate(zip(states, sizes, strict=True)):
@@ -243,21 +232,11 @@ class Recurrent(nn.RNNBase):
         try:
             y, last, layers = run(Given(x, weights, initial, lengths, resets, masks, call))
         except (ArgumentError, ArgumentTypeError) as error:
-            expected = error.expected.replace("as x is", "as input is")
-            raise type(error)(self._named(error.argument), expected, error.got) from error
+            raise renamed(error, [f"_l{names[0].rpartition('_l')[2]}" for names in self._all_weights]) from error
         if self.proj_size:
             y, last = self._cut(y), [last[0][..., : self.proj_size], *last[1:]]
             layers = [[self._cut(layer[0]), *layer[1:]] for layer in layers]
         return y, last, layers
-
-    def _named(self, argument: str) -> str:
-        """What an argument of the stack is called here."""
-        name, _, rest = argument.partition("[")
-        place, _, field = rest.partition("].")
-        if name == "layers" and place.isdigit():
-            fields = self._names.split()
-            return self._all_weights[int(place)][fields.index(field)] if field in fields else argument
-        return {"x": "input", "initial": "hx"}.get(name, argument)
 
     def _masks(self, x: Tensor) -> Tensor:
         """Dropout's masks above all layers but the last."""
@@ -271,10 +250,20 @@ class Recurrent(nn.RNNBase):
         per_layer = len(self._all_weights[0])
         for place in range(len(self._all_weights)):
             layer = weights[place * per_layer : (place + 1) * per_layer]
+            self._check_projection(self._all_weights[place], layer)
             n_directions = 2 if self.bidirectional else 1
             below = n_directions if place >= n_directions else 0
             result += projection.padded(layer, self.hidden_size, layer[0].shape[1], below)
         return result
+
+    def _check_projection(self, names: list[str], layer: list[Tensor]) -> None:
+        """weight_hh and weight_hr, which the cell sees as parts of one matrix."""
+        wanted = {1: (4 * self.hidden_size, self.proj_size), len(layer) - 1: (self.proj_size, self.hidden_size)}
+        for k, shape in wanted.items():
+            if tuple(layer[k].shape) != shape:
+                raise ArgumentError(names[k], f"shape {shape}", f"shape {tuple(layer[k].shape)}")
+            if layer[k].dtype is not layer[0].dtype:
+                raise ArgumentError(names[k], f"dtype {layer[0].dtype} as {names[0]} is", f"{layer[k].dtype}")
 
     def _cut(self, y: Tensor) -> Tensor:
         """A projected output (T, B, D*H) without its padding, (T, B, D*P)."""

@@ -7,15 +7,19 @@ from typing import Any
 from torch import Tensor, nn
 
 from rnn_gpu import cells
+from rnn_gpu.compiler.cell import Cell
+from rnn_gpu.errors import ArgumentError, ArgumentTypeError
 from rnn_gpu.torch.execution import Call, Given, key_of
+from rnn_gpu.torch.naming import renamed, states_of
 from rnn_gpu.torch.operators import run
 from rnn_gpu.torch.parameters import autocast
 
 __all__ = ["GRUCell", "LSTMCell", "RNNCell"]
 
 
-def _step(module: Any, key: str, input: Tensor, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def _step(module: Any, cell: Cell, input: Tensor, hx: Any) -> tuple[Tensor, ...]:
     """The new states (B, H), or (H,) for an input (I,), of a torch cell's parameters."""
+    states = () if hx is None else states_of(hx, cell.states)
     name = type(module).__name__
     if input.dim() not in (1, 2):
         raise ValueError(f"{name}: Expected input to be 1D or 2D, got {input.dim()}D instead")
@@ -30,8 +34,11 @@ def _step(module: Any, key: str, input: Tensor, states: tuple[Tensor, ...]) -> t
     weights += [module.bias_ih, module.bias_hh] if module.bias else []
     x, weights, initial = autocast(x, weights, [state.reshape(1, *x.shape[1:2], -1) for state in states])
     names = "w_ih w_hh b_ih b_hh" if module.bias else "w_ih w_hh"
-    call = Call(key, names, module.hidden_size, backend=module.backend or "")
-    _, last, _ = run(Given(x, weights, initial, None, None, None, call))
+    call = Call(key_of(cell), names, module.hidden_size, backend=module.backend or "")
+    try:
+        _, last, _ = run(Given(x, weights, initial, None, None, None, call))
+    except (ArgumentError, ArgumentTypeError) as error:
+        raise renamed(error, [""]) from error
     return tuple(state.reshape(shape) for state in last)
 
 
@@ -46,7 +53,7 @@ class RNNCell(nn.RNNCell):
         cell = {"tanh": cells.rnn, "relu": cells.rnn_relu}.get(self.nonlinearity)
         if cell is None:
             raise RuntimeError(f"Unknown nonlinearity: {self.nonlinearity}")
-        return _step(self, key_of(cell), input, () if hx is None else (hx,))[0]
+        return _step(self, cell, input, hx)[0]
 
 
 class LSTMCell(nn.LSTMCell):
@@ -57,7 +64,7 @@ class LSTMCell(nn.LSTMCell):
 
     def forward(self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """Return the new states. None stands for zeros."""
-        h, c = _step(self, key_of(cells.lstm), input, () if hx is None else tuple(hx))
+        h, c = _step(self, cells.lstm, input, hx)
         return h, c
 
 
@@ -69,4 +76,4 @@ class GRUCell(nn.GRUCell):
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         """Return the new state. None stands for zeros."""
-        return _step(self, key_of(cells.gru), input, () if hx is None else (hx,))[0]
+        return _step(self, cells.gru, input, hx)[0]

@@ -252,7 +252,7 @@ def test_tensors_that_no_backend_takes_are_refused_as_anywhere():
         module(x)
     with pytest.raises(errors.BackendError, match="x is a torch array on cpu; this backend takes"):
         ours.LSTM(2, 3, backend="cupy_raw")(x)
-    with pytest.raises(RuntimeError, match="expected all tensors on meta as the input is, got one on cpu"):
+    with pytest.raises(RuntimeError, match="expected the parameters on meta as input is, got one on cpu"):
         ours.LSTM(2, 3)(x.to("meta"))
     deep = ours.RNN(2, 3, num_layers=2, bidirectional=True)
     deep.weight_ih_l1_reverse = nn.Parameter(torch.zeros(3, 6).to_sparse())
@@ -260,6 +260,48 @@ def test_tensors_that_no_backend_takes_are_refused_as_anywhere():
         deep(x)
     with pytest.raises(errors.ArgumentTypeError, match="hx: expected a dense tensor"):
         ours.RNN(2, 3)(x, torch.zeros(1, 2, 3).to_sparse())
+    deep.weight_ih_l0 = nn.Parameter(torch.zeros(3, 4))
+    expected = r"^input: expected shape \(T, B, 4\) as weight_ih_l0 has shape \(3, 4\), got shape \(4, 2, 2\)$"
+    with pytest.raises(errors.ArgumentError, match=expected):
+        deep(x)
+
+
+def test_a_projections_parameters_are_checked():
+    x = torch.randn(5, 2, 3)
+    for name, shape in (("weight_hr_l0", (3, 4)), ("weight_hr_l0", (1, 4)), ("weight_hh_l0", (16, 4))):
+        module = ours.LSTM(3, 4, proj_size=2)
+        setattr(module, name, nn.Parameter(torch.zeros(shape)))
+        with pytest.raises(errors.ArgumentError, match=rf"{name}: expected shape \(.*\), got shape \({shape[0]}, 4\)"):
+            module(x)
+    module.weight_hh_l0 = nn.Parameter(torch.zeros(16, 2))
+    module.weight_hr_l0 = nn.Parameter(module.weight_hr_l0.double())
+    with pytest.raises(errors.ArgumentError, match=r"weight_hr_l0: expected dtype torch.float32 as weight_ih_l0 is"):
+        module(x)
+
+
+def test_lengths_and_resets_that_are_none():
+    module, x = ours.GRU(I, H), torch.randn(T, B, I)
+    for given in ({"lengths": "3"}, {"resets": [None] * T}, {"resets": [[True], [True, False]]}):
+        (name,) = given
+        with pytest.raises(errors.ArgumentTypeError, match=rf"{name}: expected .*, got (str|list) \("):
+            module(x, **given)
+        with pytest.raises(errors.ArgumentTypeError, match=rf"{name}: expected .*, got (str|list) \("):
+            module(x[:, 0], **given)
+
+
+def test_bad_calls_of_cells_name_the_argument():
+    x, h = torch.randn(B, I), torch.zeros(B, H)
+    for hx in ((h, None), h, (h, h, h), [h]):
+        with pytest.raises((errors.ArgumentError, errors.ArgumentTypeError), match=r"hx: expected 2 tensors \(h, c\)"):
+            ours.LSTMCell(I, H)(x, hx)
+    with pytest.raises(errors.ArgumentTypeError, match=r"hx: expected a tensor \(h\), got ndarray"):
+        ours.GRUCell(I, H)(x, h.numpy())
+    with pytest.raises(errors.ArgumentError, match=r"^hx: expected dtype float32 as input is, got float64"):
+        ours.RNNCell(I, H)(x, h.double())
+    cell = ours.GRUCell(I, H)
+    cell.weight_hh = nn.Parameter(cell.weight_hh.double())
+    with pytest.raises(errors.ArgumentError, match=r"^weight_hh: expected dtype float32 as input is, got float64"):
+        cell(x, h)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
