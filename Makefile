@@ -20,7 +20,7 @@ train: $(VENV)/.base  ## train a language model, with the options in ARGS
 
 test: check  ## everything that must pass: formatting, lint, types, the benchmarks' definitions, the tests
 	cd asv_bench && ../$(BIN)/asv check -E existing
-	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
 
 check: $(VENV)/.test build/typecheck/rnn_gpu/kernels  ## formatting, lint and types only
 	$(BIN)/ruff format --check .
