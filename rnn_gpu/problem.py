@@ -453,7 +453,7 @@ def _lengths(lengths: object, n_steps: int, n_rows: int) -> np.ndarray[Any, Any]
 
 def _resets(resets: object, n_steps: int, n_rows: int, library: ArrayLibrary) -> Array:
     """A NumPy array of its own; or, where they lie on x's GPU, the caller's: to read it would wait for the device."""
-    stays = _stay(resets, library)
+    stays = _left_on_gpu(resets, library)
     array = _in_place("resets", resets, library) if stays else _host("resets", "(T, B) bools", resets)
     if tuple(array.shape) == (n_steps, n_rows) and 0 in array.shape:
         return np.zeros((n_steps, n_rows), np.bool_)
@@ -461,7 +461,7 @@ def _resets(resets: object, n_steps: int, n_rows: int, library: ArrayLibrary) ->
     return array if stays else array.copy()
 
 
-def _stay(resets: object, library: ArrayLibrary) -> bool:
+def _left_on_gpu(resets: object, library: ArrayLibrary) -> bool:
     """Whether resets are left on the GPU where they lie."""
     return library.kind == "cuda" and hasattr(resets, "dtype") and library_of("resets", resets).kind == "cuda"
 
@@ -478,7 +478,9 @@ def resets_of_step(problem: Problem, resets: object) -> Array:
     library = problem.library
     if isinstance(resets, list | tuple) and not resets:  # which makes no array of bools
         resets = np.zeros(0, np.bool_)
-    array = _in_place("resets", resets, library) if _stay(resets, library) else _host("resets", "(B,) bools", resets)
+    array = (
+        _in_place("resets", resets, library) if _left_on_gpu(resets, library) else _host("resets", "(B,) bools", resets)
+    )
     _check_resets(array, "(B,)", (problem.B,))
     return array
 

@@ -16,7 +16,7 @@ except ModuleNotFoundError as error:
         message = f"rnn_gpu.keras needs the backend of Keras that is configured: {error}"
     raise ModuleNotFoundError(message, name=error.name) from None
 
+from rnn_gpu.keras.any_cell import RNN, RNNCell
 from rnn_gpu.keras.layers import GRU, LSTM, SimpleRNN
-from rnn_gpu.keras.own_cell import RNN, RNNCell
 
 __all__ = ["GRU", "LSTM", "RNN", "RNNCell", "SimpleRNN"]

@@ -22,7 +22,7 @@ from gpu import breakdown, dry, strategies
 from gpu.parts import CACHE, ROOT, TESTS
 
 from rnn_gpu.bench import calls, ours
-from rnn_gpu.bench.shapes import Case, Shape
+from rnn_gpu.bench.shapes import Case
 from rnn_gpu.errors import BackendError
 from rnn_gpu.machine_code import CACHE_VARIABLE
 from rnn_gpu.strategies import ENVIRONMENT_VARIABLE
@@ -47,12 +47,9 @@ def run_tests() -> None:
 
 def run_strategies() -> None:
     """The cases of strategies.py."""
-    for strategy, sizes in strategies.SIZES.items():
-        for B, H in sizes:
-            for cell in (strategies.cells.gru, strategies.cells.lstm):
-                for mode in strategies.MODES:
-                    for backend in strategies.BACKENDS:
-                        run_case(Case(cell, Shape(strategies.T, B, H, H), mode), backend, strategy)
+    for strategy, case in strategies.CASES:
+        for backend in strategies.BACKENDS:
+            run_case(case, backend, strategy)
 
 
 def run_breakdown() -> None:

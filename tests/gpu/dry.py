@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import traceback
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +19,7 @@ from support.cuda_emulation import EmulatedDevice
 
 from rnn_gpu import dispatch
 from rnn_gpu.kernels import numba_cuda
-from rnn_gpu.kernels.cupy_raw import compilation as nvrtc
+from rnn_gpu.kernels.cupy_raw.ahead import compile_ahead
 from rnn_gpu.kernels.cupy_raw.backend import CudaBackend
 from rnn_gpu.kernels.cupy_raw.device import Kernel, Launch, Properties
 from rnn_gpu.kernels.numba_cuda import compilation as numba
@@ -45,8 +44,8 @@ ADDRESS = 256
 class Wanted:
     """The kernels that were to be launched: of cupy_raw by source, of numba_cuda with the types of their arguments."""
 
-    def __init__(self, capability: tuple[int, int]) -> None:
-        self._capability = capability
+    def __init__(self, properties: Properties) -> None:
+        self._properties = properties
         self.cupy_raw: dict[str, Kernel] = {}
         self.numba_cuda: dict[tuple[Any, ...], tuple[Any, tuple[Any, ...]]] = {}
 
@@ -55,9 +54,7 @@ class Wanted:
         say(f"{len(self.cupy_raw)} sources of cupy_raw, {len(self.numba_cuda)} kernels of numba_cuda")
         children = [self._fork(number, workers) for number in range(workers)]
         failed = [number for number, child in enumerate(children) if os.waitpid(child, 0)[1] != 0]
-        target = nvrtc.target_for(self._capability)
-        with ThreadPoolExecutor(workers) as pool:
-            list(pool.map(lambda kernel: nvrtc.binary(kernel, target), self.cupy_raw.values()))
+        compile_ahead(self.cupy_raw.values(), self._properties, threads=workers)
         if failed:
             raise RuntimeError(f"{len(failed)} of {workers} processes did not compile all of theirs, as said above")
 
@@ -73,8 +70,9 @@ class Wanted:
             os._exit(status)
 
     def _compile_some(self, number: int, workers: int) -> int:
-        target, status = numba.target_for(self._capability), 0
-        with numba_device.pretended(self._capability):
+        capability, status = self._properties.capability, 0
+        target = numba.target_for(capability)
+        with numba_device.pretended(capability):
             for kernel, arguments in list(self.numba_cuda.values())[number::workers]:
                 try:
                     numba.binary(kernel, arguments, target)
@@ -153,7 +151,7 @@ class _NumbaMemory:
 @contextmanager
 def devices(properties: Properties) -> Iterator[Wanted]:
     """Within it both backends run, without a device, on NumPy's arrays; results hold anything."""
-    wanted = Wanted(properties.capability)
+    wanted = Wanted(properties)
     cupy_device = _CupyDevice(properties, wanted)
     numba_properties = device.Properties(
         properties.name, properties.capability, properties.multiprocessors, properties.cooperative,

@@ -37,6 +37,15 @@ SIZES = {
 }
 """By strategy, B and H."""
 
+CASES = [
+    (strategy, Case(cell, Shape(T, B, H, H), mode))
+    for strategy, sizes in SIZES.items()
+    for B, H in sizes
+    for cell in (cells.gru, cells.lstm)
+    for mode in MODES
+]
+"""Each is run by both backends with that strategy."""
+
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description="Time each strategy in both backends.")
@@ -44,13 +53,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seconds", type=float, default=0.05, help="of runs, for each backend and case")
     chosen = parser.parse_args(arguments)
     platform = CupyPlatform()
-    rows = [
-        row(platform, strategy, Case(cell, Shape(T, B, H, H), mode), chosen.seconds)
-        for strategy, sizes in SIZES.items()
-        for B, H in sizes
-        for cell in (cells.gru, cells.lstm)
-        for mode in MODES
-    ]
+    rows = [row(platform, strategy, case, chosen.seconds) for strategy, case in CASES]
     described = machine.describe() | machine.describe_gpu()
     report = {"format": "rnn_gpu strategies", "version": 1, "device": platform.name, "machine": described}
     files.write(chosen.file, (json.dumps(report | {"rows": rows}, indent=1) + "\n").encode())

@@ -176,8 +176,9 @@ class RNN(Fused, keras.layers.RNN):
             raise ArgumentTypeError("cell", expected, repr(cell))
         of_cell = {name: options.pop(name) for name in _OF_CELL if name in options}
         if isinstance(cell, RNNCell):
-            of_cell |= {} if units is None else {"units": units}
-            for name, value in of_cell.items():
+            given = of_cell if units is None else {"units": units}
+            if given:
+                name, value = next(iter(given.items()))
                 raise ArgumentError(name, "nothing where cell is an RNNCell, which has its own", repr(value))
         elif units is None:
             raise ArgumentTypeError("units", "the number of units of each state", "None")
