@@ -16,8 +16,8 @@ from rnn_gpu.kernels.numba_cpu.cells import backward_step, forward_step
 from rnn_gpu.kernels.numba_cpu.few_inputs import are_few, few_in_order, pack_few
 from rnn_gpu.kernels.numba_cpu.gradient_kernel import PARTS, gradients_of_rows, part_of
 from rnn_gpu.kernels.numba_cpu.host import BLOCK_ROWS
-from rnn_gpu.kernels.numba_cpu.jit import cached_jit, jit
-from rnn_gpu.kernels.numba_cpu.marshal import ROOM, address_of, reader, write
+from rnn_gpu.kernels.numba_cpu.jit import cached_jit, kernel
+from rnn_gpu.kernels.numba_cpu.marshal import ROOM, reader, write
 from rnn_gpu.kernels.numba_cpu.panels import (
     pack_backward,
     pack_columns,
@@ -30,7 +30,7 @@ from rnn_gpu.kernels.numba_cpu.simd import room_for
 from rnn_gpu.kernels.numba_cpu.steps import block_end, buffer, kept_or_gathered, own, project, running, states_before
 from rnn_gpu.kernels.numba_cpu.team import meet
 
-__all__ = ["ARGUMENTS", "address_of_backward", "backward"]
+__all__ = ["ARGUMENTS", "backward", "backward_share"]
 
 
 ARGUMENTS = {
@@ -46,15 +46,15 @@ ARGUMENTS = {
 """What a share takes, in order, each with its kind as `reader` has them."""
 
 
-@jit
-def _share(cell: Any, like: Any, numbers: Any, member: int) -> None:
+@kernel
+def backward_share(cell: Any, real: Any, numbers: int, member: int) -> None:
     """What a member does."""
     (
         raw, packed, pack, gates, stages, made, gates_back, stages_back, x, projected, order, active, start, flat_rows,
         reverse, resets, initial, after, values, recompute, dy, d_states, DV, gradients, d_b_ih, d_b_hh, input_sums,
         recurrent_sums, dr_row, dp_row, dw_row, du_row, ring, most, merged, work, offsets, rooms, room_offsets, cuts,
         by_units, n_states, n_saved, n_gates, n_stages, I, H, H_p, alone, team,
-    ) = _read(numbers, like)  # fmt: skip
+    ) = _read(numbers, real)  # fmt: skip
     W, b_ih, U, bias, V = packed
     U_t, W_t, DR, DP, O = made
     dx, dw, du, d_w_ih, d_w_hh = gradients
@@ -187,14 +187,7 @@ def _share(cell: Any, like: Any, numbers: Any, member: int) -> None:
             sums_in_order(d_b_hh, recurrent_sums, gates, zero, n_recurrent, H)
 
 
-_read, _address = reader("".join(ARGUMENTS.values())), address_of(_share)
-
-
-@cached_jit
-def address_of_backward(cell: Any, like: Any) -> int:
-    """Where the code of a member's share is, for arrays of the type of `like`."""
-    where: int = _address(cell, like)
-    return where
+_read = reader("".join(ARGUMENTS.values()))
 
 
 @cached_jit
@@ -207,7 +200,7 @@ def backward(
     room_offsets: Any, cuts: Any, by_units: bool, n_states: int, n_saved: int, n_gates: int, n_stages: int, I: int,
     H: int, H_p: int, alone: Any, team: Any, board: Any,
 ) -> None:  # fmt: skip
-    """Run the batch back through all steps, each member of the team a share; code: `address_of_backward`.
+    """Run the batch back through all steps, each member of the team a share; code: the cell's `backward_share`.
 
     Arguments as `forward` has them; what is rebuilt if `recompute` needs its weights too. pack: whether what is read of
     them is to be packed: that of frozen ones has been, and others may be reading it.

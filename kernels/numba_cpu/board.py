@@ -16,6 +16,7 @@ from llvmlite import ir
 from numba import typeof, types
 from numba.extending import intrinsic
 
+from rnn_gpu.kernels.numba_cpu import kernel
 from rnn_gpu.kernels.numba_cpu.failure import OK, raise_again
 from rnn_gpu.kernels.numba_cpu.jit import cached_jit, jit
 from rnn_gpu.kernels.numba_cpu.marshal import address, c_function
@@ -46,7 +47,6 @@ PARALLEL, NUMBER, COUNT, PART, THREADS, PLACES = 35, 36, 37, 38, 39, 40
 number and theirs, and of `address_of_part`; and how many threads it has. PARALLEL is 0 where the threads are ours."""
 
 _INTEGER, _INT = ir.IntType(64), ir.IntType(32)
-_SHARE = ir.FunctionType(_INTEGER, [_INTEGER.as_pointer(), _INTEGER])
 
 MOST_MEMBERS = 1 << 10
 """A call's number is a count of calls times this, and its members: who is none of them knows it at the first look."""
@@ -63,17 +63,6 @@ def number_after(call: int, members: int) -> int:
 
 
 _number_after = jit(number_after)
-
-
-@intrinsic
-def _call_share(typing: Any, function: Any, arguments: Any, member: Any) -> Any:
-    """Call the function at one address with what lies at another and a member; return its failure, or OK."""
-
-    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        called = builder.inttoptr(values[0], _SHARE.as_pointer())
-        return builder.call(called, [builder.inttoptr(values[1], _INTEGER.as_pointer()), values[2]])
-
-    return types.int64(types.int64, types.int64, types.intp), generate
 
 
 def _array_at(places: int) -> Any:
@@ -140,7 +129,7 @@ def together(board: Any, function: int, arguments: Any, team: Any) -> None:
             raise_again(look(board, FAILURE))
             return
         increment(board, CALL, _number_after(board[CALL], members) - board[CALL])
-    failure = _call_share(function, where, 0)
+    failure = kernel.call(function, where, 0)
     if failure != OK:
         abandon(team)
     looks = 0
@@ -155,7 +144,7 @@ def together(board: Any, function: int, arguments: Any, team: Any) -> None:
 @jit
 def _take_part(board: Any, member: int) -> None:
     """Run a member's share, and note whether it has failed, and that it has ended."""
-    failure = _call_share(board[FUNCTION], board[ARGUMENTS], member)
+    failure = kernel.call(board[FUNCTION], board[ARGUMENTS], member)
     if failure != OK:
         board[FAILURE] = failure
         abandon(_team_at(board[TEAM]))

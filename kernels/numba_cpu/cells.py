@@ -17,7 +17,7 @@ from numba.extending import overload, typeof_impl
 from rnn_gpu.compiler import emit_python
 from rnn_gpu.compiler.cell import Cell
 from rnn_gpu.kernels.numba_cpu import emit_steps, mathematics, panels, product
-from rnn_gpu.kernels.numba_cpu.jit import EmptyType, digest_of, jit
+from rnn_gpu.kernels.numba_cpu.jit import INSIDE, EmptyType, digest_of, jit
 from rnn_gpu.kernels.numba_cpu.simd import add_wide, load, store
 from rnn_gpu.kernels.numba_cpu.team import meet
 
@@ -123,7 +123,7 @@ def _resolve(step: Any) -> None:
     """Let compiled code call `step` as the function of the cell's type and of the arrays' scalars."""
     states = _parameters(step).split(", ").index("S")
 
-    @overload(step, strict=False)
+    @overload(step, jit_options=INSIDE, strict=False)
     def resolved(cell: Any, *arguments: Any) -> Any:
         return cell.contents.function(step.__name__, arguments[states].dtype)
 

@@ -15,15 +15,15 @@ from rnn_gpu.kernels.numba_cpu.board import together
 from rnn_gpu.kernels.numba_cpu.buffers import FORWARD
 from rnn_gpu.kernels.numba_cpu.cells import forward_step
 from rnn_gpu.kernels.numba_cpu.host import AHEAD_BLOCKS, AHEAD_ROWS, BLOCK_ROWS
-from rnn_gpu.kernels.numba_cpu.jit import cached_jit, jit
-from rnn_gpu.kernels.numba_cpu.marshal import ROOM, address_of, reader, write
+from rnn_gpu.kernels.numba_cpu.jit import cached_jit, kernel
+from rnn_gpu.kernels.numba_cpu.marshal import ROOM, reader, write
 from rnn_gpu.kernels.numba_cpu.panels import pack_forward, product_of_weights
 from rnn_gpu.kernels.numba_cpu.product import clear, copy, integer, padded, panel_of
 from rnn_gpu.kernels.numba_cpu.simd import room_for
 from rnn_gpu.kernels.numba_cpu.steps import block_end, buffer, kept_or_gathered, own, project, running
 from rnn_gpu.kernels.numba_cpu.team import MADE, USED, await_count, increment, meet
 
-__all__ = ["ARGUMENTS", "PACK", "PACKED", "PACK_PANELS", "address_of_forward", "forward"]
+__all__ = ["ARGUMENTS", "PACK", "PACKED", "PACK_PANELS", "forward", "forward_share"]
 
 
 ARGUMENTS = {
@@ -39,14 +39,14 @@ PACKED, PACK, PACK_PANELS = 0, 1, 2
 """What is to be done about the weights: nothing; to pack them; or to pack each panel when it is used, for once."""
 
 
-@jit
-def _share(cell: Any, like: Any, numbers: Any, member: int) -> None:
+@kernel
+def forward_share(cell: Any, real: Any, numbers: int, member: int) -> None:
     """What a member does."""
     (
         raw, packed, gates, stages, pack, x, projected, in_order, order, active, start, reverse, resets, initial, y,
         last_states, after, values, work, offsets, cuts, by_units, ahead, keep_states, keep_saved, n_states, n_saved,
         n_gates, I, H, H_p, alone, team,
-    ) = _read(numbers, like)  # fmt: skip
+    ) = _read(numbers, real)  # fmt: skip
     W, b_ih, U, bias, V = packed
     members = offsets.shape[0]
     owner = integer(0) if ahead else member
@@ -137,14 +137,7 @@ def _share(cell: Any, like: Any, numbers: Any, member: int) -> None:
         s0, blocks = s1, blocks + 1
 
 
-_read, _address = reader("".join(ARGUMENTS.values())), address_of(_share)
-
-
-@cached_jit
-def address_of_forward(cell: Any, like: Any) -> int:
-    """Where the code of a member's share is, for arrays of the type of `like`."""
-    where: int = _address(cell, like)
-    return where
+_read = reader("".join(ARGUMENTS.values()))
 
 
 @cached_jit
@@ -155,7 +148,7 @@ def forward(
     keep_states: bool, keep_saved: bool, n_states: int, n_saved: int, n_gates: int, I: int, H: int, H_p: int,
     alone: Any, team: Any, board: Any,
 ) -> None:  # fmt: skip
-    """Run the batch through all steps, each member of the team a share; code: `address_of_forward` of the cell.
+    """Run the batch through all steps, each member of the team a share; code: the cell's `forward_share`.
 
     raw, packed, gates, stages: as `pack_forward` has them. pack: PACKED, PACK, or PACK_PANELS, where W and U are one
     array with room for a panel of each member.

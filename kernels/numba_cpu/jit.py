@@ -15,15 +15,18 @@ from typing import Any, TypeVar, cast
 
 import numba
 from numba import types
+from numba.core.caching import FunctionCache
 from numba.extending import NativeValue, models, register_model, typeof_impl, unbox
 
 from rnn_gpu.kernels.numba_cpu.host import TRAITS
 
-__all__ = ["BUILD", "EmptyType", "cached_jit", "digest_of", "entry_of", "jit", "kept_where_possible"]
+__all__ = ["BUILD", "INSIDE", "EmptyType", "cached_jit", "digest_of", "entry_of", "jit", "kernel"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _OPTIONS = {"nogil": True, "_nrt": False}
+INSIDE = _OPTIONS | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+"""Numba's options for functions that only compiled code calls."""
 
 
 def jit(function: Function) -> Function:
@@ -33,26 +36,38 @@ def jit(function: Function) -> Function:
     time that all takes to compile. Nor do they count references to arrays, which would take longer than all the rest,
     and they cannot make any: who calls from Python holds the arrays.
     """
-    return cast(Function, numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS)(function))
+    return cast(Function, numba.njit(**INSIDE)(function))
 
 
 def cached_jit(function: Function) -> Function:
     """The same for functions that Python calls, at the top of a module, kept on disk; they take a build or a cell."""
-    return cast(Function, kept_where_possible(numba.njit, **_OPTIONS)(function))
+    return _kept(function, _OPTIONS)
 
 
-def kept_where_possible(decorator: Callable[..., Any], *arguments: Any, **options: Any) -> Callable[[Any], Any]:
-    """One of Numba's decorators with these arguments; what it compiles is kept on disk if there is a place."""
+def kernel(function: Function) -> Function:
+    """The same for functions that compiled code calls at an address: see `kernel.py`."""
+    return _kept(function, INSIDE)
 
-    def decorate(function: Any) -> Any:
-        try:
-            return decorator(*arguments, cache=True, **options)(function)
-        except RuntimeError as error:  # there is no folder that Numba could keep it in
-            if "no locator available" not in str(error):
-                raise
-            return decorator(*arguments, **options)(function)
 
-    return decorate
+def _kept(function: Function, options: dict[str, bool]) -> Function:
+    compiled = numba.njit(**options)(function)
+    try:
+        compiled._cache = _Cache(function)  # where `cache=True` puts Numba's own
+    except RuntimeError as error:  # there is no folder that Numba could keep it in
+        if "no locator available" not in str(error):
+            raise
+    return cast(Function, compiled)
+
+
+class _Cache(FunctionCache):
+    """Numba's cache on disk, which first makes all that compiled code may call known, though nothing is compiled.
+
+    That takes two thirds of a process's first call, and imports SciPy where it is installed. Who compiles does it then.
+    """
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        with self._guard_against_spurious_io_errors():
+            return self._load_overload(sig, target_context)
 
 
 def entry_of(function: Any, kind: Hashable, arguments: tuple[Any, ...]) -> Callable[..., None]:

@@ -25,7 +25,6 @@ __all__ = [
     "ROOM",
     "Later",
     "address",
-    "address_of",
     "c_function",
     "places",
     "reader",
@@ -76,21 +75,22 @@ def write(typing: Any, to: Any, arguments: Any) -> Any:
 
 
 def reader(kinds: str) -> Any:
-    """Return compiled `read(numbers, like)`: the tuple that was written, of which `kinds` has a letter for each part.
+    """Return compiled `read(numbers, real)`: what was written at an address, a tuple with a part for each of `kinds`.
 
-    a: an array of the type of `like`; t: five of these; n: an array of int64, N: one of two axes; w: one of float64;
-    b: one of bool; i: an int64; ?: a bool.
+    a: an array of `real`; t: five of these; n: an array of int64, N: one of two axes; w: one of float64; b: one of
+    bool; i: an int64; ?: a bool.
     """
 
     @intrinsic
-    def read(typing: Any, numbers: Any, like: Any) -> Any:
+    def read(typing: Any, numbers: Any, real: Any) -> Any:
+        like = _array(real.dtype)
         arrays = {"a": like, "n": _array(types.int64), "N": types.Array(types.int64, 2, "C")}
         arrays |= {"w": _array(types.float64), "b": _array(types.boolean)}
         plain = {"i": types.int64, "?": types.boolean, "t": types.UniTuple(like, FIVE)}
         parts = types.Tuple([(arrays | plain)[letter] for letter in kinds])
 
         def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            data = cgutils.create_struct_proxy(numbers)(context, builder, values[0]).data
+            data = builder.inttoptr(values[0], _INTEGER.as_pointer())
             places = iter(range(ROOM))
 
             def number() -> Any:
@@ -106,7 +106,7 @@ def reader(kinds: str) -> Any:
 
             return context.make_tuple(builder, parts, [value(kind) for kind in parts.types])
 
-        return parts(numbers, like), generate
+        return parts(numbers, real), generate
 
     return read
 
@@ -142,29 +142,6 @@ def written(parts: Iterable[Any]) -> list[int]:
 
 FIVE = 5
 """Arrays in a tuple of arrays, such as the weights, raw and packed."""
-
-
-def address_of(function: Any) -> Any:
-    """Return compiled `address(cell, like)` of a C function of (numbers, member) that calls
-    `function(cell, like, numbers, member)`, whose array `numbers` is of no size. It returns what `failure.py` says.
-    """
-
-    @intrinsic
-    def address(typing: Any, cell: Any, like: Any) -> Any:
-        numbers = _array(types.int64)
-        parameters = (cell, like, numbers, types.intp)
-        typeof(function).get_call_type(typing, parameters, {})
-
-        def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            def arguments(inside: Any, given: Any) -> list[Any]:
-                nothing = [context.get_constant_null(kind) for kind in (cell, like)]
-                return [*nothing, array_at(context, inside, numbers, given[0], ir.Constant(_INTEGER, 0)), given[1]]
-
-            return c_function(context, builder, function, parameters, [_INTEGER.as_pointer(), _INTEGER], arguments)
-
-        return types.int64(cell, like), generate
-
-    return address
 
 
 def c_function(

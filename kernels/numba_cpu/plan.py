@@ -5,12 +5,14 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from rnn_gpu.kernels.numba_cpu import backward_kernel, forward_kernel
+from rnn_gpu.kernels.numba_cpu import kernel
+from rnn_gpu.kernels.numba_cpu.backward_kernel import backward_share
 from rnn_gpu.kernels.numba_cpu.cells import compiled
 from rnn_gpu.kernels.numba_cpu.external import provide
 from rnn_gpu.kernels.numba_cpu.few_inputs import inputs_are_few
+from rnn_gpu.kernels.numba_cpu.forward_kernel import forward_share
 from rnn_gpu.kernels.numba_cpu.host import ROWS_FOR_NOTHING, TRAITS
-from rnn_gpu.kernels.numba_cpu.packing import Sizes, blocks_of, no_states, nothing
+from rnn_gpu.kernels.numba_cpu.packing import Sizes, blocks_of, no_states
 from rnn_gpu.problem import Array, Problem
 
 __all__ = ["Plan", "plan_of"]
@@ -70,7 +72,6 @@ class Plan:
         self.work_of_a_row = 2.0 * problem.H * (multiplied + 50)  # 50: about what a cell's arithmetic costs a unit
         self.shape_of_state = (problem.B, problem.H)
         self.work_of_a_step = max(problem.B, ROWS_FOR_NOTHING) * self.work_of_a_row
-        self._like = nothing(problem.real)
         self.shares: dict[Any, Any] = {}
         self.frames: dict[Any, Any] = {}
 
@@ -116,13 +117,13 @@ class Plan:
     @cached_property
     def forward_code(self) -> int:
         """The address of the cell's forward kernel."""
-        return forward_kernel.address_of_forward(self.kernel, self._like)
+        return kernel.address_of(forward_share, self.kernel, self.problem.real)
 
     @cached_property
     def backward_code(self) -> int:
         """The address of the cell's backward kernel."""
         provide(self.problem.real, backward=True)
-        return backward_kernel.address_of_backward(self.kernel, self._like)
+        return kernel.address_of(backward_share, self.kernel, self.problem.real)
 
 
 def plan_of(problem: Problem) -> Plan:

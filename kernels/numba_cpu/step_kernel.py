@@ -22,7 +22,7 @@ def step(
     build: Any, code: int, numbers: Any, raw: Any, x: Any, states: Any, new: Any, initial: Any, last: Any, team: Any,
     board: Any,
 ) -> None:  # fmt: skip
-    """Run one step, each member of the team a share; code: `address_of_forward` of the cell.
+    """Run one step, each member of the team a share; code: the cell's `forward_share`.
 
     numbers: the kernel's arguments as `marshal.written` makes them, of which raw, x and team are written anew.
     raw: the weights as `pack_forward` has them. x [1, B, I]; states, new: a [B, H] each, those before and after.

@@ -28,7 +28,7 @@ for chosen in (own(1.0), own(0.5), rnn_gpu.cells.rnn):
     seconds.append(time.perf_counter() - begin)
     values.append(float(y.sum()))
     rnn_gpu.backward(tape, y)
-stats = [f.stats for f in (forward_kernel.address_of_forward, backward_kernel.address_of_backward)]
+stats = [f.stats for f in (forward_kernel.forward_share, backward_kernel.backward_share)]
 json.dump({"values": values, "seconds": seconds,
            "hits": sum(sum(s.cache_hits.values()) for s in stats),
            "misses": sum(sum(s.cache_misses.values()) for s in stats)}, sys.stdout)

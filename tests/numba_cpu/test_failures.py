@@ -9,14 +9,15 @@ import rnn_gpu
 from rnn_gpu import cells, problem
 from rnn_gpu.kernels.numba_cpu import crew, external, plan, shares
 from rnn_gpu.kernels.numba_cpu.forward_kernel import ARGUMENTS
-from rnn_gpu.kernels.numba_cpu.jit import BUILD, jit
-from rnn_gpu.kernels.numba_cpu.marshal import address_of, reader
+from rnn_gpu.kernels.numba_cpu.jit import BUILD, kernel
+from rnn_gpu.kernels.numba_cpu.kernel import address_of
+from rnn_gpu.kernels.numba_cpu.marshal import reader
 from rnn_gpu.kernels.numba_cpu.team import MADE, await_count, meet
 from rnn_gpu.threads import set_threads
 from tests.support.numba_entry import entry
 from tests.support.team_task import task
 
-LIKE = np.empty(0, np.float32)
+REAL = np.dtype(np.float32)
 
 
 def run(members, failing, divisor=1):
@@ -35,36 +36,25 @@ def test_a_failure_is_raised_whoever_fails_and_the_crew_works_on(members):
         assert run(members, failing=-1).tolist() == [members] * members
 
 
-@jit
-def _no_kernel(cell, like, numbers, member):
+@kernel
+def _no_kernel(cell, real, numbers, member):
     if member == 1:
         raise OverflowError("planted in a kernel")
-    meet(_read_team(numbers, like)[-1])
+    meet(_read_team(numbers, real)[-1])
 
 
-@jit
-def _no_maker(cell, like, numbers, member):
+@kernel
+def _no_maker(cell, real, numbers, member):
     if member == 1:
         raise OverflowError("planted in a kernel")
-    await_count(_read_team(numbers, like)[-1], MADE, 1)
+    await_count(_read_team(numbers, real)[-1], MADE, 1)
 
 
 _read_team = reader("".join(ARGUMENTS.values()))
-_address_of_no_kernel, _address_of_no_maker = address_of(_no_kernel), address_of(_no_maker)
 
 
-@entry
-def address_of_no_kernel(build, like):
-    return _address_of_no_kernel(build, like)
-
-
-@entry
-def address_of_no_maker(build, like):
-    return _address_of_no_maker(build, like)
-
-
-@pytest.mark.parametrize("address", [address_of_no_kernel, address_of_no_maker], ids=["meets", "waits for one"])
-def test_forward_raises_what_its_kernel_raises_in_another_thread(address, monkeypatch):
+@pytest.mark.parametrize("wrong", [_no_kernel, _no_maker], ids=["meets", "waits for one"])
+def test_forward_raises_what_its_kernel_raises_in_another_thread(wrong, monkeypatch):
     weights, x = rnn_gpu.init_weights(cells.lstm, 4, 16), np.ones((5, 6, 4), np.float32)
     expected = rnn_gpu.forward(cells.lstm, x, weights, backend="numba_cpu").y
     monkeypatch.setattr(shares, "WORTH_A_THREAD", 1.0)
@@ -72,7 +62,7 @@ def test_forward_raises_what_its_kernel_raises_in_another_thread(address, monkey
     try:
         set_threads(2)
         with monkeypatch.context() as planted:
-            planted.setattr(plan.Plan, "forward_code", address(BUILD, LIKE))
+            planted.setattr(plan.Plan, "forward_code", address_of(wrong, BUILD, REAL))
             with pytest.raises(OverflowError, match="planted in a kernel"):
                 rnn_gpu.forward(cells.lstm, x, weights, backend="numba_cpu")
         np.testing.assert_array_equal(rnn_gpu.forward(cells.lstm, x, weights, backend="numba_cpu").y, expected)
@@ -92,7 +82,7 @@ def fails_if_told(monkeypatch):
             raise ArithmeticError("planted in a product")
         array[0] = 1
 
-    external.provide.__wrapped__(LIKE.dtype, backward=False)
+    external.provide.__wrapped__(REAL, backward=False)
     return planted
 
 

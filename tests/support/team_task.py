@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from rnn_gpu.kernels.numba_cpu.board import together
-from rnn_gpu.kernels.numba_cpu.jit import BUILD, jit
-from rnn_gpu.kernels.numba_cpu.marshal import ROOM, address_of, reader, write
+from rnn_gpu.kernels.numba_cpu.jit import BUILD, kernel
+from rnn_gpu.kernels.numba_cpu.kernel import address_of
+from rnn_gpu.kernels.numba_cpu.marshal import ROOM, reader, write
 from rnn_gpu.kernels.numba_cpu.simd import room_for
 from rnn_gpu.kernels.numba_cpu.team import meet
 from tests.support.numba_entry import entry
@@ -12,9 +13,9 @@ from tests.support.numba_entry import entry
 __all__ = ["run_share", "task"]
 
 
-@jit
-def _share(cell, like, numbers, member):
-    marks, value, failing, divisor, team = _read(numbers, like)
+@kernel
+def _share(cell, real, numbers, member):
+    marks, value, failing, divisor, team = _read(numbers, real)
     marks[member] = value
     meet(team)
     if member == failing:
@@ -27,12 +28,7 @@ def _share(cell, like, numbers, member):
     marks[member] = total
 
 
-_read, _address = reader("niiin"), address_of(_share)
-
-
-@entry
-def _address_of_share(build, like):
-    return _address(build, like)
+_read = reader("niiin")
 
 
 @entry
@@ -48,4 +44,4 @@ def task(members, marks, value=1, failing=-1, divisor=1):
 
     failing: the member that raises ValueError, or ZeroDivisionError if divisor is 0; nobody if -1.
     """
-    return run_share, (_address_of_share(BUILD, marks), marks, value, failing, divisor), members
+    return run_share, (address_of(_share, BUILD, marks.dtype), marks, value, failing, divisor), members
