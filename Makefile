@@ -68,12 +68,12 @@ $(VENV)/.made:
 
 # What training needs, and no more.
 $(VENV)/.base: pyproject.toml $(VENV)/.made
-	$(PIP) install --quiet --editable '.[plot]'
+	$(PIP) install --quiet --no-compile --editable '.[plot]'
 	@touch $@
 
 # The tests' tools and oracles; they include what training needs.
 $(VENV)/.test: pyproject.toml $(VENV)/.made
-	$(PIP) install --quiet --editable '.[test]'
+	$(PIP) install --quiet --no-compile --editable '.[test]'
 	@touch $(VENV)/.base $@
 
 # mypy does not follow the editable installation's import hook; with this link it finds rnn_gpu.kernels.

@@ -1,7 +1,8 @@
-"""One layer in one direction on the CPU, by the addresses of its tensors: most calls there are, and the small ones.
+"""Layers on the CPU, by the addresses of their tensors, each direction for itself: most calls there are.
 
 What the general way costs a call, tensors seen as NumPy arrays and arrays handed back as tensors, is for a small layer
-as much as its arithmetic. What the backward pass needs is a tensor here, saved with the others.
+as much as its arithmetic. What the backward pass needs is a tensor here, saved with the others, and autograd goes from
+layer to layer.
 """
 
 from __future__ import annotations
@@ -22,21 +23,24 @@ from rnn_gpu.threads import torch_threads
 from rnn_gpu.torch.execution import Call, Given, cell_of, weights_maker
 from rnn_gpu.weights.core import FIELDS
 
-__all__ = ["Layer", "layer_of", "run"]
+__all__ = ["Layer", "layers_of", "run"]
 
 
-Maker = Callable[[], np.ndarray[Any, Any]]
+Array = np.ndarray[Any, Any]
+Maker = Callable[[], Array]
 
 
 class Layer(NamedTuple):
-    """How a layer is run for tensors of given shapes.
+    """How a layer is run in one direction, for tensors of given shapes.
 
+    call: what is asked of it alone.
     dtype: that of all tensors. n_weights: of w_ih, w_hh, b_ih, b_hh the first so many; missing: 0 for each of the
     others; no_states: 0 for each state.
     x, y, kept, state, weights: make arrays of the shape of x, of the output, of what backward needs, of a state and of
     each weight.
     """
 
+    call: Call
     direct: Direct
     dtype: torch.dtype
     n_weights: int
@@ -49,65 +53,106 @@ class Layer(NamedTuple):
     weights: tuple[Maker, ...]
 
 
-def layer_of(given: Given, save: bool) -> Layer | None:
-    """How the call is run by addresses; None where the general way is to run it, or to say what is wrong with it."""
-    x, weights, initial, lengths, resets, masks, call = given
-    if lengths is not None or resets is not None or masks is not None or call.all_states:
-        return None
+def layers_of(given: Given, save: bool) -> tuple[Layer, ...]:
+    """How each layer and direction is run by addresses; none where the general way runs them, or says what is wrong."""
+    x, weights, initial, lengths, resets, _, call = given
+    if lengths is not None or resets is not None or call.all_states:
+        return ()
     dtype, shapes = x.dtype, []
     for tensor in (x, *weights, *initial):
         if tensor.dtype is not dtype or not tensor.is_cpu or tensor.layout is not torch.strided or tensor.is_neg():
-            return None
+            return ()
         if type(tensor) not in _PLAIN or not tensor.data_ptr():  # a tensor of zeros may have no memory
-            return None
+            return ()
         shapes.append(tensor.shape)
     key = (call, save, len(weights), dtype, os.environ.get(dispatch.ENVIRONMENT_VARIABLE), *shapes)
-    found: Layer | tuple[()] | None = known(key)
+    found: tuple[Layer, ...] | None = known(key)
     if found is None:
-        found = remember(key, _made(given, save) or ())
-    return found or None
+        found = remember(key, _made(given, save))
+    return found
 
 
 _PLAIN = (Tensor, torch.nn.Parameter)
 
 
-def _made(given: Given, save: bool) -> Layer | None:
+def _made(given: Given, save: bool) -> tuple[Layer, ...]:
     x, weights, initial, *_, call = given
+    n_weights, _ = weights_maker(call.names, cell_of(call.cell))
+    n_directions = 2 if call.bidirectional else 1
+    if x.dtype not in (torch.float32, torch.float64):  # NumPy may not have it
+        return ()
+    if tuple(call.names.split()) != FIELDS[:n_weights] or len(weights) % (n_weights * n_directions):
+        return ()
+    n_places = len(weights) // n_weights
+    if any(len(states) != n_places for states in initial):
+        return ()
+    arrays = [weight.detach().numpy() for weight in weights]
+    states = [state.detach().numpy() for state in initial]
+    layers = []
+    below = x.detach().numpy()
+    try:
+        for place in range(n_places):
+            direction = place % n_directions
+            of_place = call._replace(bidirectional=False, reverse=call.reverse or direction == 1)
+            weights_of_place = arrays[place * n_weights : (place + 1) * n_weights]
+            states_of_place = tuple(state[place] for state in states)
+            layers.append(_layer(of_place, below, weights_of_place, states_of_place, x.dtype, save))
+            if direction == n_directions - 1:
+                below = np.broadcast_to(below[:1, :1, :1], (*below.shape[:2], n_directions * call.hidden))
+    except (ArgumentError, ArgumentTypeError, BackendError, IndexError):
+        return ()  # to be said by the general way
+    return tuple(layers)
+
+
+def _layer(
+    call: Call, x: Array, weights: Sequence[Array], states: tuple[Array, ...], dtype: torch.dtype, save: bool
+) -> Layer:
+    """The layer for arrays of these shapes, whose numbers do not matter."""
     cell = cell_of(call.cell)
     n_weights, weights_of = weights_maker(call.names, cell)
-    if x.dtype not in (torch.float32, torch.float64):  # NumPy may not have it
-        return None
-    if any(len(states) != 1 for states in initial):
-        return None
-    if len(weights) != n_weights or tuple(call.names.split()) != FIELDS[:n_weights]:
-        return None
-    try:
-        arrays = [tensor.detach().numpy() for tensor in (x, *weights, *initial)]
-        states = tuple(state[0] for state in arrays[1 + n_weights :])
-        problem, _ = describe(
-            cell, arrays[0], weights_of(*arrays[1 : 1 + n_weights]), initial=states or None, reverse=call.reverse,
-            save=save, recompute=call.recompute,
-        )  # fmt: skip
-        direct = dispatch.select(problem, call.backend or None).direct(problem)
-    except (ArgumentError, ArgumentTypeError, BackendError, IndexError):
-        return None  # to be said by the general way
+    problem, _ = describe(
+        cell, x, weights_of(*weights), initial=states or None, reverse=call.reverse, save=save,
+        recompute=call.recompute,
+    )  # fmt: skip
+    backend = dispatch.select(problem, call.backend or None)
+    direct = backend.direct(problem)
     if direct is None:
-        return None
+        raise BackendError(f"{backend.name} runs it in another way")
     n_kept = direct.kept_bytes // problem.dtype.itemsize
     return Layer(
-        direct, x.dtype, n_weights, (0,) * (len(FIELDS) - n_weights), (0,) * len(cell.states),
-        x=direct.maker(tuple(x.shape)), y=direct.maker((problem.T, problem.B, problem.H)),
-        kept=direct.maker((n_kept,)), state=direct.maker((1, problem.B, problem.H)),
-        weights=tuple(direct.maker(tuple(weight.shape)) for weight in weights),
+        call, direct, dtype, n_weights, (0,) * (len(FIELDS) - n_weights), (0,) * len(cell.states),
+        x=direct.maker(x.shape), y=direct.maker((problem.T, problem.B, problem.H)), kept=direct.maker((n_kept,)),
+        state=direct.maker((1, problem.B, problem.H)), weights=tuple(direct.maker(weight.shape) for weight in weights),
     )  # fmt: skip
 
 
-def run(layer: Layer, given: Given, save: bool) -> tuple[Tensor, ...]:
-    """y (T, B, H), then the last states, (1, B, H) each; followed by autograd if `save`."""
+def run(layers: tuple[Layer, ...], given: Given, save: bool) -> tuple[Tensor, list[Tensor]]:
+    """y (T, B, D*H), and the last states, (L*D, B, H) each; followed by autograd if `save`."""
+    x, weights, initial, _, _, masks, call = given
+    if len(layers) == 1:
+        y, *last = _run(layers[0], x, (*weights, *initial), save)
+        return y, last
+    n_directions, n_weights = 2 if call.bidirectional else 1, layers[0].n_weights
+    lasts = []
+    for first in range(0, len(layers), n_directions):
+        outputs = []
+        for place in range(first, first + n_directions):
+            of_place = weights[place * n_weights : (place + 1) * n_weights]
+            states = [state[place : place + 1] for state in initial]
+            output, *last = _run(layers[place], x, (*of_place, *states), save)
+            outputs.append(output)
+            lasts.append(last)
+        y = outputs[0] if n_directions == 1 else torch.cat(outputs, -1)
+        x = y if masks is None or place == len(layers) - 1 else y * masks[first // n_directions]
+    return y, [torch.cat(of_places) for of_places in zip(*lasts, strict=True)]
+
+
+def _run(layer: Layer, x: Tensor, rest: Sequence[Tensor], save: bool) -> tuple[Tensor, ...]:
+    """y (T, B, H), then the last states, (1, B, H) each; rest: the weights and the initial states."""
     if save:
-        result: tuple[Tensor, ...] = _apply(layer, given.call, given.x, *given.weights, *given.initial)  # type: ignore[no-untyped-call]
+        result: tuple[Tensor, ...] = _apply(layer, x, *rest)  # type: ignore[no-untyped-call]
         return result
-    return _forward(layer, given.x, (*given.weights, *given.initial))[1:]
+    return _forward(layer, x, rest)[1:]
 
 
 def _forward(layer: Layer, x: Tensor, rest: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -125,14 +170,14 @@ def _forward(layer: Layer, x: Tensor, rest: Sequence[Tensor]) -> tuple[Tensor, .
 
 
 class _Function(torch.autograd.Function):
-    """The layer, for autograd."""
+    """A layer in one direction, for autograd."""
 
     @staticmethod
-    def forward(ctx: Any, layer: Layer, call: Call, x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, layer: Layer, x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
         kept, *results = _forward(layer, x, rest)
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(kept, x, *rest)
-        ctx.layer, ctx.call = layer, call
+        ctx.layer = layer
         return tuple(results)
 
     @staticmethod
@@ -145,9 +190,9 @@ class _Function(torch.autograd.Function):
                 raise RuntimeError(f"rnn_gpu: a hook of saved tensors has made {found} of what was {expected}")
         if torch.is_grad_enabled():  # create_graph=True
             weights, initial = rest[: layer.n_weights], rest[layer.n_weights :]
-            given = Given(x, weights, initial, None, None, None, ctx.call)
-            return None, None, *_by_operator(given, dy, dlast)
-        return None, None, *_backward(layer, kept, x, rest, dy, dlast, ctx.needs_input_grad[2])
+            given = Given(x, weights, initial, None, None, None, layer.call)
+            return None, *_by_operator(given, dy, dlast)
+        return None, *_backward(layer, kept, x, rest, dy, dlast, ctx.needs_input_grad[1])
 
 
 _apply = super(torch.autograd.Function, _Function).apply

@@ -205,10 +205,9 @@ def run(given: Given) -> tuple[Tensor, list[Tensor], list[list[Tensor]]]:
     if _is_traced(x):
         y, last, states, _ = _forward_operator(*_flat(given), save)
         return y, list(last.unbind(0)), [list(layer.unbind(0)) for layer in states] if call.all_states else []
-    layer = direct.layer_of(given, save)
-    if layer is not None:
-        y, *last = direct.run(layer, given, save)
-        return y, last, []
+    layers = direct.layers_of(given, save)
+    if layers:
+        return *direct.run(layers, given, save), []
     if save:
         y, *rest = _Function.apply(given, x, *weights, *initial)  # type: ignore[no-untyped-call]
     else:

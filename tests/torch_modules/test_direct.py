@@ -1,4 +1,4 @@
-"""One layer on the CPU by the addresses of its tensors: the bits of the general way, and all that autograd expects."""
+"""Layers on the CPU by the addresses of their tensors: the bits of the general way, and all that autograd expects."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def ways(monkeypatch):
             patched.setattr(direct, "run", lambda *arguments: calls.append(1) or run(*arguments))
             found = function()
         with monkeypatch.context() as patched:
-            patched.setattr(direct, "layer_of", lambda *arguments: None)
+            patched.setattr(direct, "layers_of", lambda *arguments: ())
             expected = function()
         assert calls
         return found, expected
@@ -69,6 +69,38 @@ def test_the_same_bits_as_the_general_way(name, dtype, ways):
                 assert_same_bits(*ways(lambda x=x, given=given, module=module: trained(module, x, given)))
                 with torch.no_grad():
                     assert_same_bits(*ways(lambda x=x, given=given, module=module: [module(x, given)[0]]))
+
+
+@pytest.mark.parametrize(
+    "options", [{"num_layers": 3}, {"bidirectional": True}, {"num_layers": 2, "bidirectional": True}]
+)
+@pytest.mark.parametrize("name", ["RNN", "LSTM", "GRU"])
+def test_several_layers_and_both_directions(name, options, ways):
+    for dropout in (0.0, 0.5) if "num_layers" in options else (0.0,):
+        module = getattr(ours, name)(I, H, dropout=dropout, **options)
+        n_places = module.num_layers * (2 if module.bidirectional else 1)
+        states = tuple(torch.randn(n_places, B, H, requires_grad=True) for _ in module.cell.states)
+        for hx in (None, states if name == "LSTM" else states[0]):
+            for requires in (False, True):
+                x = torch.randn(T, B, I, requires_grad=requires)
+
+                def run(module=module, x=x, hx=hx):
+                    torch.manual_seed(1)
+                    return trained(module, x, hx)
+
+                assert_same_bits(*ways(run))
+        with torch.no_grad():
+            assert_same_bits(*ways(lambda module=module, x=x: [module.eval()(x)[0]]))
+    y, last = module(x)
+    torch.relu_(last[0] if name == "LSTM" else last)  # results may be written to
+    torch.relu_(y).sum().backward()
+
+
+def test_gradients_of_a_stack_that_is_partly_frozen(ways):
+    module = ours.GRU(I, H, 2, bidirectional=True)
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_("l1" in name)
+    assert_same_bits(*ways(lambda: trained(module, torch.ones(T, B, I))))
 
 
 def test_cells_one_sequence_and_a_projection(ways):
@@ -115,8 +147,6 @@ def test_which_calls_go_the_general_way(monkeypatch):
     for module in (ours.LSTM(I, H), ours.LSTM(I, H, dtype=torch.float64)):
         module(x.to(module.weight_hh_l0.dtype))  # such calls are known, and others must not be taken for them
     monkeypatch.setattr(direct, "run", lambda *arguments: pytest.fail("by addresses"))
-    ours.LSTM(I, H, 2)(x)
-    ours.LSTM(I, H, bidirectional=True)(x)
     ours.LSTM(I, H)(x, lengths=torch.tensor([T, 1, 0]))
     ours.LSTM(I, H)(x, resets=torch.zeros(T, B, dtype=torch.bool))
     ours.LSTM(I, H)(x, return_states=True)
@@ -178,6 +208,10 @@ def test_what_is_wrong_is_said_as_ever():
         module(torch.randn(T, B, I, dtype=torch.float64))
     module.weight_hh_l0 = torch.nn.Parameter(torch.randn(4 * H, H + 1))
     with pytest.raises(ValueError, match="weight_hh_l0: expected shape"):
+        module(torch.randn(T, B, I))
+    module = ours.LSTM(I, H, 2)
+    module.weight_ih_l1 = torch.nn.Parameter(torch.randn(4 * H, H + 1))
+    with pytest.raises(ValueError, match="weight_ih_l1: expected shape"):
         module(torch.randn(T, B, I))
     for states in (torch.zeros(1, B, H + 1), torch.zeros(2, B, H)):
         with pytest.raises(RuntimeError, match="hidden"):
