@@ -38,10 +38,13 @@ class Result(NamedTuple):
 class Direct(Protocol):
     """A problem's calls on addresses: of contiguous arrays of its dtype; 0 stands for None.
 
-    kept_bytes: of the memory that the caller gives `forward` to write in, and `backward` to read what it needs.
+    batch_sizes: of a packed batch, as torch's PackedSequence has it, the rows that run at each step, int64 (T,); x is
+    (n_rows, I) then, y (n_rows, H), the states in the order of the rows, B the first of the sizes, and T that of the
+    call. None for (T, B, ...).
     """
 
-    kept_bytes: int
+    def kept_bytes(self, batch_sizes: Array | None = None) -> int:
+        """Bytes of the memory that the caller gives `forward` to write in, and `backward` to read what it needs."""
 
     def maker(self, shape: tuple[int, ...]) -> Callable[[], np.ndarray[Any, Any]]:
         """What makes arrays of that shape and the problem's dtype, yet to be written.
@@ -50,8 +53,9 @@ class Direct(Protocol):
         """
 
     def forward(
-        self, weights: tuple[int, ...], x: int, y: int, states: tuple[int, ...], last: tuple[int, ...], kept: int
-    ) -> None:
+        self, weights: tuple[int, ...], x: int, y: int, states: tuple[int, ...], last: tuple[int, ...], kept: int,
+        batch_sizes: Array | None = None,
+    ) -> None:  # fmt: skip
         """Run the sequence.
 
         weights: w_ih, w_hh, b_ih, b_hh. states, last: a (B, H) for each state, before and after.
@@ -59,7 +63,7 @@ class Direct(Protocol):
 
     def backward(
         self, weights: tuple[int, ...], x: int, dy: int, dlast: tuple[int, ...], gradients: tuple[int, ...],
-        d_initial: tuple[int, ...], kept: int,
+        d_initial: tuple[int, ...], kept: int, batch_sizes: Array | None = None,
     ) -> None:  # fmt: skip
         """Run it back.
 

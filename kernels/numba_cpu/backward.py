@@ -53,12 +53,12 @@ def run(problem: Problem, inputs: Inputs, saved: Saved, dy: Array | None, dlast:
         arguments = (
             BUILD, plan.backward_code, raw, tuple(packed) if kept is None else kept.packed,
             kept is None or not kept.done, blocks.gates, blocks.stages, (U_t, W_t, DR, DP, O), blocks.back_gates,
-            blocks.back_stages, x, problem.projected, layout.order, layout.active, layout.start, layout.flat_rows,
-            problem.reverse, flat_resets(inputs), saved.initial, saved.after, saved.values, problem.recompute,
-            none if dy is None else flat(dy, real), d_states, d_vectors.reshape(-1), gradients, d_b_ih, d_b_hh, sums_w,
-            sums_u, rooms.dr_row, rooms.dp_row, rooms.dw_row, rooms.du_row, share.ring, share.most, rooms.merged, work,
-            share.offsets, room, share.room_offsets, share.cuts, share.by_units, plan.n_states, plan.n_saved,
-            plan.n_gates, plan.n_stages, problem.I, H, H_p, ALONE,
+            blocks.back_stages, x, problem.projected, layout.order, layout.active, layout.start, layout.begins,
+            layout.flat_rows, problem.reverse, flat_resets(inputs), saved.initial, saved.after, saved.values,
+            problem.recompute, none if dy is None else flat(dy, real), d_states, d_vectors.reshape(-1), gradients,
+            d_b_ih, d_b_hh, sums_w, sums_u, rooms.dr_row, rooms.dp_row, rooms.dw_row, rooms.du_row, share.ring,
+            share.most, rooms.merged, work, share.offsets, room, share.room_offsets, share.cuts, share.by_units,
+            plan.n_states, plan.n_saved, plan.n_gates, plan.n_stages, problem.I, H, H_p, ALONE,
         )  # fmt: skip
         return entry_of(backward_kernel.backward, real, (*arguments, ALONE, ALONE)), arguments, len(share.offsets)
 

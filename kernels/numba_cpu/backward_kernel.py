@@ -35,9 +35,9 @@ __all__ = ["ARGUMENTS", "backward", "backward_share"]
 
 ARGUMENTS = {
     "raw": "t", "packed": "t", "pack": "?", "gates": "n", "stages": "n", "made": "t", "gates_back": "n",
-    "stages_back": "n", "x": "a", "projected": "?", "order": "n", "active": "n", "start": "n", "flat_rows": "n",
-    "reverse": "?", "resets": "b", "initial": "a", "after": "a", "values": "a", "recompute": "?", "dy": "a",
-    "d_states": "a", "DV": "w", "gradients": "t", "d_b_ih": "a", "d_b_hh": "a", "input_sums": "w",
+    "stages_back": "n", "x": "a", "projected": "?", "order": "n", "active": "n", "start": "n", "begins": "n",
+    "flat_rows": "n", "reverse": "?", "resets": "b", "initial": "a", "after": "a", "values": "a", "recompute": "?",
+    "dy": "a", "d_states": "a", "DV": "w", "gradients": "t", "d_b_ih": "a", "d_b_hh": "a", "input_sums": "w",
     "recurrent_sums": "w", "dr_row": "i", "dp_row": "i", "dw_row": "i", "du_row": "i", "ring": "i", "most": "i",
     "merged": "?", "work": "a", "offsets": "N", "rooms": "a", "room_offsets": "N", "cuts": "n", "by_units": "?",
     "n_states": "i", "n_saved": "i", "n_gates": "i", "n_stages": "i", "I": "i", "H": "i", "H_p": "i", "alone": "n",
@@ -50,10 +50,10 @@ ARGUMENTS = {
 def backward_share(cell: Any, real: Any, numbers: int, member: int) -> None:
     """What a member does."""
     (
-        raw, packed, pack, gates, stages, made, gates_back, stages_back, x, projected, order, active, start, flat_rows,
-        reverse, resets, initial, after, values, recompute, dy, d_states, DV, gradients, d_b_ih, d_b_hh, input_sums,
-        recurrent_sums, dr_row, dp_row, dw_row, du_row, ring, most, merged, work, offsets, rooms, room_offsets, cuts,
-        by_units, n_states, n_saved, n_gates, n_stages, I, H, H_p, alone, team,
+        raw, packed, pack, gates, stages, made, gates_back, stages_back, x, projected, order, active, start, begins,
+        flat_rows, reverse, resets, initial, after, values, recompute, dy, d_states, DV, gradients, d_b_ih, d_b_hh,
+        input_sums, recurrent_sums, dr_row, dp_row, dw_row, du_row, ring, most, merged, work, offsets, rooms,
+        room_offsets, cuts, by_units, n_states, n_saved, n_gates, n_stages, I, H, H_p, alone, team,
     ) = _read(numbers, real)  # fmt: skip
     W, b_ih, U, bias, V = packed
     U_t, W_t, DR, DP, O = made
@@ -113,7 +113,7 @@ def backward_share(cell: Any, real: Any, numbers: int, member: int) -> None:
                     t = s if reverse else n_steps - 1 - s
                     n = running(active, t, first, last)
                     project(
-                        P, block * p_row, p_row, X, x, t, order, n_batch, b_ih, projected, n, first, n_gates, I, H,
+                        P, block * p_row, p_row, X, x, begins[t], order, b_ih, projected, n, first, n_gates, I, H,
                         H_p, u0, own_y,
                     )  # fmt: skip
                     states_before(
@@ -136,7 +136,7 @@ def backward_share(cell: Any, real: Any, numbers: int, member: int) -> None:
                     continue
                 if dy.size > 0:
                     for row in range(n):
-                        add(D, row * H_p + u0, dy, (t * n_batch + order[first + row]) * H + u0, own_y)
+                        add(D, row * H_p + u0, dy, (begins[t] + order[first + row]) * H + u0, own_y)
                 states, i0, i_slot, i_row = kept_or_gathered(
                     S, s_slot, t, order, active, start, reverse, resets, initial, after, n, first, n_states, H_p, u0, u1
                 )
@@ -193,10 +193,10 @@ _read = reader("".join(ARGUMENTS.values()))
 @cached_jit
 def backward(
     build: Any, code: int, raw: Any, packed: Any, pack: bool, gates: Any, stages: Any, made: Any, gates_back: Any,
-    stages_back: Any, x: Any, projected: bool, order: Any, active: Any, start: Any, flat_rows: Any, reverse: bool,
-    resets: Any, initial: Any, after: Any, values: Any, recompute: bool, dy: Any, d_states: Any, DV: Any,
-    gradients: Any, d_b_ih: Any, d_b_hh: Any, input_sums: Any, recurrent_sums: Any, dr_row: int, dp_row: int,
-    dw_row: int, du_row: int, ring: int, most: int, merged: bool, work: Any, offsets: Any, rooms: Any,
+    stages_back: Any, x: Any, projected: bool, order: Any, active: Any, start: Any, begins: Any, flat_rows: Any,
+    reverse: bool, resets: Any, initial: Any, after: Any, values: Any, recompute: bool, dy: Any, d_states: Any,
+    DV: Any, gradients: Any, d_b_ih: Any, d_b_hh: Any, input_sums: Any, recurrent_sums: Any, dr_row: int,
+    dp_row: int, dw_row: int, du_row: int, ring: int, most: int, merged: bool, work: Any, offsets: Any, rooms: Any,
     room_offsets: Any, cuts: Any, by_units: bool, n_states: int, n_saved: int, n_gates: int, n_stages: int, I: int,
     H: int, H_p: int, alone: Any, team: Any, board: Any,
 ) -> None:  # fmt: skip
@@ -220,10 +220,10 @@ def backward(
     rooms, room_offsets: of each member `RoomBuffers`.
     """
     arguments = (
-        raw, packed, pack, gates, stages, made, gates_back, stages_back, x, projected, order, active, start, flat_rows,
-        reverse, resets, initial, after, values, recompute, dy, d_states, DV, gradients, d_b_ih, d_b_hh, input_sums,
-        recurrent_sums, dr_row, dp_row, dw_row, du_row, ring, most, merged, work, offsets, rooms, room_offsets, cuts,
-        by_units, n_states, n_saved, n_gates, n_stages, I, H, H_p, alone, team,
+        raw, packed, pack, gates, stages, made, gates_back, stages_back, x, projected, order, active, start, begins,
+        flat_rows, reverse, resets, initial, after, values, recompute, dy, d_states, DV, gradients, d_b_ih, d_b_hh,
+        input_sums, recurrent_sums, dr_row, dp_row, dw_row, du_row, ring, most, merged, work, offsets, rooms,
+        room_offsets, cuts, by_units, n_states, n_saved, n_gates, n_stages, I, H, H_p, alone, team,
     )  # fmt: skip
     numbers = room_for(team, ROOM)
     write(numbers, arguments)

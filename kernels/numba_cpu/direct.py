@@ -1,7 +1,7 @@
 """Calls on addresses, for callers whose arrays are not NumPy's and who call often: torch's modules.
 
 What NumPy's arrays cost, to be made, looked at and handed on, is for small layers as much as the kernels. Here the
-kernels' arguments are written down once for a problem; a call adds the addresses of its arrays.
+kernels' arguments are written down once for a problem, or for a packed batch; a call adds the addresses of its arrays.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from rnn_gpu.kernels.numba_cpu.constants import constant_arguments
 from rnn_gpu.kernels.numba_cpu.forward_kernel import PACK
 from rnn_gpu.kernels.numba_cpu.host import CACHE_LINE
 from rnn_gpu.kernels.numba_cpu.jit import BUILD, entry_of
-from rnn_gpu.kernels.numba_cpu.layout import full_layout
+from rnn_gpu.kernels.numba_cpu.layout import Layout, full_layout, packed_layout
 from rnn_gpu.kernels.numba_cpu.marshal import FIVE, ROOM, Later, places, written
 from rnn_gpu.kernels.numba_cpu.packing import nothing
 from rnn_gpu.kernels.numba_cpu.plan import Plan, plan_of
@@ -27,6 +27,9 @@ from rnn_gpu.problem import Array, Problem
 __all__ = ["Direct", "direct_of"]
 
 _FORWARD, _BACKWARD = places(forward_kernel.ARGUMENTS), places(backward_kernel.ARGUMENTS)
+
+MOST_TABLES = 64
+"""Tables that a problem's calls keep."""
 
 
 class _Table(NamedTuple):
@@ -47,72 +50,82 @@ class _Table(NamedTuple):
 class Direct:
     """A problem's calls. Addresses are those of contiguous arrays of the working type; 0 stands for None.
 
-    kept_bytes: what backward needs of a forward call, which the caller keeps.
+    batch_sizes [T], int64: of a packed batch, of which x and y are [n_rows, I] and [n_rows, H], and T any; else None.
     """
 
     def __init__(self, plan: Plan) -> None:
         problem = plan.problem
-        self._plan, self._layout = plan, full_layout(problem.T, problem.B)
-        self._tables: dict[tuple[bool, int], _Table] = {}
-        self._like, itemsize = nothing(problem.real), problem.real.itemsize
-        n_rows, row = self._layout.n_rows, plan.sizes.H_p * itemsize
+        self._plan, self._full = plan, full_layout(problem.T, problem.B)
+        self._tables: dict[tuple[Layout, bool, int], _Table] = {}
+        self._like = nothing(problem.real)
+
+    def kept_bytes(self, batch_sizes: Array | None = None) -> int:
+        """The bytes of what backward needs of a forward call, which the caller keeps."""
+        return sum(map(_padded, self._kept_parts(self._layout_of(batch_sizes)).values()))
+
+    def _kept_parts(self, layout: Layout) -> dict[str, int]:
+        plan, problem = self._plan, self._plan.problem
+        n_rows, row = layout.n_rows, plan.sizes.H_p * problem.real.itemsize
         after = n_rows * plan.n_states * row if problem.save else 0
         values = n_rows * plan.n_saved * row if problem.save and not problem.recompute else 0
         initial = problem.B * plan.n_states * row if problem.has_initial else 0
-        self._kept_parts = {"after": after, "values": values} | ({"initial": initial} if initial else {})
-        self.kept_bytes = sum(map(_padded, self._kept_parts.values()))
+        return {"after": after, "values": values} | ({"initial": initial} if initial else {})
+
+    def _layout_of(self, batch_sizes: Array | None) -> Layout:
+        return self._full if batch_sizes is None else packed_layout(batch_sizes.tobytes())
 
     def maker(self, shape: tuple[int, ...]) -> Callable[[], Array]:
         """What makes such arrays, yet to be written; memory of large ones comes back when the last view is gone."""
         return memory.maker(shape, self._like.dtype)
 
     def forward(
-        self, weights: tuple[int, ...], x: int, y: int, states: tuple[int, ...], last: tuple[int, ...], kept: int
-    ) -> None:
+        self, weights: tuple[int, ...], x: int, y: int, states: tuple[int, ...], last: tuple[int, ...], kept: int,
+        batch_sizes: Array | None = None,
+    ) -> None:  # fmt: skip
         """Run the sequence. weights: w_ih, w_hh, b_ih, b_hh. states, last: a [B, H] for each state, before and after.
 
         kept: room for `kept_bytes`.
         """
-        self._run(members_for(self._plan, self._layout), self._forward_table, (*weights, x, y), states, last, kept)
+        layout = self._layout_of(batch_sizes)
+        self._run(layout, False, (*weights, x, y), states, last, kept)
 
     def backward(
         self, weights: tuple[int, ...], x: int, dy: int, dlast: tuple[int, ...], gradients: tuple[int, ...],
-        d_initial: tuple[int, ...], kept: int,
+        d_initial: tuple[int, ...], kept: int, batch_sizes: Array | None = None,
     ) -> None:  # fmt: skip
         """Run it back. gradients: of x, unless that is 0, w_ih, w_hh, b_ih, b_hh; kept: what forward has written."""
-        problem = self._plan.problem
-        dy_size = problem.T * problem.B * problem.H if dy else 0
-        dx_size = problem.T * problem.B * problem.I if gradients[0] else 0
-        given = (*weights, x, dy, dy_size, dx_size, *gradients)
-        members = members_for(self._plan, self._layout, backward=True)
-        self._run(members, self._backward_table, given, dlast, d_initial, kept)
+        problem, layout = self._plan.problem, self._layout_of(batch_sizes)
+        dy_size = layout.n_rows * problem.H if dy else 0
+        dx_size = layout.n_rows * problem.I if gradients[0] else 0
+        self._run(layout, True, (*weights, x, dy, dy_size, dx_size, *gradients), dlast, d_initial, kept)
 
     def _run(
-        self, members: int, table_of: Callable[[int], _Table], given: tuple[int, ...], states: tuple[int, ...],
-        out: tuple[int, ...], kept: int,
+        self, layout: Layout, backward: bool, given: tuple[int, ...], states: tuple[int, ...], out: tuple[int, ...],
+        kept: int,
     ) -> None:  # fmt: skip
+        table: _Table | None = None  # until the call has ended, whoever forgets it meanwhile
+
         def prepare(most: int) -> crew.Task:
-            table = table_of(most)
+            nonlocal table
+            table = self._tables.get((layout, backward, most)) or self._made(layout, backward, most)
             arguments = (
                 BUILD, self._like, table.code, table.written, table.sizes, table.given, given, table.kept, kept,
                 table.work, memory.empty(table.work_bytes, _BYTE), states, out,
             )  # fmt: skip
             return table.entry, arguments, table.members
 
-        crew.run(members, prepare)
+        crew.run(members_for(self._plan, layout, backward), prepare)
 
-    def _forward_table(self, members: int) -> _Table:
-        found = self._tables.get((False, members))
-        return found or self._tables.setdefault((False, members), self._made_forward(members))
+    def _made(self, layout: Layout, backward: bool, members: int) -> _Table:
+        if len(self._tables) >= MOST_TABLES:  # packed batches come in many shapes
+            self._tables.clear()
+        table = (self._made_backward if backward else self._made_forward)(layout, members)
+        return self._tables.setdefault((layout, backward, members), table)
 
-    def _backward_table(self, members: int) -> _Table:
-        found = self._tables.get((True, members))
-        return found or self._tables.setdefault((True, members), self._made_backward(members))
-
-    def _made_forward(self, members: int) -> _Table:
+    def _made_forward(self, layout: Layout, members: int) -> _Table:
         plan, problem = self._plan, self._plan.problem
-        share, n_states = forward_shares(plan, self._layout, members), self._states_size
-        values = constant_arguments(plan, self._layout, share, forward_kernel.ARGUMENTS) | {
+        share, n_states = forward_shares(plan, layout, members), self._states_size
+        values = constant_arguments(plan, layout, share, forward_kernel.ARGUMENTS) | {
             "raw": self._raw, "packed": tuple(map(Later, plan.room)), "pack": PACK, "in_order": not problem.reverse,
             "initial": self._initial, "y": Later(0), "last_states": Later(n_states), "work": Later(share.work),
             "keep_states": problem.save, "keep_saved": problem.save and not problem.recompute,
@@ -122,21 +135,21 @@ class Direct:
         parts |= {_FORWARD["work"]: share.work, _FORWARD["last_states"]: n_states}
         initial = _FORWARD["initial"] if problem.has_initial else -1
         places_of = (initial, _FORWARD["last_states"], _FORWARD["team"])
-        return self._table(plan.forward_code, _FORWARD, values, given, {}, parts, places_of, len(share.offsets))
+        return self._table(layout, plan.forward_code, _FORWARD, values, given, {}, parts, places_of, len(share.offsets))
 
-    def _made_backward(self, members: int) -> _Table:
+    def _made_backward(self, layout: Layout, members: int) -> _Table:
         plan, problem, rooms = self._plan, self._plan.problem, self._plan.gradients
-        share, n_states = backward_shares(plan, self._layout, members), self._states_size
+        share, n_states = backward_shares(plan, layout, members), self._states_size
         H_p, place, none = plan.sizes.H_p, _BACKWARD, Later(0)
         dx, dw, du, d_w_ih, d_w_hh = _five(place, "gradients")
         rows = share.ring * share.rings
         DR, DP = rows * rooms.dr_row, 0 if plan.kernel.shared else rows * rooms.dp_row
         as_wanted_w, as_wanted_u = rooms.as_wanted
         n_w_ih, n_w_hh, *n_biases = rooms.wanted
-        values = constant_arguments(plan, self._layout, share, backward_kernel.ARGUMENTS) | {
+        values = constant_arguments(plan, layout, share, backward_kernel.ARGUMENTS) | {
             "raw": self._raw, "packed": tuple(map(Later, rooms.packed)), "pack": True,
             "made": (none,) * FIVE, "gates_back": plan.blocks.back_gates, "stages_back": plan.blocks.back_stages,
-            "flat_rows": self._layout.flat_rows, "initial": self._initial, "recompute": problem.recompute,
+            "flat_rows": layout.flat_rows, "initial": self._initial, "recompute": problem.recompute,
             "dy": none, "d_states": Later(n_states), "DV": none,
             "gradients": (
                 none, none, none, Later(0 if as_wanted_w else n_w_ih), Later(0 if as_wanted_u else n_w_hh)
@@ -162,12 +175,12 @@ class Direct:
             sums |= {place["recurrent_sums"]: plan.n_recurrent * problem.H}
         places_of = (place["d_states"], place["d_states"], place["team"])
         return self._table(
-            plan.backward_code, place, values, given, sums, parts, places_of, len(share.offsets),
+            layout, plan.backward_code, place, values, given, sums, parts, places_of, len(share.offsets),
             {of_DP: of_DR} if not DP else {}, {place["recurrent_sums"]: place["input_sums"]} if rooms.merged else {},
         )  # fmt: skip
 
     def _table(
-        self, code: int, place: Mapping[str, int], values: Mapping[str, Any], given: tuple[int, ...],
+        self, layout: Layout, code: int, place: Mapping[str, int], values: Mapping[str, Any], given: tuple[int, ...],
         sums: Mapping[int, int], parts: Mapping[int, int], places_of: tuple[int, int, int], members: int,
         *the_same: Mapping[int, int],
     ) -> _Table:  # fmt: skip
@@ -183,7 +196,7 @@ class Direct:
         rest, work_bytes = _laid_out({at: count * problem.real.itemsize for at, count in parts.items()}, zeroed)
         begins = dict([*in_work, *rest])
         aliases = [(at, begins[other]) for pairs in the_same for at, other in pairs.items()]
-        kept, _ = _laid_out({place[name]: size for name, size in self._kept_parts.items()})
+        kept, _ = _laid_out({place[name]: size for name, size in self._kept_parts(layout).items()})
         sizes = (problem.B, problem.H, self._plan.sizes.H_p, *places_of, zeroed)
         at = np.array(given, np.int64), _pairs(kept), _pairs([*in_work, *rest, *aliases])
         none = (0,) * self._plan.n_states

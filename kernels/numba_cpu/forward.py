@@ -53,10 +53,10 @@ def run(problem: Problem, inputs: Inputs) -> Result:
         arguments = (
             BUILD, plan.forward_code, raw, tuple(packed) if kept is None else kept.packed, blocks.gates, blocks.stages,
             PACK if kept is None or not kept.done else PACKED, flat(inputs.x, real), problem.projected,
-            layout.full and not problem.reverse, layout.order, layout.active, layout.start, problem.reverse,
-            flat_resets(inputs), initial, y, last, after, values, work, share.offsets, share.cuts, share.by_units,
-            share.ahead, problem.save, keep_saved, plan.n_states, plan.n_saved, plan.n_gates, problem.I, problem.H, H_p,
-            ALONE,
+            layout.in_order and not problem.reverse, layout.order, layout.active, layout.start, layout.begins,
+            problem.reverse, flat_resets(inputs), initial, y, last, after, values, work, share.offsets, share.cuts,
+            share.by_units, share.ahead, problem.save, keep_saved, plan.n_states, plan.n_saved, plan.n_gates,
+            problem.I, problem.H, H_p, ALONE,
         )  # fmt: skip
         return entry_of(forward_kernel.forward, real, (*arguments, ALONE, ALONE)), arguments, len(share.offsets)
 

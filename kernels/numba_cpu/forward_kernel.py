@@ -28,7 +28,7 @@ __all__ = ["ARGUMENTS", "PACK", "PACKED", "PACK_PANELS", "forward", "forward_sha
 
 ARGUMENTS = {
     "raw": "t", "packed": "t", "gates": "n", "stages": "n", "pack": "i", "x": "a", "projected": "?", "in_order": "?",
-    "order": "n", "active": "n", "start": "n", "reverse": "?", "resets": "b", "initial": "a", "y": "a",
+    "order": "n", "active": "n", "start": "n", "begins": "n", "reverse": "?", "resets": "b", "initial": "a", "y": "a",
     "last_states": "a", "after": "a", "values": "a", "work": "a", "offsets": "N", "cuts": "n", "by_units": "?",
     "ahead": "?", "keep_states": "?", "keep_saved": "?", "n_states": "i", "n_saved": "i", "n_gates": "i", "I": "i",
     "H": "i", "H_p": "i", "alone": "n", "team": "n",
@@ -43,9 +43,9 @@ PACKED, PACK, PACK_PANELS = 0, 1, 2
 def forward_share(cell: Any, real: Any, numbers: int, member: int) -> None:
     """What a member does."""
     (
-        raw, packed, gates, stages, pack, x, projected, in_order, order, active, start, reverse, resets, initial, y,
-        last_states, after, values, work, offsets, cuts, by_units, ahead, keep_states, keep_saved, n_states, n_saved,
-        n_gates, I, H, H_p, alone, team,
+        raw, packed, gates, stages, pack, x, projected, in_order, order, active, start, begins, reverse, resets,
+        initial, y, last_states, after, values, work, offsets, cuts, by_units, ahead, keep_states, keep_saved, n_states,
+        n_saved, n_gates, I, H, H_p, alone, team,
     ) = _read(numbers, real)  # fmt: skip
     W, b_ih, U, bias, V = packed
     members = offsets.shape[0]
@@ -86,7 +86,7 @@ def forward_share(cell: Any, real: Any, numbers: int, member: int) -> None:
                 n = running(active, t, first, last)
                 if not as_it_lies:
                     project(
-                        P, block * p_row, p_row, X, x, t, order, n_batch, b_ih, projected, n, first, n_gates, I, H, H_p,
+                        P, block * p_row, p_row, X, x, begins[t], order, b_ih, projected, n, first, n_gates, I, H, H_p,
                         u0, own_y,
                     )  # fmt: skip
                 block += n
@@ -125,7 +125,7 @@ def forward_share(cell: Any, real: Any, numbers: int, member: int) -> None:
             )  # fmt: skip
             p0 += n * p_row
             for row in range(n):
-                copy(y, (t * n_batch + order[first + row]) * H + u0, new, new_at + row * new_row + u0, own_y)
+                copy(y, (begins[t] + order[first + row]) * H + u0, new, new_at + row * new_row + u0, own_y)
             S, N = N, S  # the others may still be reading what were states before
             following = running(active, t - 1 if reverse else t + 1, first, last)
             for k in range(n_states):
@@ -143,8 +143,8 @@ _read = reader("".join(ARGUMENTS.values()))
 @cached_jit
 def forward(
     build: Any, code: int, raw: Any, packed: Any, gates: Any, stages: Any, pack: int, x: Any, projected: bool,
-    in_order: bool, order: Any, active: Any, start: Any, reverse: bool, resets: Any, initial: Any,
-    y: Any, last_states: Any, after: Any, values: Any, work: Any, offsets: Any, cuts: Any, by_units: bool, ahead: bool,
+    in_order: bool, order: Any, active: Any, start: Any, begins: Any, reverse: bool, resets: Any, initial: Any, y: Any,
+    last_states: Any, after: Any, values: Any, work: Any, offsets: Any, cuts: Any, by_units: bool, ahead: bool,
     keep_states: bool, keep_saved: bool, n_states: int, n_saved: int, n_gates: int, I: int, H: int, H_p: int,
     alone: Any, team: Any, board: Any,
 ) -> None:  # fmt: skip
@@ -152,7 +152,8 @@ def forward(
 
     raw, packed, gates, stages: as `pack_forward` has them. pack: PACKED, PACK, or PACK_PANELS, where W and U are one
     array with room for a panel of each member.
-    x [T, B, I]; in_order: whether its steps and all their rows are taken as they lie; order, active, start: the layout.
+    x [T, B, I]; in_order: whether its steps and all their rows are taken as they lie; order, active, start,
+    begins: the layout.
     resets [T, B] or empty.
     initial, last_states [n_states, B, H_p] in our order; y [T, B, H] in the caller's order.
     after [n_rows, n_states, H_p] if keep_states; values [n_rows, n_saved, H_p] if keep_saved.
@@ -163,9 +164,9 @@ def forward(
     alone: the team of one.
     """
     arguments = (
-        raw, packed, gates, stages, pack, x, projected, in_order, order, active, start, reverse, resets, initial, y,
-        last_states, after, values, work, offsets, cuts, by_units, ahead, keep_states, keep_saved, n_states, n_saved,
-        n_gates, I, H, H_p, alone, team,
+        raw, packed, gates, stages, pack, x, projected, in_order, order, active, start, begins, reverse, resets,
+        initial, y, last_states, after, values, work, offsets, cuts, by_units, ahead, keep_states, keep_saved, n_states,
+        n_saved, n_gates, I, H, H_p, alone, team,
     )  # fmt: skip
     numbers = room_for(team, ROOM)
     write(numbers, arguments)

@@ -2,6 +2,7 @@
 
 Rows are taken in the order of falling length, so that the rows still running at step t are the first `active[t]` ones;
 their values lie at rows `start[t]` to `start[t] + active[t]` of every saved array. Without lengths all rows always run.
+A packed batch, as of torch's PackedSequence, lies so in the caller's arrays, too.
 """
 
 from __future__ import annotations
@@ -14,19 +15,25 @@ import numpy as np
 
 from rnn_gpu.problem import Inputs, Problem
 
-__all__ = ["Layout", "full_layout", "layout_of"]
+__all__ = ["Layout", "full_layout", "layout_of", "packed_layout"]
 
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Layout:
-    """order [B]: the caller's row of each of our rows; active [T]; start [T + 1]; full: all rows run at every step."""
+    """order [B]: the caller's row of each of our rows; active [T]; start [T + 1].
+
+    begins [T]: where the rows of step t begin among those of the caller's x and y. full: all rows run at every step.
+    in_order: the caller's rows are ours, from the first step to the last, and there are no others.
+    """
 
     order: IntArray
     active: IntArray
     start: IntArray
+    begins: IntArray
     full: bool
+    in_order: bool
 
     @cached_property
     def n_rows(self) -> int:
@@ -35,13 +42,11 @@ class Layout:
 
     @cached_property
     def flat_rows(self) -> IntArray:
-        """[n_rows] for each of our rows, its row t * B + b in the caller's (T, B) arrays; empty if full: its own."""
-        if self.full:
+        """[n_rows] for each of our rows, the caller's, counted through all steps; empty if in order: the same."""
+        if self.in_order:
             return np.zeros(0, np.int64)
-        n_batch = self.order.size
-        return np.concatenate(
-            [t * n_batch + self.order[:count] for t, count in enumerate(self.active)] or [np.zeros(0, np.int64)]
-        )
+        rows = [begin + self.order[:count] for begin, count in zip(self.begins, self.active, strict=True)]
+        return np.concatenate(rows or [np.zeros(0, np.int64)])
 
     def cuts(self, parts: int) -> IntArray:
         """Cut our rows into at most `parts` runs of about the same number of valid steps: their ends, from 0 on."""
@@ -60,14 +65,27 @@ def layout_of(problem: Problem, inputs: Inputs) -> Layout:
         return full_layout(problem.T, problem.B)
     order = np.argsort(-inputs.lengths, kind="stable")
     running = np.bincount(inputs.lengths, minlength=problem.T + 1)
-    return _layout(order, problem.B - np.cumsum(running)[: problem.T], full=False)
+    return _padded(order, problem.B - np.cumsum(running)[: problem.T], full=False)
 
 
 @lru_cache(maxsize=256)
 def full_layout(n_steps: int, n_batch: int) -> Layout:
     """The layout of a call without lengths."""
-    return _layout(np.arange(n_batch), np.full(n_steps, n_batch), full=True)
+    return _padded(np.arange(n_batch), np.full(n_steps, n_batch), full=True)
 
 
-def _layout(order: IntArray, active: IntArray, full: bool) -> Layout:
-    return Layout(order, active, np.concatenate([[0], np.cumsum(active)]).astype(np.int64), full)
+@lru_cache(maxsize=64)
+def packed_layout(batch_sizes: bytes) -> Layout:
+    """The layout of a packed batch; batch_sizes: those of an int64 array [T], which never rise."""
+    active = np.frombuffer(batch_sizes, np.int64).copy()  # that may be written to, as others are
+    start = _starts(active)
+    return Layout(np.arange(active[0]), active, start, start[:-1], full=False, in_order=True)
+
+
+def _padded(order: IntArray, active: IntArray, full: bool) -> Layout:
+    """Of (T, B) arrays."""
+    return Layout(order, active, _starts(active), np.arange(active.size) * order.size, full, in_order=full)
+
+
+def _starts(active: IntArray) -> IntArray:
+    return np.concatenate([[0], np.cumsum(active)]).astype(np.int64)

@@ -129,12 +129,14 @@ def written(parts: Iterable[Any]) -> list[int]:
     """What `write` writes of arrays, numbers, flags and tuples of arrays, as a list."""
     numbers: list[int] = []
     for part in parts:
-        if isinstance(part, tuple):
-            numbers += written(part)
-        elif isinstance(part, np.ndarray):
-            numbers += [part.ctypes.data, *part.shape]
+        if isinstance(part, int):
+            numbers.append(part)
         elif isinstance(part, Later):
-            numbers += [0, part.size]
+            numbers += (0, part.size)
+        elif isinstance(part, np.ndarray):
+            numbers += (part.__array_interface__["data"][0], *part.shape)
+        elif isinstance(part, tuple):
+            numbers += written(part)
         else:
             numbers.append(int(part))
     return numbers

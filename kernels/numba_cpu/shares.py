@@ -228,11 +228,15 @@ def _rows(cuts: Array, by_units: bool, members: int) -> list[int]:
 
 def _offsets(counts: Sequence[Sequence[int]], shared: Collection[int]) -> tuple[Array, int]:
     """Where buffers of so many elements begin and end, in lines of the cache; of `shared` there is one for all."""
-    line = CACHE_LINE // 4
-    sizes = -(-np.array(counts, np.int64) // line) * line
-    sizes[1:, list(shared)] = 0
-    ends = np.cumsum(sizes).reshape(sizes.shape)
-    begins = ends - sizes
-    table = np.stack([begins, ends], axis=2)
-    table[1:, list(shared)] = table[0, list(shared)]
-    return table.reshape(len(counts), -1), int(ends[-1, -1])
+    line, end = CACHE_LINE // 4, 0
+    table: list[list[int]] = []
+    for of_member in counts:
+        places: list[int] = []
+        for k, count in enumerate(of_member):
+            if table and k in shared:
+                places += table[0][2 * k : 2 * k + 2]
+            else:
+                begin, end = end, end - count // -line * line
+                places += (begin, end)
+        table.append(places)
+    return np.array(table, np.int64), end

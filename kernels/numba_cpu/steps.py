@@ -23,16 +23,16 @@ def running(active: Any, t: int, first: int, last: int) -> int:
     return max(0, min(last, active[t]) - first) if 0 <= t < active.size else 0
 
 
-@external("aiiaainiaiiiiiiiii")
+@external("aiiaainaiiiiiiiii")
 def project(
-    P: Any, p0: int, p_row: int, X: Any, x: Any, t: int, order: Any, n_batch: int, b_ih: Any, projected: int,
+    P: Any, p0: int, p_row: int, X: Any, x: Any, begin: int, order: Any, b_ih: Any, projected: int,
     rows: int, first: int, n_gates: int, I: int, H: int, H_p: int, u0: int, units: int,
 ) -> None:  # fmt: skip
-    """Gather the rows of step t: into X [row, I], or, if x is W x already, `units` units of each gate, from u0 on, into
-    P at p0 with the bias added.
+    """Gather the rows of a step, which begin at row `begin` of x: into X [row, I], or, if x is W x already, `units`
+    units of each gate, from u0 on, into P at p0 with the bias added.
     """
     for row in range(rows):
-        source = (t * n_batch + order[first + row]) * I
+        source = (begin + order[first + row]) * I
         if projected:
             for g in range(n_gates):
                 to = p0 + row * p_row + g * H_p + u0

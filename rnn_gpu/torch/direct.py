@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pack_padded_sequence
 
 from rnn_gpu import dispatch
 from rnn_gpu.dispatch import Direct
@@ -21,6 +22,7 @@ from rnn_gpu.errors import ArgumentError, ArgumentTypeError, BackendError
 from rnn_gpu.problem import describe, known, remember
 from rnn_gpu.threads import torch_threads
 from rnn_gpu.torch.execution import Call, Given, cell_of, weights_maker
+from rnn_gpu.torch.packed import padded
 from rnn_gpu.weights.core import FIELDS
 
 __all__ = ["Layer", "layers_of", "run"]
@@ -37,7 +39,7 @@ class Layer(NamedTuple):
     dtype: that of all tensors. n_weights: of w_ih, w_hh, b_ih, b_hh the first so many; missing: 0 for each of the
     others; no_states: 0 for each state.
     x, y, kept, state, weights: make arrays of the shape of x, of the output, of what backward needs, of a state and of
-    each weight.
+    each weight; of a packed batch the first three are for none.
     """
 
     call: Call
@@ -53,8 +55,11 @@ class Layer(NamedTuple):
     weights: tuple[Maker, ...]
 
 
-def layers_of(given: Given, save: bool) -> tuple[Layer, ...]:
-    """How each layer and direction is run by addresses; none where the general way runs them, or says what is wrong."""
+def layers_of(given: Given, save: bool, batch_sizes: Array | None = None) -> tuple[Layer, ...]:
+    """How each layer and direction is run by addresses; none where the general way runs them, or says what is wrong.
+
+    batch_sizes: those of a packed batch, checked, whose x is (n_rows, I).
+    """
     x, weights, initial, lengths, resets, _, call = given
     if lengths is not None or resets is not None or call.all_states:
         return ()
@@ -65,17 +70,20 @@ def layers_of(given: Given, save: bool) -> tuple[Layer, ...]:
         if type(tensor) not in _PLAIN or not tensor.data_ptr():  # a tensor of zeros may have no memory
             return ()
         shapes.append(tensor.shape)
+    if batch_sizes is not None:
+        shapes[0] = torch.Size((-1, batch_sizes.item(0), x.shape[1]))
     key = (call, save, len(weights), dtype, os.environ.get(dispatch.ENVIRONMENT_VARIABLE), *shapes)
     found: tuple[Layer, ...] | None = known(key)
     if found is None:
-        found = remember(key, _made(given, save))
+        n_steps, n_rows = x.shape[:2] if batch_sizes is None else (1, batch_sizes.item(0))
+        found = remember(key, _made(given, save, (n_steps, n_rows)))
     return found
 
 
 _PLAIN = (Tensor, torch.nn.Parameter)
 
 
-def _made(given: Given, save: bool) -> tuple[Layer, ...]:
+def _made(given: Given, save: bool, steps_and_rows: tuple[int, int]) -> tuple[Layer, ...]:
     x, weights, initial, *_, call = given
     n_weights, _ = weights_maker(call.names, cell_of(call.cell))
     n_directions = 2 if call.bidirectional else 1
@@ -89,7 +97,7 @@ def _made(given: Given, save: bool) -> tuple[Layer, ...]:
     arrays = [weight.detach().numpy() for weight in weights]
     states = [state.detach().numpy() for state in initial]
     layers = []
-    below = x.detach().numpy()
+    below: Array = np.broadcast_to(np.zeros((), arrays[0].dtype), (*steps_and_rows, x.shape[-1]))
     try:
         for place in range(n_places):
             direction = place % n_directions
@@ -98,7 +106,7 @@ def _made(given: Given, save: bool) -> tuple[Layer, ...]:
             states_of_place = tuple(state[place] for state in states)
             layers.append(_layer(of_place, below, weights_of_place, states_of_place, x.dtype, save))
             if direction == n_directions - 1:
-                below = np.broadcast_to(below[:1, :1, :1], (*below.shape[:2], n_directions * call.hidden))
+                below = np.broadcast_to(below[0, 0, 0], (*steps_and_rows, n_directions * call.hidden))
     except (ArgumentError, ArgumentTypeError, BackendError, IndexError):
         return ()  # to be said by the general way
     return tuple(layers)
@@ -118,7 +126,7 @@ def _layer(
     direct = backend.direct(problem)
     if direct is None:
         raise BackendError(f"{backend.name} runs it in another way")
-    n_kept = direct.kept_bytes // problem.dtype.itemsize
+    n_kept = direct.kept_bytes() // problem.dtype.itemsize
     return Layer(
         call, direct, dtype, n_weights, (0,) * (len(FIELDS) - n_weights), (0,) * len(cell.states),
         x=direct.maker(x.shape), y=direct.maker((problem.T, problem.B, problem.H)), kept=direct.maker((n_kept,)),
@@ -126,11 +134,16 @@ def _layer(
     )  # fmt: skip
 
 
-def run(layers: tuple[Layer, ...], given: Given, save: bool) -> tuple[Tensor, list[Tensor]]:
-    """y (T, B, D*H), and the last states, (L*D, B, H) each; followed by autograd if `save`."""
+def run(
+    layers: tuple[Layer, ...], given: Given, save: bool, batch_sizes: Array | None = None
+) -> tuple[Tensor, list[Tensor]]:
+    """y (T, B, D*H), and the last states, (L*D, B, H) each; followed by autograd if `save`.
+
+    Of a packed batch y is (n_rows, D*H), and so are the masks.
+    """
     x, weights, initial, _, _, masks, call = given
     if len(layers) == 1:
-        y, *last = _run(layers[0], x, (*weights, *initial), save)
+        y, *last = _run(layers[0], batch_sizes, x, (*weights, *initial), save)
         return y, last
     n_directions, n_weights = 2 if call.bidirectional else 1, layers[0].n_weights
     lasts = []
@@ -139,7 +152,7 @@ def run(layers: tuple[Layer, ...], given: Given, save: bool) -> tuple[Tensor, li
         for place in range(first, first + n_directions):
             of_place = weights[place * n_weights : (place + 1) * n_weights]
             states = [state[place : place + 1] for state in initial]
-            output, *last = _run(layers[place], x, (*of_place, *states), save)
+            output, *last = _run(layers[place], batch_sizes, x, (*of_place, *states), save)
             outputs.append(output)
             lasts.append(last)
         y = outputs[0] if n_directions == 1 else torch.cat(outputs, -1)
@@ -147,37 +160,46 @@ def run(layers: tuple[Layer, ...], given: Given, save: bool) -> tuple[Tensor, li
     return y, [torch.cat(of_places) for of_places in zip(*lasts, strict=True)]
 
 
-def _run(layer: Layer, x: Tensor, rest: Sequence[Tensor], save: bool) -> tuple[Tensor, ...]:
+def _run(layer: Layer, batch_sizes: Array | None, x: Tensor, rest: Sequence[Tensor], save: bool) -> tuple[Tensor, ...]:
     """y (T, B, H), then the last states, (1, B, H) each; rest: the weights and the initial states."""
     if save:
-        result: tuple[Tensor, ...] = _apply(layer, x, *rest)  # type: ignore[no-untyped-call]
+        result: tuple[Tensor, ...] = _apply(layer, batch_sizes, x, *rest)  # type: ignore[no-untyped-call]
         return result
-    return _forward(layer, x, rest)[1:]
+    return _forward(layer, batch_sizes, x, rest)[1:]
 
 
-def _forward(layer: Layer, x: Tensor, rest: Sequence[Tensor]) -> tuple[Tensor, ...]:
+def _forward(layer: Layer, batch_sizes: Array | None, x: Tensor, rest: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """What backward needs, y and the last states; rest: the weights and the initial states."""
     x, rest = x.contiguous(), [tensor.contiguous() for tensor in rest]
     found, n_weights = [tensor.data_ptr() for tensor in rest], layer.n_weights
-    makers = layer.kept, layer.y, *[layer.state] * len(layer.no_states)
+    makers = *_of_call(layer, batch_sizes, len(x)), *[layer.state] * len(layer.no_states)
     kept, y, *last = [torch.from_numpy(make()) for make in makers]
     with torch_threads:
         layer.direct.forward(
             (*found[:n_weights], *layer.missing), x.data_ptr(), y.data_ptr(),
             tuple(found[n_weights:]) or layer.no_states, tuple([state.data_ptr() for state in last]), kept.data_ptr(),
+            batch_sizes,
         )  # fmt: skip
     return kept, y, *last
+
+
+def _of_call(layer: Layer, batch_sizes: Array | None, n_rows: int) -> tuple[Maker, Maker]:
+    """What makes arrays of the shapes of what backward needs and of the output."""
+    if batch_sizes is None:
+        return layer.kept, layer.y
+    direct, itemsize = layer.direct, layer.dtype.itemsize
+    return direct.maker((direct.kept_bytes(batch_sizes) // itemsize,)), direct.maker((n_rows, layer.call.hidden))
 
 
 class _Function(torch.autograd.Function):
     """A layer in one direction, for autograd."""
 
     @staticmethod
-    def forward(ctx: Any, layer: Layer, x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
-        kept, *results = _forward(layer, x, rest)
+    def forward(ctx: Any, layer: Layer, batch_sizes: Array | None, x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+        kept, *results = _forward(layer, batch_sizes, x, rest)
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(kept, x, *rest)
-        ctx.layer = layer
+        ctx.layer, ctx.batch_sizes = layer, batch_sizes
         return tuple(results)
 
     @staticmethod
@@ -189,26 +211,36 @@ class _Function(torch.autograd.Function):
                 expected, found = f"{layer.dtype} on cpu", f"{tensor.dtype} on {tensor.device}"
                 raise RuntimeError(f"rnn_gpu: a hook of saved tensors has made {found} of what was {expected}")
         if torch.is_grad_enabled():  # create_graph=True
-            weights, initial = rest[: layer.n_weights], rest[layer.n_weights :]
-            given = Given(x, weights, initial, None, None, None, layer.call)
-            return None, *_by_operator(given, dy, dlast)
-        return None, *_backward(layer, kept, x, rest, dy, dlast, ctx.needs_input_grad[1])
+            return None, None, *_by_operator(layer, ctx.batch_sizes, x, rest, dy, dlast)
+        with_dx = ctx.needs_input_grad[2]
+        return None, None, *_backward(layer, ctx.batch_sizes, kept, x, rest, dy, dlast, with_dx)
 
 
 _apply = super(torch.autograd.Function, _Function).apply
 """Function.apply without what it does for the transforms of functorch, which do not come here."""
 
 
-def _by_operator(given: Given, dy: Tensor | None, dlast: tuple[Tensor | None, ...]) -> list[Tensor]:
+def _by_operator(
+    layer: Layer, batch_sizes: Array | None, x: Tensor, rest: Sequence[Tensor], dy: Tensor | None,
+    dlast: tuple[Tensor | None, ...],
+) -> list[Tensor]:  # fmt: skip
     """The gradients by the operator, which refuses a second derivative."""
     from rnn_gpu.torch.operators import gradients_with_graph  # noqa: PLC0415  (which imports this module)
 
+    lengths = None
+    if batch_sizes is not None:
+        sizes = torch.from_numpy(batch_sizes)
+        x, lengths = padded(x, sizes)
+        dy = None if dy is None else padded(dy, sizes)[0]
+    weights, initial = list(rest[: layer.n_weights]), list(rest[layer.n_weights :])
+    given = Given(x, weights, initial, lengths, None, None, layer.call)
     no_tape = torch.zeros(1, dtype=torch.uint8)  # the forward pass is run again
-    return gradients_with_graph(given, no_tape, dy, list(dlast), [])
+    dx, *others = gradients_with_graph(given, no_tape, dy, list(dlast), [])
+    return [dx if lengths is None else pack_padded_sequence(dx, lengths).data, *others]
 
 
 def _backward(
-    layer: Layer, kept: Tensor, x: Tensor, rest: Sequence[Tensor], dy: Tensor | None,
+    layer: Layer, batch_sizes: Array | None, kept: Tensor, x: Tensor, rest: Sequence[Tensor], dy: Tensor | None,
     dlast: tuple[Tensor | None, ...], with_dx: bool,
 ) -> list[Tensor | None]:  # fmt: skip
     """The gradients of x, if it is wanted, of the weights and of the initial states; rest: those."""
@@ -216,12 +248,18 @@ def _backward(
     given = [None if d is None else d.resolve_neg().contiguous() for d in (dy, *dlast)]
     d_y, *d_last = [0 if d is None else d.data_ptr() for d in given]
     n_weights = layer.n_weights
-    dx = torch.from_numpy(layer.x()) if with_dx else None
+    dx = (
+        torch.from_numpy(layer.x() if batch_sizes is None else layer.direct.maker(tuple(x.shape))())
+        if with_dx
+        else None
+    )
     results = [torch.from_numpy(make()) for make in (*layer.weights, *[layer.state] * len(rest[n_weights:]))]
     found = [tensor.data_ptr() for tensor in results]
     weights = (*[tensor.data_ptr() for tensor in rest[:n_weights]], *layer.missing)
     gradients = (0 if dx is None else dx.data_ptr(), *found[:n_weights], *layer.missing)
     d_initial = tuple(found[n_weights:]) or layer.no_states
     with torch_threads:
-        layer.direct.backward(weights, x.data_ptr(), d_y, tuple(d_last), gradients, d_initial, kept.data_ptr())
+        layer.direct.backward(
+            weights, x.data_ptr(), d_y, tuple(d_last), gradients, d_initial, kept.data_ptr(), batch_sizes,
+        )  # fmt: skip
     return [dx, *results]

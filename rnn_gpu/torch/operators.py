@@ -13,8 +13,9 @@ from torch import Tensor
 
 from rnn_gpu.torch import direct, execution
 from rnn_gpu.torch.execution import Call, Given, cell_of
+from rnn_gpu.torch.packed import checked_sizes
 
-__all__ = ["run"]
+__all__ = ["run", "run_packed"]
 
 _TYPES = {
     Tensor: "Tensor",
@@ -201,7 +202,7 @@ def run(given: Given) -> tuple[Tensor, list[Tensor], list[list[Tensor]]]:
     They are followed by autograd where anything given is.
     """
     x, weights, initial, *_, call = given
-    save = torch.is_grad_enabled() and (x.requires_grad or any(tensor.requires_grad for tensor in weights + initial))
+    save = _is_followed(given)
     if _is_traced(x):
         y, last, states, _ = _forward_operator(*_flat(given), save)
         return y, list(last.unbind(0)), [list(layer.unbind(0)) for layer in states] if call.all_states else []
@@ -215,6 +216,24 @@ def run(given: Given) -> tuple[Tensor, list[Tensor], list[list[Tensor]]]:
         y, rest = ran.y, [*ran.last, *ran.states]
     n_states = len(cell_of(call.cell).states)
     return y, rest[:n_states], [rest[k : k + n_states] for k in range(n_states, len(rest), n_states)]
+
+
+def run_packed(given: Given, batch_sizes: Tensor) -> tuple[Tensor, list[Tensor]] | None:
+    """The same for a packed batch, with x (n_rows, I) and y (n_rows, D*H); None where it is to be padded.
+
+    Raises ArgumentError for sizes that are no packed batch's.
+    """
+    if _is_traced(given.x) or not batch_sizes.is_cpu:
+        return None
+    save, sizes = _is_followed(given), checked_sizes(batch_sizes.numpy(), len(given.x))
+    layers = direct.layers_of(given, save, sizes)
+    return direct.run(layers, given, save, sizes) if layers else None
+
+
+def _is_followed(given: Given) -> bool:
+    """Whether autograd follows the call."""
+    x, weights, initial, *_ = given
+    return torch.is_grad_enabled() and (x.requires_grad or any(tensor.requires_grad for tensor in weights + initial))
 
 
 def _is_traced(x: Tensor) -> bool:

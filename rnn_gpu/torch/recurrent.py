@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from rnn_gpu.compiler.cell import Cell
 from rnn_gpu.dispatch import check_name
@@ -14,7 +14,8 @@ from rnn_gpu.errors import ArgumentError, ArgumentTypeError
 from rnn_gpu.torch import projection
 from rnn_gpu.torch.execution import Call, Given, key_of
 from rnn_gpu.torch.naming import as_tensor, renamed, states_of
-from rnn_gpu.torch.operators import run
+from rnn_gpu.torch.operators import run, run_packed
+from rnn_gpu.torch.packed import padded
 from rnn_gpu.torch.parameters import autocast, parameter_names, parameter_shapes
 
 __all__ = ["Recurrent"]
@@ -140,7 +141,7 @@ class Recurrent(nn.RNNBase):
             raise ArgumentError("input", "a tensor where lengths, resets or return_states are given", "PackedSequence")
         if packed is not None:
             self.check_input(packed.data, packed.batch_sizes)
-            x, lengths = pad_packed_sequence(PackedSequence(packed.data, packed.batch_sizes))
+            x = packed.data
         else:
             x = input
             if x.dim() == 2:
@@ -151,7 +152,11 @@ class Recurrent(nn.RNNBase):
                 self.check_input(x, None)  # which takes longer
         time_first = packed is not None or not self.batch_first
         x = x if time_first else x.transpose(0, 1)
-        initial = [] if hx is None else self._initial(x, hx, None if packed is None else packed.sorted_indices)
+        initial = []
+        if hx is not None and packed is not None:
+            initial = self._initial(int(packed.batch_sizes[0]), hx, packed.sorted_indices)
+        elif hx is not None:
+            initial = self._initial(x.shape[1], hx, None)
         lengths = None if lengths is None else as_tensor("lengths", "(B,) integers", lengths)
         if resets is not None:
             resets = as_tensor("resets", "(T, B) bools" if time_first else "(B, T) bools", resets)
@@ -162,11 +167,11 @@ class Recurrent(nn.RNNBase):
                     )
                 resets = resets.transpose(0, 1)
         output: Any
-        output, last, states = self._run(x, initial, lengths, resets, return_states)
+        batch_sizes = None if packed is None else packed.batch_sizes
+        output, last, states = self._run(x, initial, lengths, resets, return_states, batch_sizes)
 
         if packed is not None:
-            data = pack_padded_sequence(output, lengths).data
-            output = PackedSequence(data, packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices)
+            output = PackedSequence(output, packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices)
             if packed.unsorted_indices is not None:
                 last = [state.index_select(1, packed.unsorted_indices) for state in last]
         elif not time_first:
@@ -202,23 +207,25 @@ class Recurrent(nn.RNNBase):
         more = [tuple(tuple(state.squeeze(batch) for state in layer) for layer in each) for each in every]
         return y.squeeze(batch), h_n, *more
 
-    def _initial(self, x: Tensor, hx: Any, order: Tensor | None) -> list[Tensor]:
+    def _initial(self, n_rows: int, hx: Any, order: Tensor | None) -> list[Tensor]:
         """The initial states as the operator takes them, checked."""
         names, states = self._state_names, states_of(hx, self._state_names)
-        rows = len(self._all_weights)
+        places = len(self._all_weights)
         sizes = [self.proj_size or self.hidden_size, *[self.hidden_size] * (len(names) - 1)]
         for k, (state, size) in enumerate(zip(states, sizes, strict=True)):
             message = (
                 "Expected hidden size {}, got {}" if len(states) == 1 else f"Expected hidden[{k}] size {{}}, got {{}}"
             )
-            self.check_hidden_size(state, (rows, x.shape[1], size), message)
+            self.check_hidden_size(state, (places, n_rows, size), message)
         if order is not None:
             states = [state.index_select(1, order) for state in states]
         return [projection.padding_of(states[0], self.hidden_size), *states[1:]] if self.proj_size else states
 
     def _run(
-        self, x: Tensor, initial: list[Tensor], lengths: Tensor | None, resets: Tensor | None, all_states: bool
-    ) -> tuple[Tensor, list[Tensor], list[list[Tensor]]]:
+        self, x: Tensor, initial: list[Tensor], lengths: Tensor | None, resets: Tensor | None, all_states: bool,
+        batch_sizes: Tensor | None,
+    ) -> tuple[Tensor, list[Tensor], list[list[Tensor]]]:  # fmt: skip
+        """The output, the last states and all states. batch_sizes: of a packed batch, whose x and output are packed."""
         found: dict[str, Any] = self._parameters  # torch's `getattr` is slow
         weights = [found[name] if name in found else getattr(self, name) for name in self._flat_weights_names]
         if self.proj_size:
@@ -229,8 +236,9 @@ class Recurrent(nn.RNNBase):
             self._key, self._names, self.hidden_size, self.bidirectional, False, all_states, self.recompute,
             self.backend or "",
         )  # fmt: skip
+        given = Given(x, weights, initial, lengths, resets, masks, call)
         try:
-            y, last, layers = run(Given(x, weights, initial, lengths, resets, masks, call))
+            y, last, layers = run(given) if batch_sizes is None else self._run_packed(given, batch_sizes)
         except (ArgumentError, ArgumentTypeError) as error:
             raise renamed(error, [f"_l{names[0].rpartition('_l')[2]}" for names in self._all_weights]) from error
         if self.proj_size:
@@ -238,10 +246,20 @@ class Recurrent(nn.RNNBase):
             layers = [[self._cut(layer[0]), *layer[1:]] for layer in layers]
         return y, last, layers
 
+    def _run_packed(self, given: Given, batch_sizes: Tensor) -> tuple[Tensor, list[Tensor], list[list[Tensor]]]:
+        """A packed batch, padded where it cannot be run as it lies."""
+        found = run_packed(given, batch_sizes)
+        if found is not None:
+            return *found, []
+        x, lengths = padded(given.x, batch_sizes)
+        masks = None if given.masks is None else torch.stack([padded(mask, batch_sizes)[0] for mask in given.masks])
+        y, last, layers = run(given._replace(x=x, lengths=lengths, masks=masks))
+        return pack_padded_sequence(y, lengths).data, last, layers
+
     def _masks(self, x: Tensor) -> Tensor:
         """Dropout's masks above all layers but the last."""
         n_directions, kept = 2 if self.bidirectional else 1, 1.0 - self.dropout
-        shape = (self.num_layers - 1, *x.shape[:2], n_directions * self.hidden_size)
+        shape = (self.num_layers - 1, *x.shape[:-1], n_directions * self.hidden_size)
         return x.new_empty(shape).bernoulli_(kept).div_(kept) if kept else x.new_zeros(shape)
 
     def _padded(self, weights: list[Tensor]) -> list[Tensor]:

@@ -42,8 +42,9 @@ def by_arrays(cell, x, weights, states, dy, dlast, **options):
     return [y, *last, gradients.x, *dict(gradients.weights.items()).values(), *(gradients.initial if states else ())]
 
 
-def by_addresses(cell, x, weights, states, dy, dlast, with_dx=True, **options):
-    problem, _ = describe(cell, x, weights, initial=states, **options)
+def by_addresses(cell, x, weights, states, dy, dlast, with_dx=True, batch_sizes=None, **options):
+    shaped = x if batch_sizes is None else np.zeros((1, batch_sizes[0], x.shape[1]), x.dtype)
+    problem, _ = describe(cell, shaped, weights, initial=states, **options)
     direct = BACKEND.direct(problem)
     nothing = (None,) * len(cell.states)
     four = [weights.w_ih, weights.w_hh, weights.b_ih, weights.b_hh]
@@ -51,8 +52,8 @@ def by_addresses(cell, x, weights, states, dy, dlast, with_dx=True, **options):
     def like(arrays):
         return [None if array is None else np.full_like(array, np.nan) for array in arrays]
 
-    y = np.full((problem.T, problem.B, problem.H), np.nan, x.dtype)
-    kept = np.full(direct.kept_bytes // x.itemsize, np.nan, x.dtype)
+    y = np.full((*x.shape[:-1], problem.H), np.nan, x.dtype)
+    kept = np.full(direct.kept_bytes(batch_sizes) // x.itemsize, np.nan, x.dtype)
     last = [np.full((problem.B, problem.H), np.nan, x.dtype) for _ in cell.states]
     dx, *d_weights = like([x if with_dx else None, *four])
     d_initial = like(states or nothing)
@@ -61,13 +62,14 @@ def by_addresses(cell, x, weights, states, dy, dlast, with_dx=True, **options):
         return tuple(map(address, arrays))
 
     direct.forward(
-        addresses(four), address(x), address(y), addresses(states or nothing), addresses(last), address(kept)
-    )
+        addresses(four), address(x), address(y), addresses(states or nothing), addresses(last), address(kept),
+        batch_sizes,
+    )  # fmt: skip
     if not options.get("save", True):
         return [y, *last]
     direct.backward(
         addresses(four), address(x), address(dy), addresses(dlast or nothing), addresses([dx, *d_weights]),
-        addresses(d_initial), address(kept),
+        addresses(d_initial), address(kept), batch_sizes,
     )  # fmt: skip
     return [array for array in (y, *last, dx, *d_weights, *d_initial) if array is not None]
 
@@ -127,6 +129,42 @@ def test_what_is_not_given_or_not_wanted(cell):
         for options in ({}, {"recompute": True}):
             found = by_addresses(cell, x, weights, states, dy, dlast, with_dx=False, **options)
             assert_same_bits(found, expected)
+
+
+def packed(array, lengths):
+    """(T, B, ...) as (n_rows, ...): of rows of falling length, those that run at each step."""
+    return np.concatenate([array[t, : np.count_nonzero(lengths > t)] for t in range(len(array))])
+
+
+@pytest.mark.parametrize("lengths", [[11, 7, 7, 3, 1], [4, 4, 4, 4, 4], [11, 1, 1, 1, 1], [9]], ids=str)
+@pytest.mark.parametrize("options", [{}, {"reverse": True}, {"recompute": True}], ids=str)
+@pytest.mark.parametrize("cell", [cells.lstm, cells.gru, cells.gru_2014, cells.rnn], ids=lambda cell: cell.name)
+def test_packed_batches_give_the_bits_of_padded_ones(cell, options, lengths):
+    lengths = np.array(lengths)
+    batch_sizes = np.array([np.count_nonzero(lengths > t) for t in range(lengths[0])])
+    for sizes in ({}, {"I": PANEL, "H": 2 * PANEL}):
+        x, weights, states, dy, dlast = drawn(cell, np.float32, initial=True, batch=lengths.size, T=lengths[0], **sizes)
+        for threads in (1, 2):
+            set_threads(threads)
+            given = packed(x, lengths), weights, states, packed(dy, lengths), dlast
+            y, *rest = by_arrays(cell, x, weights, states, dy, dlast, lengths=lengths, **options)
+            n_states = len(cell.states)
+            expected = [packed(y, lengths), *rest[:n_states], packed(rest[n_states], lengths), *rest[n_states + 1 :]]
+            assert_same_bits(by_addresses(cell, *given, batch_sizes=batch_sizes, **options), expected)
+
+
+def test_many_packed_batches_are_not_all_kept():
+    x, weights, *_ = drawn(cells.gru, np.float32, batch=1, T=200)
+    problem, _ = describe(cells.gru, x[:1], weights)
+    direct = BACKEND.direct(problem)
+    state, out = np.zeros((1, H), np.float32), np.zeros((1, H), np.float32)
+    for n_steps in range(1, 200):
+        sizes = np.ones(n_steps, np.int64)
+        kept, y = np.empty(direct.kept_bytes(sizes), np.uint8), np.empty((n_steps, H), np.float32)
+        four = tuple(map(address, (weights.w_ih, weights.w_hh, weights.b_ih, weights.b_hh)))
+        direct.forward(four, address(x), address(y), (address(state),), (address(out),), address(kept), sizes)
+        np.testing.assert_array_equal(y[-1], out[0])
+    assert len(direct._tables) <= 64
 
 
 def test_who_has_calls_on_addresses():

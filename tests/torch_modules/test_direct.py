@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch.autograd.graph import save_on_cpu, saved_tensors_hooks
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 from torch.utils.checkpoint import checkpoint
 
 import rnn_gpu.torch as ours
@@ -96,6 +97,55 @@ def test_several_layers_and_both_directions(name, options, ways):
     torch.relu_(y).sum().backward()
 
 
+STACKS = [{}, {"bidirectional": True}, {"num_layers": 2, "bidirectional": True, "dropout": 0.5}, {"recompute": True}]
+
+
+@pytest.mark.parametrize("options", STACKS, ids=str)
+@pytest.mark.parametrize("name", ["RNN", "LSTM", "GRU"])
+def test_packed_batches(name, options, ways):
+    module = getattr(ours, name)(I, H, **options)
+    n_places = module.num_layers * (2 if module.bidirectional else 1)
+    states = tuple(torch.randn(n_places, 4, H, requires_grad=True) for _ in module.cell.states)
+    for lengths in ([3, 7, 1, 5], [7, 5, 5, 2], [7, 7, 7, 7]):
+        for hx in (None, states if name == "LSTM" else states[0]):
+            for requires in (False, True):
+                x = torch.randn(T, 4, I, requires_grad=requires)
+
+                def run(module=module, x=x, hx=hx, lengths=lengths, requires=requires):
+                    torch.manual_seed(1)
+                    packed = pack_padded_sequence(x, torch.tensor(lengths), enforce_sorted=lengths[0] == T)
+                    y, last = module(packed, hx)
+                    last = list(last) if isinstance(last, tuple) else [last]
+                    inputs = [x] * requires + list(module.parameters()) + list(states if hx is not None else ())
+                    loss = (y.data**2).sum() + sum((k + 2) * state.sum() for k, state in enumerate(last))
+                    return [y.data, *last, *torch.autograd.grad(loss, inputs)]
+
+                assert_same_bits(*ways(run))
+
+
+def test_packed_batches_that_are_none():
+    module, x = ours.GRU(I, H), torch.randn(T * B, I)
+    for sizes in ([B] * T + [1], [1, B, B], [B] * (T - 1), [B + 1] * T, [B] * T + [0]):
+        with pytest.raises(ValueError, match="input: expected a PackedSequence with batch_sizes of int64"):
+            module(PackedSequence(x, torch.tensor(sizes)))
+    for wrong in (torch.full((T,), B, dtype=torch.int32), torch.zeros(0, dtype=torch.int64)):
+        with pytest.raises(ValueError, match="input: expected a PackedSequence"):
+            module(PackedSequence(x, wrong))
+
+
+def test_gradients_of_gradients_of_packed_batches_are_refused():
+    module, x = ours.GRU(I, H), torch.randn(T, B, I, requires_grad=True)
+
+    def loss():
+        return module(pack_padded_sequence(x, torch.tensor([7, 2, 1])))[0].data.pow(2).sum()
+
+    inputs = [x, *module.parameters()]
+    gradients = torch.autograd.grad(loss(), inputs, create_graph=True)
+    assert_same_bits([gradient.detach() for gradient in gradients], torch.autograd.grad(loss(), inputs))
+    with pytest.raises(NotImplementedError, match="no gradients of gradients"):
+        gradients[0].sum().backward()
+
+
 def test_gradients_of_a_stack_that_is_partly_frozen(ways):
     module = ours.GRU(I, H, 2, bidirectional=True)
     for name, parameter in module.named_parameters():
@@ -155,8 +205,13 @@ def test_which_calls_go_the_general_way(monkeypatch):
     ours.LSTM(I, H, dtype=torch.float16)(x.half())
     ours.LSTM(I, H, backend="numpy_cpu")(x)
     ours.LSTM(I, H)(x[:0])
+    packed = pack_padded_sequence(x, torch.tensor([T, 2, 1]))
+    ours.LSTM(I, H, backend="numpy_cpu")(packed)
+    ours.LSTM(I, H, cell=cells.lstm_peephole)(packed)
+    ours.LSTM(I, H, dtype=torch.float16)(pack_padded_sequence(x.half(), torch.tensor([T, 2, 1])))
     with torch.autocast("cpu", torch.bfloat16):
         ours.LSTM(I, H)(x)
+        ours.LSTM(I, H)(packed)
     monkeypatch.setenv("RNN_GPU_BACKEND", "numpy_cpu")
     ours.LSTM(I, H)(x)
 
