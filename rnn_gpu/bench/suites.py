@@ -145,6 +145,8 @@ def has_product_rate(case: Case) -> bool:
     return case.shape.H >= 512 and case.shape.B >= 32 and case.mode != "step"
 
 
+_RAGGED = Options({"ragged": True})
+
 _CPU = Suite(
     backend="numba_cpu",
     cells=(cells.rnn, cells.lstm, cells.gru),
@@ -169,7 +171,7 @@ _CPU = Suite(
     peers=("torch", "onnxruntime", "numpy_cpu"),
     plan=Plan(seconds=0.5, least=5, turn=0.1),
     variants=(
-        Options({"ragged": True}),
+        _RAGGED,
         Options({"resets": 0.01}),
         Options({"recompute": True}, modes=("train",)),
     ),
@@ -193,7 +195,7 @@ _CPU_QUICK = replace(
 )
 
 _TORCH, _TORCH_QUICK = (
-    replace(suite, peers=("torch",), growth=(), steps=(), variants=(), sweeps={}, modules=True)
+    replace(suite, peers=("torch",), growth=(), steps=(), variants=(_RAGGED,), sweeps={}, modules=True)
     for suite in (_CPU, _CPU_QUICK)
 )
 

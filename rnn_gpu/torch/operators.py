@@ -225,7 +225,7 @@ def run_packed(given: Given, batch_sizes: Tensor) -> tuple[Tensor, list[Tensor]]
     """
     if _is_traced(given.x) or not batch_sizes.is_cpu:
         return None
-    save, sizes = _is_followed(given), checked_sizes(batch_sizes.numpy(), len(given.x))
+    save, sizes = _is_followed(given), checked_sizes(batch_sizes, len(given.x))
     layers = direct.layers_of(given, save, sizes)
     return direct.run(layers, given, save, sizes) if layers else None
 

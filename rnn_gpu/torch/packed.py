@@ -15,11 +15,12 @@ __all__ = ["checked_sizes", "padded"]
 Array = np.ndarray[Any, Any]
 
 
-def checked_sizes(batch_sizes: Array, n_rows: int) -> Array:
-    """The sizes, if a batch of so many rows in all is packed by them: memory is read and written by them.
+def checked_sizes(given: Tensor, n_rows: int) -> Array:
+    """The sizes, a copy, if a batch of so many rows in all is packed by them: memory is read and written by them.
 
     Raises ArgumentError.
     """
+    batch_sizes = given.numpy().copy()
     falls = batch_sizes.size and batch_sizes.item(-1) > 0 and (batch_sizes[1:] <= batch_sizes[:-1]).all()
     if batch_sizes.dtype != np.int64 or not falls or batch_sizes.sum() != n_rows:
         expected = "a PackedSequence with batch_sizes of int64, above 0, that never rise and add up to its rows"
