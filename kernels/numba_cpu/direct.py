@@ -28,7 +28,7 @@ __all__ = ["Direct", "direct_of"]
 
 _FORWARD, _BACKWARD = places(forward_kernel.ARGUMENTS), places(backward_kernel.ARGUMENTS)
 
-MOST_TABLES = 64
+MOST_TABLES = 16
 """Tables that a problem's calls keep."""
 
 
@@ -50,7 +50,8 @@ class _Table(NamedTuple):
 class Direct:
     """A problem's calls. Addresses are those of contiguous arrays of the working type; 0 stands for None.
 
-    batch_sizes [T], int64: of a packed batch, of which x and y are [n_rows, I] and [n_rows, H], and T any; else None.
+    batch_sizes [T], int64: of a packed batch, of which x and y are [n_rows, I] and [n_rows, H]; else None. The plan is
+    that of a problem of any T: the layout has the steps.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -118,7 +119,7 @@ class Direct:
 
     def _made(self, layout: Layout, backward: bool, members: int) -> _Table:
         if len(self._tables) >= MOST_TABLES:  # packed batches come in many shapes
-            self._tables.clear()
+            self._tables.pop(next(iter(self._tables)), None)
         table = (self._made_backward if backward else self._made_forward)(layout, members)
         return self._tables.setdefault((layout, backward, members), table)
 

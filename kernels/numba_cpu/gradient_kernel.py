@@ -95,7 +95,7 @@ def gradients_of_rows(
         dx[r] = dP[r] W,   d_w_ih += sum_r dP[r] x[r]^T,   d_w_hh += sum_r dR[r] operand[r]^T,   sums += dP, dR.
 
     DP, DR, O: those rows, from dp0, dr0 and o0 on, as `backward_step` has them; merged: DP is DR, and of one stage.
-    x, dx [T, B, I], whose row is flat_rows[r], or r if in_order; projected: x is W x_t, dx is dP, without d_w_ih;
+    x, dx [rows, I], whose row is flat_rows[r], or r if in_order; projected: x is W x_t, dx is dP, without d_w_ih;
     with_dx: whether dx is wanted.
     W_t: packed; dw [G*H, dw_row], du [S*H, du_row], the sums [G*H], [S*H]: written, or added to if more. Of few inputs
     W_t and dw are transposed: [I, G*H] and [I, dw_row].

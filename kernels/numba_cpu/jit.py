@@ -60,9 +60,9 @@ def _kept(function: Function, options: dict[str, bool]) -> Function:
 
 
 class _Cache(FunctionCache):
-    """Numba's cache on disk, which first makes all that compiled code may call known, though nothing is compiled.
+    """Numba's cache on disk, less what it does before it looks: it makes known all that compiled code may call.
 
-    That takes two thirds of a process's first call, and imports SciPy where it is installed. Who compiles does it then.
+    That takes two thirds of a process's first call, and imports SciPy where it is installed. The compiler does it too.
     """
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:

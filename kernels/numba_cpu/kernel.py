@@ -25,6 +25,8 @@ def address_of(kernel: Any, cell: Any, real: np.dtype[Any]) -> int:
     kernel.compile(taken)
     compiled = kernel.overloads[taken]
     where: int = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
+    if not where:
+        raise RuntimeError(f"Numba has no code of {compiled.fndesc.llvm_func_name}")
     return where
 
 

@@ -77,7 +77,7 @@ def full_layout(n_steps: int, n_batch: int) -> Layout:
 @lru_cache(maxsize=64)
 def packed_layout(batch_sizes: bytes) -> Layout:
     """The layout of a packed batch; batch_sizes: those of an int64 array [T], which never rise."""
-    active = np.frombuffer(batch_sizes, np.int64).copy()  # that may be written to, as others are
+    active = np.frombuffer(batch_sizes, np.int64).copy()  # one that cannot be written to is another type to Numba
     start = _starts(active)
     return Layout(np.arange(active[0]), active, start, start[:-1], full=False, in_order=True)
 

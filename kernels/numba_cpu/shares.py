@@ -148,7 +148,7 @@ def _backward(plan: Plan, layout: Layout, members: int) -> Share:
     if by_units:
         members = units
     else:  # those without rows have a share in the products
-        cuts = np.pad(cuts, (0, members + 1 - cuts.size), mode="edge")
+        cuts = np.concatenate([cuts, np.full(members + 1 - cuts.size, cuts[-1])])
     counts = []
     for rows in _rows(cuts, by_units, members):
         states = plan.n_states * rows * plan.sizes.H_p

@@ -39,7 +39,7 @@ class Layer(NamedTuple):
     dtype: that of all tensors. n_weights: of w_ih, w_hh, b_ih, b_hh the first so many; missing: 0 for each of the
     others; no_states: 0 for each state.
     x, y, kept, state, weights: make arrays of the shape of x, of the output, of what backward needs, of a state and of
-    each weight; of a packed batch the first three are for none.
+    each weight. For packed batches the first three are not used, whose shapes differ from call to call.
     """
 
     call: Call
@@ -71,14 +71,17 @@ def layers_of(given: Given, save: bool, batch_sizes: Array | None = None) -> tup
             return ()
         shapes.append(tensor.shape)
     if batch_sizes is not None:
-        shapes[0] = torch.Size((-1, batch_sizes.item(0), x.shape[1]))
+        shapes[0] = torch.Size((_ANY, batch_sizes.item(0), x.shape[1]))
     key = (call, save, len(weights), dtype, os.environ.get(dispatch.ENVIRONMENT_VARIABLE), *shapes)
     found: tuple[Layer, ...] | None = known(key)
     if found is None:
-        n_steps, n_rows = x.shape[:2] if batch_sizes is None else (1, batch_sizes.item(0))
+        n_steps, n_rows = x.shape[:2] if batch_sizes is None else (1, batch_sizes.item(0))  # of any T, see `Direct`
         found = remember(key, _made(given, save, (n_steps, n_rows)))
     return found
 
+
+_ANY = -1
+"""Stands for the steps of a packed batch."""
 
 _PLAIN = (Tensor, torch.nn.Parameter)
 
@@ -172,7 +175,7 @@ def _forward(layer: Layer, batch_sizes: Array | None, x: Tensor, rest: Sequence[
     """What backward needs, y and the last states; rest: the weights and the initial states."""
     x, rest = x.contiguous(), [tensor.contiguous() for tensor in rest]
     found, n_weights = [tensor.data_ptr() for tensor in rest], layer.n_weights
-    makers = *_of_call(layer, batch_sizes, len(x)), *[layer.state] * len(layer.no_states)
+    _, *makers = *_of_call(layer, batch_sizes, x), *[layer.state] * len(layer.no_states)
     kept, y, *last = [torch.from_numpy(make()) for make in makers]
     with torch_threads:
         layer.direct.forward(
@@ -183,12 +186,15 @@ def _forward(layer: Layer, batch_sizes: Array | None, x: Tensor, rest: Sequence[
     return kept, y, *last
 
 
-def _of_call(layer: Layer, batch_sizes: Array | None, n_rows: int) -> tuple[Maker, Maker]:
-    """What makes arrays of the shapes of what backward needs and of the output."""
+def _of_call(layer: Layer, batch_sizes: Array | None, x: Tensor) -> tuple[Maker, Maker, Maker]:
+    """What makes arrays of the shapes of x, of what backward needs, and of the output."""
     if batch_sizes is None:
-        return layer.kept, layer.y
-    direct, itemsize = layer.direct, layer.dtype.itemsize
-    return direct.maker((direct.kept_bytes(batch_sizes) // itemsize,)), direct.maker((n_rows, layer.call.hidden))
+        return layer.x, layer.kept, layer.y
+    n_kept = layer.direct.kept_bytes(batch_sizes) // layer.dtype.itemsize
+    n_rows, n_inputs = x.shape
+    shapes = (n_rows, n_inputs), (n_kept,), (n_rows, layer.call.hidden)
+    of_x, of_kept, of_y = map(layer.direct.maker, shapes)
+    return of_x, of_kept, of_y
 
 
 class _Function(torch.autograd.Function):
@@ -199,17 +205,23 @@ class _Function(torch.autograd.Function):
         kept, *results = _forward(layer, batch_sizes, x, rest)
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(kept, x, *rest)
-        ctx.layer, ctx.batch_sizes = layer, batch_sizes
+        ctx.layer, ctx.batch_sizes, ctx.shapes = layer, batch_sizes, [kept.shape, x.shape, *[t.shape for t in rest]]
         return tuple(results)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor | None, *dlast: Tensor | None) -> tuple[Tensor | None, ...]:
         kept, x, *rest = saved = ctx.saved_tensors
         layer: Layer = ctx.layer
-        for tensor in saved:
-            if tensor.dtype is not layer.dtype or not tensor.is_cpu:
-                expected, found = f"{layer.dtype} on cpu", f"{tensor.dtype} on {tensor.device}"
+        for tensor, shape in zip(saved, ctx.shapes, strict=True):
+            strided = tensor.is_cpu and tensor.layout is torch.strided
+            if tensor.dtype is not layer.dtype or not strided or tensor.shape != shape:
+                expected = f"{layer.dtype} {tuple(shape)} on cpu"
+                found = f"{tensor.dtype} {tuple(tensor.shape)} on {tensor.device}, {tensor.layout}"
                 raise RuntimeError(f"rnn_gpu: a hook of saved tensors has made {found} of what was {expected}")
+        if not all(d is None or torch._C._has_storage(d) for d in (dy, *dlast)):
+            raise NotImplementedError(
+                "rnn_gpu.torch has no vectorised backward, as is_grads_batched=True and vectorize=True ask for"
+            )
         if torch.is_grad_enabled():  # create_graph=True
             return None, None, *_by_operator(layer, ctx.batch_sizes, x, rest, dy, dlast)
         with_dx = ctx.needs_input_grad[2]
@@ -248,11 +260,7 @@ def _backward(
     given = [None if d is None else d.resolve_neg().contiguous() for d in (dy, *dlast)]
     d_y, *d_last = [0 if d is None else d.data_ptr() for d in given]
     n_weights = layer.n_weights
-    dx = (
-        torch.from_numpy(layer.x() if batch_sizes is None else layer.direct.maker(tuple(x.shape))())
-        if with_dx
-        else None
-    )
+    dx = torch.from_numpy(_of_call(layer, batch_sizes, x)[0]()) if with_dx else None
     results = [torch.from_numpy(make()) for make in (*layer.weights, *[layer.state] * len(rest[n_weights:]))]
     found = [tensor.data_ptr() for tensor in results]
     weights = (*[tensor.data_ptr() for tensor in rest[:n_weights]], *layer.missing)

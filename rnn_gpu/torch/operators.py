@@ -10,6 +10,7 @@ from typing import Any, get_type_hints
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from rnn_gpu.torch import direct, execution
 from rnn_gpu.torch.execution import Call, Given, cell_of
@@ -231,8 +232,12 @@ def run_packed(given: Given, batch_sizes: Tensor) -> tuple[Tensor, list[Tensor]]
 
 
 def _is_followed(given: Given) -> bool:
-    """Whether autograd follows the call."""
+    """Whether autograd follows the call. Raises NotImplementedError for tensors with a tangent."""
     x, weights, initial, *_ = given
+    if forward_ad._current_level >= 0:
+        for tensor in (x, *weights, *initial):
+            if forward_ad.unpack_dual(tensor).tangent is not None:  # type: ignore[no-untyped-call]
+                raise NotImplementedError("rnn_gpu.torch has no forward-mode derivatives: torch.nn's layers have")
     return torch.is_grad_enabled() and (x.requires_grad or any(tensor.requires_grad for tensor in weights + initial))
 
 

@@ -15,7 +15,7 @@ from rnn_gpu.torch import projection
 from rnn_gpu.torch.execution import Call, Given, key_of
 from rnn_gpu.torch.naming import as_tensor, renamed, states_of
 from rnn_gpu.torch.operators import run, run_packed
-from rnn_gpu.torch.packed import padded
+from rnn_gpu.torch.packed import first_size, padded
 from rnn_gpu.torch.parameters import autocast, parameter_names, parameter_shapes
 
 __all__ = ["Recurrent"]
@@ -154,7 +154,7 @@ class Recurrent(nn.RNNBase):
         x = x if time_first else x.transpose(0, 1)
         initial = []
         if hx is not None and packed is not None:
-            initial = self._initial(int(packed.batch_sizes[0]), hx, packed.sorted_indices)
+            initial = self._initial(first_size(packed.batch_sizes), hx, packed.sorted_indices)
         elif hx is not None:
             initial = self._initial(x.shape[1], hx, None)
         lengths = None if lengths is None else as_tensor("lengths", "(B,) integers", lengths)

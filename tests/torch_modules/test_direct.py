@@ -8,6 +8,7 @@ import weakref
 import numpy as np
 import pytest
 import torch
+from torch.autograd import forward_ad
 from torch.autograd.graph import save_on_cpu, saved_tensors_hooks
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 from torch.utils.checkpoint import checkpoint
@@ -126,11 +127,27 @@ def test_packed_batches(name, options, ways):
 def test_packed_batches_that_are_none():
     module, x = ours.GRU(I, H), torch.randn(T * B, I)
     for sizes in ([B] * T + [1], [1, B, B], [B] * (T - 1), [B + 1] * T, [B] * T + [0]):
-        with pytest.raises(ValueError, match="input: expected a PackedSequence with batch_sizes of int64"):
-            module(PackedSequence(x, torch.tensor(sizes)))
-    for wrong in (torch.full((T,), B, dtype=torch.int32), torch.zeros(0, dtype=torch.int64)):
         with pytest.raises(ValueError, match="input: expected a PackedSequence"):
-            module(PackedSequence(x, wrong))
+            module(PackedSequence(x, torch.tensor(sizes)))
+    none = torch.zeros(0, dtype=torch.int64)
+    for wrong in (torch.full((T,), B, dtype=torch.int32), none, torch.tensor([[1, T * B - 1]]), torch.tensor(T * B)):
+        for hx in (None, torch.zeros(1, B, H)):
+            with pytest.raises((ValueError, RuntimeError), match=r"input: expected a PackedSequence|hidden size"):
+                module(PackedSequence(x, wrong), hx)
+    with pytest.raises(ValueError, match="input: expected a PackedSequence"):
+        module(PackedSequence(x, torch.tensor([2**62] * 4 + [T * B])))
+
+
+def test_sizes_that_change_after_the_call():
+    module, x = ours.GRU(I, H), torch.randn(T, B, I)
+    gradients = []
+    for changed in (False, True):
+        packed = pack_padded_sequence(x, torch.tensor([7, 2, 1]))
+        loss = module(packed)[0].data.pow(2).sum()
+        if changed:
+            packed.batch_sizes.fill_(1000)
+        gradients.append(torch.autograd.grad(loss, list(module.parameters())))
+    assert_same_bits(*gradients)
 
 
 def test_gradients_of_gradients_of_packed_batches_are_refused():
@@ -236,7 +253,10 @@ def test_tensors_without_memory_of_their_own():
         module(x)
 
 
-@pytest.mark.parametrize("change", [lambda t: t.double(), lambda t: t.half().float().double()])
+@pytest.mark.parametrize(
+    "change",
+    [lambda t: t.double(), lambda t: t.half().float().double(), lambda t: t.flatten()[:1], lambda t: t.to_sparse()],
+)
 def test_saved_tensors_of_another_kind_are_refused(change):
     module, x = ours.GRU(I, H), torch.randn(T, B, I)
     with saved_tensors_hooks(lambda tensor: tensor, change):
@@ -273,6 +293,20 @@ def test_what_is_wrong_is_said_as_ever():
             ours.GRU(I, H)(torch.randn(T, B, I), states)
     with pytest.raises(ValueError, match="no_such"):
         ours.LSTM(I, H, backend="no_such")
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # torch's own make_dual
+def test_derivatives_that_there_are_not():
+    module, x = ours.GRU(I, H, 2), torch.randn(T, B, I)
+    for mode in (torch.no_grad(), torch.enable_grad()):
+        with mode, forward_ad.dual_level(), pytest.raises(NotImplementedError, match="forward-mode"):
+            module(forward_ad.make_dual(x, torch.ones_like(x)))
+    with forward_ad.dual_level(), torch.no_grad():
+        assert torch.equal(module(x)[0], module(x)[0])
+    y = module(x)[0]
+    many = torch.ones(2, *y.shape)
+    with pytest.raises(NotImplementedError, match="vectorised backward"):
+        torch.autograd.grad(y, list(module.parameters()), many, is_grads_batched=True)
 
 
 def test_weights_that_change_between_calls(ways):
