@@ -149,6 +149,7 @@ def run(
         y, *last = _run(layers[0], batch_sizes, x, (*weights, *initial), save)
         return y, last
     n_directions, n_weights = 2 if call.bidirectional else 1, layers[0].n_weights
+    x = x.contiguous() if call.bidirectional else x  # once for both
     lasts = []
     for first in range(0, len(layers), n_directions):
         outputs = []

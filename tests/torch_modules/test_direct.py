@@ -91,6 +91,8 @@ def test_several_layers_and_both_directions(name, options, ways):
                     return trained(module, x, hx)
 
                 assert_same_bits(*ways(run))
+                wide = torch.randn(T, B, 2 * I)[..., ::2].requires_grad_(requires)
+                assert_same_bits(*ways(lambda run=run, wide=wide: run(x=wide)))
         with torch.no_grad():
             assert_same_bits(*ways(lambda module=module, x=x: [module.eval()(x)[0]]))
     y, last = module(x)
