@@ -43,9 +43,12 @@ def test_the_suite(monkeypatch, capsys):
     monkeypatch.setattr("rnn_gpu.bench.timing._rest", lambda: None)
     monkeypatch.setattr("rnn_gpu.bench.timing.WARM_UP_S", 0.0)
     monkeypatch.setattr(blas, "SGEMM_SIZE", 16)
+    monkeypatch.setattr("rnn_gpu.cli.bench._LINE_EVERY", 0.0)
     threads = torch.get_num_threads()
     assert cli.main(["bench", "--suite", "torch"]) == 0
     assert torch.get_num_threads() == threads
-    lines = [line for line in capsys.readouterr().out.splitlines() if "3,2,4,5" in line]
-    assert len(lines) == 2 * len(tiny.cells)
-    assert all("x" in line for line in lines)
+    lines = capsys.readouterr().out.splitlines()
+    rows = [line for line in lines if line.startswith("│") and "3,2,4,5" in line]
+    assert len(rows) == 2 * len(tiny.cells)
+    assert all("x" in row for row in rows)
+    assert any(line.endswith("gru 3,2,4,5 train") for line in lines), "lines of progress"
