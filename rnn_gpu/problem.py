@@ -16,6 +16,7 @@ import numpy as np
 from rnn_gpu.arrays import DTYPES, ArrayLibrary, dtype_name, dtype_named, library_of, looks, name_of, on_host
 from rnn_gpu.compiler.cell import Cell
 from rnn_gpu.errors import ArgumentError, ArgumentTypeError
+from rnn_gpu.recent import Recent
 from rnn_gpu.weights.core import FIELDS, Weights
 
 __all__ = [
@@ -176,7 +177,7 @@ def describe(
 MOST_KNOWN = 1024
 """Problems that are remembered, and twice as many calls; those that came first go first."""
 
-_known: dict[Any, Any] = {}
+_known: Recent[Any, Any] = Recent(2 * MOST_KNOWN)
 """Problems of calls that were found right, and what callers make of them, by all that the arguments were judged by."""
 
 _problem = lru_cache(maxsize=MOST_KNOWN)(Problem)
@@ -189,10 +190,7 @@ def known(key: object) -> Any:
 
 def remember(key: object, value: Any) -> Any:
     """Remember what follows from all that a call's arguments are judged by, its key, and return it."""
-    if len(_known) >= 2 * MOST_KNOWN:
-        _known.pop(next(iter(_known)), None)
-    _known[key] = value
-    return value
+    return _known.add(key, value)
 
 
 def forget() -> None:

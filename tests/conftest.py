@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
@@ -34,3 +35,9 @@ def pytest_collection_modifyitems(config, items):
         chosen = item.callspec.params if hasattr(item, "callspec") else {}
         if str(chosen.get("target")) == "numba_cuda" and "cell" in chosen:
             item.add_marker(pytest.mark.xdist_group(f"numba_cuda_{chosen['cell'].name}"))
+
+
+def pytest_collection_finish(session):
+    """Of millions of objects, the tests and what they import, none is garbage: it takes a second to find that out."""
+    gc.collect()
+    gc.freeze()

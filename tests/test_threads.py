@@ -14,6 +14,7 @@ from support.cells import CELLS
 from support.errors import assert_same_bits
 
 from rnn_gpu.compiler.language import cell, sigmoid, tanh
+from rnn_gpu.recent import Recent
 
 N_THREADS = 4
 CASE = Case("everything", T=7, B=4, I=3, H=8, lengths=(7, 0, 3, 5), resets=((0, 0), (6, 0), (2, 3)), initial=True)
@@ -37,6 +38,22 @@ def at_once(function):
 
     with ThreadPoolExecutor(N_THREADS) as pool:
         return list(pool.map(begin, range(N_THREADS)))
+
+
+@pytest.mark.usefixtures("_frequent_switches")
+def test_what_is_kept_while_others_keep_more():
+    recent = Recent(8)
+
+    def keep(thread):
+        return [recent.add((thread, number), number) for number in range(3_000)]
+
+    assert at_once(keep) == [list(range(3_000))] * N_THREADS
+    assert len(recent) == 8
+    for number in range(8):
+        recent.add(number, -number)
+    assert [recent.get(number) for number in range(9)] == [*(-number for number in range(8)), None]
+    recent.clear()
+    assert len(recent) == 0
 
 
 @pytest.mark.usefixtures("_frequent_switches")

@@ -23,13 +23,14 @@ from rnn_gpu.kernels.numba_cpu.plan import Plan, plan_of
 from rnn_gpu.kernels.numba_cpu.shares import backward_shares, forward_shares, members_for
 from rnn_gpu.kernels.numba_cpu.team import ALONE
 from rnn_gpu.problem import Array, Problem
+from rnn_gpu.recent import Recent
 
 __all__ = ["Direct", "direct_of"]
 
 _FORWARD, _BACKWARD = places(forward_kernel.ARGUMENTS), places(backward_kernel.ARGUMENTS)
 
 MOST_TABLES = 16
-"""Tables that a problem's calls keep."""
+"""Tables that a problem's calls keep: packed batches come in many shapes."""
 
 
 class _Table(NamedTuple):
@@ -57,7 +58,7 @@ class Direct:
     def __init__(self, plan: Plan) -> None:
         problem = plan.problem
         self._plan, self._full = plan, full_layout(problem.T, problem.B)
-        self._tables: dict[tuple[Layout, bool, int], _Table] = {}
+        self._tables: Recent[tuple[Layout, bool, int], _Table] = Recent(MOST_TABLES)
         self._like = nothing(problem.real)
 
     def kept_bytes(self, batch_sizes: Array | None = None) -> int:
@@ -118,10 +119,8 @@ class Direct:
         crew.run(members_for(self._plan, layout, backward), prepare)
 
     def _made(self, layout: Layout, backward: bool, members: int) -> _Table:
-        if len(self._tables) >= MOST_TABLES:  # packed batches come in many shapes
-            self._tables.pop(next(iter(self._tables)), None)
         table = (self._made_backward if backward else self._made_forward)(layout, members)
-        return self._tables.setdefault((layout, backward, members), table)
+        return self._tables.add((layout, backward, members), table)
 
     def _made_forward(self, layout: Layout, members: int) -> _Table:
         plan, problem = self._plan, self._plan.problem
