@@ -29,7 +29,12 @@ TINY = Suite(
     step_cells=(cells.lstm,),
     peers=("torch", "onnxruntime", "numpy_cpu"),
     plan=Plan(seconds=0.0, least=1, turn=1e-4),
-    variants=(Options({"ragged": True}), Options({"resets": 0.5}), Options({"recompute": True}, modes=("train",))),
+    variants=(
+        Options({"ragged": True}),
+        Options({"frozen": True}, modes=("forward",)),
+        Options({"resets": 0.5}),
+        Options({"recompute": True}, modes=("train",)),
+    ),
     variant_shapes=(Shape(4, 3, 2, 5),),
     variant_cells=(cells.lstm,),
     sweeps={"T": (1, 4), "B": (1, 2), "H": (3,)},
@@ -109,6 +114,8 @@ def test_the_whole_command(measured, tmp_path):
         ("step", True, False, "torch"): 1,
         ("forward", False, True, "torch"): 1,
         ("train", False, True, "torch"): 1,
+        ("forward", True, False, "torch"): 1,
+        ("forward", True, False, "onnxruntime"): 1,
     }
     assert [(row["resets"], row["recompute"], row["mode"]) for row in report["rows"] if row["peer"] is None] == [
         (0.5, False, "forward"),
@@ -185,7 +192,7 @@ def test_a_wrong_result_is_reported_and_given_no_speed(monkeypatch, measured, ch
     ]
     assert report["summary"] == []
     assert {row["status"] for rows in report["sweeps"].values() for row in rows} == {"wrong"}
-    assert out.count("no speed given") == 3 + 2 + 5  # cases and growth, variants, sweeps
+    assert out.count("no speed given") == 3 + 3 + 5  # cases and growth, variants, sweeps
 
 
 def test_a_result_within_twice_the_plain_error_is_right(monkeypatch, measured):

@@ -83,7 +83,8 @@ def test_what_must_be_moved_is_counted():
 def test_variants_and_sweeps_are_those_that_were_asked_for():
     cases = [case for group in WHOLE.variant_groups() for case in group]
     assert [case.what for case in cases if case.cell is cells.gru] == [
-        "forward, ragged", "train, ragged", "forward, 0.01 resets", "train, 0.01 resets", "train, recompute",
+        "forward, ragged", "train, ragged", "forward, frozen weights", "forward, 0.01 resets", "train, 0.01 resets",
+        "train, recompute",
     ]  # fmt: skip
     sweeps = [(axis, case) for axis, group in WHOLE.sweep_groups() for case in group if case.cell is cells.lstm]
     assert [case.shape for axis, case in sweeps if axis == "H" and case.mode == "train"][:2] == [

@@ -172,6 +172,7 @@ _CPU = Suite(
     plan=Plan(seconds=0.5, least=5, turn=0.1),
     variants=(
         _RAGGED,
+        Options({"frozen": True}, modes=("forward",)),
         Options({"resets": 0.01}),
         Options({"recompute": True}, modes=("train",)),
     ),
