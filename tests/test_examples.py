@@ -76,6 +76,22 @@ def test_memory():
     assert right > 0.9
 
 
+def test_telephone():
+    module = example("torch_telephone")
+    scores = torch.eye(11)[[0, 4, 4, 0, 4, 10, 0, 1]][:, None].log()  # of which the last is behind the end
+    assert module["heard"](scores, torch.tensor([7])) == ["339"]
+    losses, right, pairs = module["main"](updates=12, rows=8)
+    assert losses[-1] < 0.3 * losses[0]
+    assert len(pairs) == 200
+    assert 0 <= right <= 1
+
+
+def test_film():
+    losses, right = example("torch_film")["main"](updates=45)
+    assert np.mean(losses[-10:]) < 0.5
+    assert right > 0.8
+
+
 def test_two_processes_train_as_one(monkeypatch):
     module = example("torch_distributed")
     one, losses = module["train"](0, 1, 5, 16)
