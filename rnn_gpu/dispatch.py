@@ -40,7 +40,7 @@ class Direct(Protocol):
 
     batch_sizes: of a packed batch, as torch's PackedSequence has it, the rows that run at each step, int64 (T,); x is
     (n_rows, I) then, y (n_rows, H), the states in the order of the rows, B the first of the sizes, and T that of the
-    call. None for (T, B, ...).
+    call. None for (T, B, ...). resets: (T, B) bools, of a problem that has them, whose batch is no packed one.
     """
 
     def kept_bytes(self, batch_sizes: Array | None = None) -> int:
@@ -54,7 +54,7 @@ class Direct(Protocol):
 
     def forward(
         self, weights: tuple[int, ...], x: int, y: int, states: tuple[int, ...], last: tuple[int, ...], kept: int,
-        batch_sizes: Array | None = None,
+        batch_sizes: Array | None = None, resets: int = 0,
     ) -> None:  # fmt: skip
         """Run the sequence.
 
@@ -63,7 +63,7 @@ class Direct(Protocol):
 
     def backward(
         self, weights: tuple[int, ...], x: int, dy: int, dlast: tuple[int, ...], gradients: tuple[int, ...],
-        d_initial: tuple[int, ...], kept: int, batch_sizes: Array | None = None,
+        d_initial: tuple[int, ...], kept: int, batch_sizes: Array | None = None, resets: int = 0,
     ) -> None:  # fmt: skip
         """Run it back.
 

@@ -21,11 +21,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rnn_gpu import functional
-from rnn_gpu.arrays import ArrayLibrary, cast_like, on_host
+from rnn_gpu.arrays import ArrayLibrary, cast_like
 from rnn_gpu.compiler.cell import Cell
 from rnn_gpu.compiler.variants import with_output
 from rnn_gpu.errors import ArgumentError, ArgumentTypeError
 from rnn_gpu.problem import Gradients, describe
+from rnn_gpu.resets import from_behind
 from rnn_gpu.weights import Weights
 from rnn_gpu.weights.core import FIELDS
 
@@ -156,7 +157,7 @@ def forward(
             lengths = inputs.lengths
             if resets is not None and not direction:
                 resets = inputs.resets
-                resets_back = _from_behind(resets, lengths) if bidirectional else None
+                resets_back = from_behind(resets, lengths) if bidirectional else None
         tapes.append(tuple([tuple([run.tape for run in runs]) for runs in of_layer]))
         if all_states:
             states.append(tuple(_joined([run.y for run in both]) for both in zip(*of_layer, strict=True)))
@@ -301,19 +302,6 @@ def _joined(arrays: Sequence[Array]) -> Array:
         return arrays[0]
     module = sys.modules[type(arrays[0]).__module__.partition(".")[0]]
     return module.cat(arrays, -1) if hasattr(module, "cat") else module.concatenate(arrays, axis=-1)
-
-
-def _from_behind(resets: Array, lengths: np.ndarray[Any, Any] | None) -> np.ndarray[Any, Any]:
-    """Resets (T, B) that cut a sequence where these do, for the way back: there, step t-1 comes after step t.
-
-    A NumPy array: those on a GPU are copied. What they hold at and after a row's end is left out.
-    """
-    there = on_host("resets", resets)
-    if lengths is not None:
-        there = there & (np.arange(len(there))[:, None] < lengths)
-    shifted = np.zeros_like(there)
-    shifted[:-1] = there[1:]
-    return shifted
 
 
 def _for_each(argument: str, values: Iterable[Any] | None, layers: Sequence[Any]) -> list[Any]:

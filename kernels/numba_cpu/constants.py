@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from rnn_gpu.kernels.numba_cpu.layout import Layout
 from rnn_gpu.kernels.numba_cpu.marshal import Later
 from rnn_gpu.kernels.numba_cpu.plan import Plan
@@ -19,19 +17,16 @@ __all__ = ["constant_arguments"]
 def constant_arguments(plan: Plan, layout: Layout, share: Share, names: Mapping[str, str]) -> dict[str, Any]:
     """Those of a kernel's arguments, of the given names, that are the same in every call whose rows lie in order.
 
-    x: its size. The team is yet to be written.
+    x, resets: their sizes. The team is yet to be written.
     """
     problem = plan.problem
     found = {
         "gates": plan.blocks.gates, "stages": plan.blocks.stages, "x": Later(layout.n_rows * problem.I),
         "projected": problem.projected, "order": layout.order, "active": layout.active, "start": layout.start,
-        "begins": layout.begins, "reverse": problem.reverse, "resets": _NO_RESETS, "after": Later(0),
-        "values": Later(0),
+        "begins": layout.begins, "reverse": problem.reverse,
+        "resets": Later(problem.T * problem.B if problem.has_resets else 0), "after": Later(0), "values": Later(0),
         "offsets": share.offsets, "cuts": share.cuts, "by_units": share.by_units, "ahead": share.ahead,
         "n_states": plan.n_states, "n_saved": plan.n_saved, "n_gates": plan.n_gates, "I": problem.I, "H": problem.H,
         "H_p": plan.sizes.H_p, "alone": ALONE, "team": ALONE,
     }  # fmt: skip
     return {name: value for name, value in found.items() if name in names}
-
-
-_NO_RESETS = np.zeros(0, np.bool_)

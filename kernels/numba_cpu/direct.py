@@ -52,7 +52,7 @@ class Direct:
     """A problem's calls. Addresses are those of contiguous arrays of the working type; 0 stands for None.
 
     batch_sizes [T], int64: of a packed batch, of which x and y are [n_rows, I] and [n_rows, H]; else None. The plan is
-    that of a problem of any T: the layout has the steps.
+    that of a problem of any T: the layout has the steps. resets [T, B], bools, where the problem has them.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -82,24 +82,24 @@ class Direct:
 
     def forward(
         self, weights: tuple[int, ...], x: int, y: int, states: tuple[int, ...], last: tuple[int, ...], kept: int,
-        batch_sizes: Array | None = None,
+        batch_sizes: Array | None = None, resets: int = 0,
     ) -> None:  # fmt: skip
         """Run the sequence. weights: w_ih, w_hh, b_ih, b_hh. states, last: a [B, H] for each state, before and after.
 
         kept: room for `kept_bytes`.
         """
         layout = self._layout_of(batch_sizes)
-        self._run(layout, False, (*weights, x, y), states, last, kept)
+        self._run(layout, False, (*weights, x, resets, y), states, last, kept)
 
     def backward(
         self, weights: tuple[int, ...], x: int, dy: int, dlast: tuple[int, ...], gradients: tuple[int, ...],
-        d_initial: tuple[int, ...], kept: int, batch_sizes: Array | None = None,
+        d_initial: tuple[int, ...], kept: int, batch_sizes: Array | None = None, resets: int = 0,
     ) -> None:  # fmt: skip
         """Run it back. gradients: of x, unless that is 0, w_ih, w_hh, b_ih, b_hh; kept: what forward has written."""
         problem, layout = self._plan.problem, self._layout_of(batch_sizes)
         dy_size = layout.n_rows * problem.H if dy else 0
         dx_size = layout.n_rows * problem.I if gradients[0] else 0
-        self._run(layout, True, (*weights, x, dy, dy_size, dx_size, *gradients), dlast, d_initial, kept)
+        self._run(layout, True, (*weights, x, resets, dy, dy_size, dx_size, *gradients), dlast, d_initial, kept)
 
     def _run(
         self, layout: Layout, backward: bool, given: tuple[int, ...], states: tuple[int, ...], out: tuple[int, ...],
@@ -130,7 +130,7 @@ class Direct:
             "initial": self._initial, "y": Later(0), "last_states": Later(n_states), "work": Later(share.work),
             "keep_states": problem.save, "keep_saved": problem.save and not problem.recompute,
         }  # fmt: skip
-        given = (*_raw_places(_FORWARD), _FORWARD["x"], _FORWARD["y"])
+        given = (*_raw_places(_FORWARD), _FORWARD["x"], _FORWARD["resets"], _FORWARD["y"])
         parts = dict(zip(_five(_FORWARD, "packed"), plan.room, strict=True))
         parts |= {_FORWARD["work"]: share.work, _FORWARD["last_states"]: n_states}
         initial = _FORWARD["initial"] if problem.has_initial else -1
@@ -160,8 +160,8 @@ class Direct:
             "room_offsets": share.room_offsets, "n_stages": plan.n_stages,
         }  # fmt: skip
         given = (
-            *_raw_places(place), place["x"], place["dy"], place["dy"] + 1, dx + 1, dx, dw if as_wanted_w else d_w_ih,
-            du if as_wanted_u else d_w_hh, place["d_b_ih"], place["d_b_hh"],
+            *_raw_places(place), place["x"], place["resets"], place["dy"], place["dy"] + 1, dx + 1, dx,
+            dw if as_wanted_w else d_w_ih, du if as_wanted_u else d_w_hh, place["d_b_ih"], place["d_b_hh"],
         )  # fmt: skip
         U_t, W_t, of_DR, of_DP, of_O = _five(place, "made")
         parts = {U_t: rooms.transposed[0], W_t: rooms.transposed[1], of_DR: DR, of_O: rows * plan.n_stages * H_p}
@@ -230,7 +230,7 @@ def direct_of(problem: Problem) -> Direct | None:
     """The problem's calls on addresses; None where it is one that needs more than these give."""
     if problem.real is not problem.dtype or problem.projected or problem.cell.vectors:
         return None
-    if problem.has_lengths or problem.has_resets or 0 in (problem.T, problem.B, problem.I):
+    if problem.has_lengths or 0 in (problem.T, problem.B, problem.I):
         return None
     return Direct(plan_of(problem))
 

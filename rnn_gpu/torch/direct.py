@@ -20,6 +20,7 @@ from rnn_gpu import dispatch
 from rnn_gpu.dispatch import Direct
 from rnn_gpu.errors import ArgumentError, ArgumentTypeError, BackendError
 from rnn_gpu.problem import describe, known, remember
+from rnn_gpu.resets import from_behind
 from rnn_gpu.threads import torch_threads
 from rnn_gpu.torch.execution import Call, Given, cell_of, weights_maker
 from rnn_gpu.torch.packed import padded
@@ -30,6 +31,18 @@ __all__ = ["Layer", "layers_of", "run"]
 
 Array = np.ndarray[Any, Any]
 Maker = Callable[[], Array]
+
+
+class Rows(NamedTuple):
+    """Where rows end and begin anew. batch_sizes: of a packed batch, checked. resets: (T, B) bools, contiguous."""
+
+    batch_sizes: Array | None
+    resets: Tensor | None
+
+    @property
+    def resets_at(self) -> int:
+        """Their address; 0 without."""
+        return 0 if self.resets is None else self.resets.data_ptr()
 
 
 class Layer(NamedTuple):
@@ -61,7 +74,7 @@ def layers_of(given: Given, save: bool, batch_sizes: Array | None = None) -> tup
     batch_sizes: those of a packed batch, checked, whose x is (n_rows, I).
     """
     x, weights, initial, lengths, resets, _, call = given
-    if lengths is not None or resets is not None or call.all_states:
+    if lengths is not None or call.all_states or (resets is not None and not _are_resets(resets, x)):
         return ()
     dtype, shapes = x.dtype, []
     for tensor in (x, *weights, *initial):
@@ -72,7 +85,8 @@ def layers_of(given: Given, save: bool, batch_sizes: Array | None = None) -> tup
         shapes.append(tensor.shape)
     if batch_sizes is not None:
         shapes[0] = torch.Size((_ANY, batch_sizes.item(0), x.shape[1]))
-    key = (call, save, len(weights), dtype, os.environ.get(dispatch.ENVIRONMENT_VARIABLE), *shapes)
+    asked_for = os.environ.get(dispatch.ENVIRONMENT_VARIABLE)
+    key = (call, save, len(weights), dtype, resets is None, asked_for, *shapes)
     found: tuple[Layer, ...] | None = known(key)
     if found is None:
         n_steps, n_rows = x.shape[:2] if batch_sizes is None else (1, batch_sizes.item(0))  # of any T, see `Direct`
@@ -86,9 +100,17 @@ _ANY = -1
 _PLAIN = (Tensor, torch.nn.Parameter)
 
 
+def _are_resets(resets: Tensor, x: Tensor) -> bool:
+    """Whether they are what `Direct` takes; if not, the general way may make it of them, or says what is wrong."""
+    if type(resets) is not Tensor or resets.dtype is not torch.bool or resets.shape != x.shape[:2]:
+        return False
+    return resets.is_cpu and resets.layout is torch.strided and resets.data_ptr() != 0
+
+
 def _made(given: Given, save: bool, steps_and_rows: tuple[int, int]) -> tuple[Layer, ...]:
-    x, weights, initial, *_, call = given
+    x, weights, initial, _, resets, _, call = given
     n_weights, _ = weights_maker(call.names, cell_of(call.cell))
+    cuts = None if resets is None else np.zeros(steps_and_rows, np.bool_)
     n_directions = 2 if call.bidirectional else 1
     if x.dtype not in (torch.float32, torch.float64):  # NumPy may not have it
         return ()
@@ -107,7 +129,7 @@ def _made(given: Given, save: bool, steps_and_rows: tuple[int, int]) -> tuple[La
             of_place = call._replace(bidirectional=False, reverse=call.reverse or direction == 1)
             weights_of_place = arrays[place * n_weights : (place + 1) * n_weights]
             states_of_place = tuple(state[place] for state in states)
-            layers.append(_layer(of_place, below, weights_of_place, states_of_place, x.dtype, save))
+            layers.append(_layer(of_place, below, weights_of_place, states_of_place, cuts, x.dtype, save))
             if direction == n_directions - 1:
                 below = np.broadcast_to(below[0, 0, 0], (*steps_and_rows, n_directions * call.hidden))
     except (ArgumentError, ArgumentTypeError, BackendError, IndexError):
@@ -116,13 +138,14 @@ def _made(given: Given, save: bool, steps_and_rows: tuple[int, int]) -> tuple[La
 
 
 def _layer(
-    call: Call, x: Array, weights: Sequence[Array], states: tuple[Array, ...], dtype: torch.dtype, save: bool
-) -> Layer:
+    call: Call, x: Array, weights: Sequence[Array], states: tuple[Array, ...], resets: Array | None, dtype: torch.dtype,
+    save: bool,
+) -> Layer:  # fmt: skip
     """The layer for arrays of these shapes, whose numbers do not matter."""
     cell = cell_of(call.cell)
     n_weights, weights_of = weights_maker(call.names, cell)
     problem, _ = describe(
-        cell, x, weights_of(*weights), initial=states or None, reverse=call.reverse, save=save,
+        cell, x, weights_of(*weights), initial=states or None, resets=resets, reverse=call.reverse, save=save,
         recompute=call.recompute,
     )  # fmt: skip
     backend = dispatch.select(problem, call.backend or None)
@@ -144,19 +167,23 @@ def run(
 
     Of a packed batch y is (n_rows, D*H), and so are the masks.
     """
-    x, weights, initial, _, _, masks, call = given
+    x, weights, initial, _, resets, masks, call = given
+    resets = None if resets is None else resets.contiguous()
     if len(layers) == 1:
-        y, *last = _run(layers[0], batch_sizes, x, (*weights, *initial), save)
+        y, *last = _run(layers[0], Rows(batch_sizes, resets), x, (*weights, *initial), save)
         return y, last
     n_directions, n_weights = 2 if call.bidirectional else 1, layers[0].n_weights
     x = x.contiguous() if call.bidirectional else x  # once for both
+    of_directions = [Rows(batch_sizes, resets)] * 2
+    if resets is not None and call.bidirectional:
+        of_directions[1] = Rows(None, torch.from_numpy(from_behind(resets.numpy(), None)))
     lasts = []
     for first in range(0, len(layers), n_directions):
         outputs = []
         for place in range(first, first + n_directions):
             of_place = weights[place * n_weights : (place + 1) * n_weights]
             states = [state[place : place + 1] for state in initial]
-            output, *last = _run(layers[place], batch_sizes, x, (*of_place, *states), save)
+            output, *last = _run(layers[place], of_directions[place - first], x, (*of_place, *states), save)
             outputs.append(output)
             lasts.append(last)
         y = outputs[0] if n_directions == 1 else torch.cat(outputs, -1)
@@ -164,25 +191,25 @@ def run(
     return y, [torch.cat(of_places) for of_places in zip(*lasts, strict=True)]
 
 
-def _run(layer: Layer, batch_sizes: Array | None, x: Tensor, rest: Sequence[Tensor], save: bool) -> tuple[Tensor, ...]:
+def _run(layer: Layer, rows: Rows, x: Tensor, rest: Sequence[Tensor], save: bool) -> tuple[Tensor, ...]:
     """y (T, B, H), then the last states, (1, B, H) each; rest: the weights and the initial states."""
     if save:
-        result: tuple[Tensor, ...] = _apply(layer, batch_sizes, x, *rest)  # type: ignore[no-untyped-call]
+        result: tuple[Tensor, ...] = _apply(layer, rows, x, *rest)  # type: ignore[no-untyped-call]
         return result
-    return _forward(layer, batch_sizes, x, rest)[1:]
+    return _forward(layer, rows, x, rest)[1:]
 
 
-def _forward(layer: Layer, batch_sizes: Array | None, x: Tensor, rest: Sequence[Tensor]) -> tuple[Tensor, ...]:
+def _forward(layer: Layer, rows: Rows, x: Tensor, rest: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """What backward needs, y and the last states; rest: the weights and the initial states."""
     x, rest = x.contiguous(), [tensor.contiguous() for tensor in rest]
     found, n_weights = [tensor.data_ptr() for tensor in rest], layer.n_weights
-    _, *makers = *_of_call(layer, batch_sizes, x), *[layer.state] * len(layer.no_states)
+    _, *makers = *_of_call(layer, rows.batch_sizes, x), *[layer.state] * len(layer.no_states)
     kept, y, *last = [torch.from_numpy(make()) for make in makers]
     with torch_threads:
         layer.direct.forward(
             (*found[:n_weights], *layer.missing), x.data_ptr(), y.data_ptr(),
             tuple(found[n_weights:]) or layer.no_states, tuple([state.data_ptr() for state in last]), kept.data_ptr(),
-            batch_sizes,
+            rows.batch_sizes, rows.resets_at,
         )  # fmt: skip
     return kept, y, *last
 
@@ -202,31 +229,34 @@ class _Function(torch.autograd.Function):
     """A layer in one direction, for autograd."""
 
     @staticmethod
-    def forward(ctx: Any, layer: Layer, batch_sizes: Array | None, x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
-        kept, *results = _forward(layer, batch_sizes, x, rest)
+    def forward(ctx: Any, layer: Layer, rows: Rows, x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+        kept, *results = _forward(layer, rows, x, rest)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(kept, x, *rest)
-        ctx.layer, ctx.batch_sizes, ctx.shapes = layer, batch_sizes, [kept.shape, x.shape, *[t.shape for t in rest]]
+        saved = kept, x, *rest, *([] if rows.resets is None else [rows.resets])
+        ctx.save_for_backward(*saved)
+        ctx.layer, ctx.rows, ctx.kinds = layer, rows, [(tensor.dtype, tensor.shape) for tensor in saved]
         return tuple(results)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor | None, *dlast: Tensor | None) -> tuple[Tensor | None, ...]:
         kept, x, *rest = saved = ctx.saved_tensors
-        layer: Layer = ctx.layer
-        for tensor, shape in zip(saved, ctx.shapes, strict=True):
+        layer, rows = ctx.layer, ctx.rows
+        for tensor, (dtype, shape) in zip(saved, ctx.kinds, strict=True):
             strided = tensor.is_cpu and tensor.layout is torch.strided
-            if tensor.dtype is not layer.dtype or not strided or tensor.shape != shape:
-                expected = f"{layer.dtype} {tuple(shape)} on cpu"
+            if tensor.dtype is not dtype or not strided or tensor.shape != shape:
+                expected = f"{dtype} {tuple(shape)} on cpu"
                 found = f"{tensor.dtype} {tuple(tensor.shape)} on {tensor.device}, {tensor.layout}"
                 raise RuntimeError(f"rnn_gpu: a hook of saved tensors has made {found} of what was {expected}")
         if not all(d is None or torch._C._has_storage(d) for d in (dy, *dlast)):
             raise NotImplementedError(
                 "rnn_gpu.torch has no vectorised backward, as is_grads_batched=True and vectorize=True ask for"
             )
+        if rows.resets is not None:  # those that were saved, which autograd has watched
+            rows = rows._replace(resets=rest.pop().contiguous())
         if torch.is_grad_enabled():  # create_graph=True
-            return None, None, *_by_operator(layer, ctx.batch_sizes, x, rest, dy, dlast)
+            return None, None, *_by_operator(layer, rows, x, rest, dy, dlast)
         with_dx = ctx.needs_input_grad[2]
-        return None, None, *_backward(layer, ctx.batch_sizes, kept, x, rest, dy, dlast, with_dx)
+        return None, None, *_backward(layer, rows, kept, x, rest, dy, dlast, with_dx)
 
 
 _apply = super(torch.autograd.Function, _Function).apply
@@ -234,26 +264,25 @@ _apply = super(torch.autograd.Function, _Function).apply
 
 
 def _by_operator(
-    layer: Layer, batch_sizes: Array | None, x: Tensor, rest: Sequence[Tensor], dy: Tensor | None,
-    dlast: tuple[Tensor | None, ...],
-) -> list[Tensor]:  # fmt: skip
+    layer: Layer, rows: Rows, x: Tensor, rest: Sequence[Tensor], dy: Tensor | None, dlast: tuple[Tensor | None, ...]
+) -> list[Tensor]:
     """The gradients by the operator, which refuses a second derivative."""
     from rnn_gpu.torch.operators import gradients_with_graph  # noqa: PLC0415  (which imports this module)
 
     lengths = None
-    if batch_sizes is not None:
-        sizes = torch.from_numpy(batch_sizes)
+    if rows.batch_sizes is not None:
+        sizes = torch.from_numpy(rows.batch_sizes)
         x, lengths = padded(x, sizes)
         dy = None if dy is None else padded(dy, sizes)[0]
     weights, initial = list(rest[: layer.n_weights]), list(rest[layer.n_weights :])
-    given = Given(x, weights, initial, lengths, None, None, layer.call)
+    given = Given(x, weights, initial, lengths, rows.resets, None, layer.call)
     no_tape = torch.zeros(1, dtype=torch.uint8)  # the forward pass is run again
     dx, *others = gradients_with_graph(given, no_tape, dy, list(dlast), [])
     return [dx if lengths is None else pack_padded_sequence(dx, lengths).data, *others]
 
 
 def _backward(
-    layer: Layer, batch_sizes: Array | None, kept: Tensor, x: Tensor, rest: Sequence[Tensor], dy: Tensor | None,
+    layer: Layer, rows: Rows, kept: Tensor, x: Tensor, rest: Sequence[Tensor], dy: Tensor | None,
     dlast: tuple[Tensor | None, ...], with_dx: bool,
 ) -> list[Tensor | None]:  # fmt: skip
     """The gradients of x, if it is wanted, of the weights and of the initial states; rest: those."""
@@ -261,7 +290,7 @@ def _backward(
     given = [None if d is None else d.resolve_neg().contiguous() for d in (dy, *dlast)]
     d_y, *d_last = [0 if d is None else d.data_ptr() for d in given]
     n_weights = layer.n_weights
-    dx = torch.from_numpy(_of_call(layer, batch_sizes, x)[0]()) if with_dx else None
+    dx = torch.from_numpy(_of_call(layer, rows.batch_sizes, x)[0]()) if with_dx else None
     results = [torch.from_numpy(make()) for make in (*layer.weights, *[layer.state] * len(rest[n_weights:]))]
     found = [tensor.data_ptr() for tensor in results]
     weights = (*[tensor.data_ptr() for tensor in rest[:n_weights]], *layer.missing)
@@ -269,6 +298,7 @@ def _backward(
     d_initial = tuple(found[n_weights:]) or layer.no_states
     with torch_threads:
         layer.direct.backward(
-            weights, x.data_ptr(), d_y, tuple(d_last), gradients, d_initial, kept.data_ptr(), batch_sizes,
+            weights, x.data_ptr(), d_y, tuple(d_last), gradients, d_initial, kept.data_ptr(),
+            rows.batch_sizes, rows.resets_at,
         )  # fmt: skip
     return [dx, *results]

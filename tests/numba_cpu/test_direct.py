@@ -62,15 +62,16 @@ def by_addresses(cell, x, weights, states, dy, dlast, with_dx=True, batch_sizes=
     def addresses(arrays):
         return tuple(map(address, arrays))
 
+    of_rows = batch_sizes, address(options.get("resets"))
     direct.forward(
         addresses(four), address(x), address(y), addresses(states or nothing), addresses(last), address(kept),
-        batch_sizes,
+        *of_rows,
     )  # fmt: skip
     if not options.get("save", True):
         return [y, *last]
     direct.backward(
         addresses(four), address(x), address(dy), addresses(dlast or nothing), addresses([dx, *d_weights]),
-        addresses(d_initial), address(kept), batch_sizes,
+        addresses(d_initial), address(kept), *of_rows,
     )  # fmt: skip
     return [array for array in (y, *last, dx, *d_weights, *d_initial) if array is not None]
 
@@ -96,6 +97,23 @@ def test_options_give_the_same_bits(cell, options):
     for batch in (1, B):
         given = drawn(cell, np.float32, initial=True, batch=batch)
         assert_same_bits(by_addresses(cell, *given, **options), by_arrays(cell, *given, **options))
+
+
+@pytest.mark.parametrize("options", [{}, {"reverse": True}, {"recompute": True}, {"save": False}], ids=str)
+@pytest.mark.parametrize("cell", [cells.lstm, cells.gru, cells.gru_2014, cells.rnn], ids=lambda cell: cell.name)
+def test_resets_give_the_same_bits(cell, options):
+    for seed, (batch, H) in enumerate([(1, 21), (B, 21), (3, 2 * PANEL)]):
+        resets = np.random.default_rng(seed).random((T, batch)) < 0.3
+        for initial in (False, True):
+            given = drawn(cell, np.float32, initial=initial, batch=batch, H=H)
+            for threads in (1, 2):
+                set_threads(threads)
+                found = by_addresses(cell, *given, resets=resets, **options)
+                if options.get("save", True):
+                    assert_same_bits(found, by_arrays(cell, *given, resets=resets, **options))
+                else:
+                    y, last, _ = rnn_gpu.forward(cell, *given[:3], resets=resets, save=False, backend="numba_cpu")
+                    assert_same_bits(found, [y, *last])
 
 
 PANEL = TRAITS.panel(4)
@@ -176,7 +194,7 @@ def test_who_has_calls_on_addresses():
     half = weights.map(lambda weight: weight.astype(np.float16))
     for cell, x_given, given, options in (
         (cells.lstm, x, weights, {"lengths": [T] * B}),
-        (cells.lstm, x, weights, {"resets": np.zeros((T, B), bool)}),
+        (cells.lstm, x, weights, {"lengths": [T] * B, "resets": np.zeros((T, B), bool)}),
         (cells.lstm, x.astype(np.float16), half, {}),
         (cells.lstm_peephole, x, peephole, {}),
         (cells.lstm, np.zeros((T, B, 4 * H), np.float32), rnn_gpu.Weights(None, weights.w_hh), {}),

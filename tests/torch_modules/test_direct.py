@@ -47,11 +47,11 @@ def assert_same_bits(found, expected):
         assert torch.equal(a, b)
 
 
-def trained(module, x, hx=None, weigh=lambda y: (y * y).sum()):
+def trained(module, x, hx=None, weigh=lambda y: (y * y).sum(), parameters=None):
     y, last = module(x, hx)
     last = list(last) if isinstance(last, tuple) else [last]
     states = [] if hx is None else list(hx) if isinstance(hx, tuple) else [hx]
-    inputs = [tensor for tensor in (x, *states, *module.parameters()) if tensor.requires_grad]
+    inputs = [tensor for tensor in (x, *states, *(parameters or module.parameters())) if tensor.requires_grad]
     loss = weigh(y) + sum((k + 2) * state.sum() for k, state in enumerate(last))
     return [y, *last, *torch.autograd.grad(loss, inputs)]
 
@@ -124,6 +124,61 @@ def test_packed_batches(name, options, ways):
                     return [y.data, *last, *torch.autograd.grad(loss, inputs)]
 
                 assert_same_bits(*ways(run))
+
+
+@pytest.mark.parametrize("options", [*STACKS, {"batch_first": True}], ids=str)
+@pytest.mark.parametrize("name", ["RNN", "LSTM", "GRU"])
+def test_resets(name, options, ways):
+    module = getattr(ours, name)(I, H, **options)
+    n_places = module.num_layers * (2 if module.bidirectional else 1)
+    states = tuple(torch.randn(n_places, B, H, requires_grad=True) for _ in module.cell.states)
+    x = torch.randn(B, T, I) if module.batch_first else torch.randn(T, B, I)
+    for resets in (torch.rand(x.shape[:2]) < 0.4, torch.rand(x.shape[1::-1]).t() < 0.4, torch.ones(x.shape[:2]) > 0):
+        for hx in (None, states if name == "LSTM" else states[0]):
+            for requires in (False, True):
+                x = x.detach().requires_grad_(requires)
+
+                def run(module=module, x=x, hx=hx, resets=resets):
+                    torch.manual_seed(1)
+                    return trained(lambda *given: module(*given, resets=resets), x, hx, parameters=module.parameters())
+
+                found, expected = ways(run)
+                assert_same_bits(found, expected)
+    with torch.no_grad():
+        assert_same_bits(*ways(lambda: [module.eval()(x, resets=resets)[0]]))
+
+
+def test_resets_are_followed_by_autograd_as_other_inputs_are(ways):
+    module, x = ours.GRU(I, H, bidirectional=True), torch.randn(T, B, I, requires_grad=True)
+    resets = torch.rand(T, B) < 0.4
+    inputs = [x, *module.parameters()]
+
+    def loss():
+        return module(x, resets=resets)[0].pow(2).sum()
+
+    expected = torch.autograd.grad(loss(), inputs)
+    for gradients in (torch.autograd.grad(loss(), inputs, create_graph=True), _by_way_of(save_on_cpu(), loss, inputs)):
+        assert_same_bits([gradient.detach() for gradient in gradients], expected)
+    with torch.no_grad():
+        assert_same_bits(*ways(lambda: [module(x, resets=resets.clone())[0]]))
+    y = loss()
+    resets.fill_(False)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.backward()
+
+
+def _by_way_of(context, loss, inputs):
+    with context:
+        value = loss()
+    return torch.autograd.grad(value, inputs)
+
+
+@pytest.mark.parametrize("wrong", [torch.zeros(T, B + 1) > 0, torch.zeros(T) > 0, torch.zeros(T, B)], ids=str)
+def test_resets_that_are_none(wrong):
+    module, x = ours.GRU(I, H), torch.randn(T, B, I)
+    module(x, resets=torch.zeros(T, B, dtype=torch.bool))  # such calls are known
+    with pytest.raises(ValueError, match="resets: expected"):
+        module(x, resets=wrong)
 
 
 def test_packed_batches_that_are_none():
@@ -217,7 +272,8 @@ def test_which_calls_go_the_general_way(monkeypatch):
         module(x.to(module.weight_hh_l0.dtype))  # such calls are known, and others must not be taken for them
     monkeypatch.setattr(direct, "run", lambda *arguments: pytest.fail("by addresses"))
     ours.LSTM(I, H)(x, lengths=torch.tensor([T, 1, 0]))
-    ours.LSTM(I, H)(x, resets=torch.zeros(T, B, dtype=torch.bool))
+    ours.LSTM(I, H)(x, resets=torch.zeros(T, B, dtype=torch.bool), return_states=True)
+    ours.LSTM(I, H)(x, resets=[[False] * B] * T, lengths=[T] * B)
     ours.LSTM(I, H)(x, return_states=True)
     ours.LSTM(I, H, cell=cells.lstm_peephole)(x)
     ours.LSTM(I, H, dtype=torch.bfloat16)(x.bfloat16())
