@@ -17,7 +17,8 @@ from rnn_gpu.errors import ArgumentError, ArgumentTypeError, BackendError
 from rnn_gpu.problem import Array, Gradients, Inputs, Problem
 
 __all__ = [
-    "BACKENDS", "ENVIRONMENT_VARIABLE", "Backend", "Direct", "Explanation", "Result", "check_name", "explain", "select",
+    "BACKENDS", "ENVIRONMENT_VARIABLE", "Backend", "Direct", "Ends", "Explanation", "Result", "check_name", "explain",
+    "select",
 ]  # fmt: skip
 
 ENVIRONMENT_VARIABLE = "RNN_GPU_BACKEND"
@@ -35,15 +36,26 @@ class Result(NamedTuple):
     saved: Any
 
 
+class Ends(NamedTuple):
+    """Where the rows of a batch end. numbers, int64: their lengths (B,), from 1 to T, in any order.
+
+    packed: they are the sizes of a packed batch, as torch's PackedSequence has it: the rows that run at each step (T,).
+    x is (n_rows, I) then, y (n_rows, H), the states in the order of the rows, B the first of the sizes, and T that of
+    the call.
+    """
+
+    packed: bool
+    numbers: Array
+
+
 class Direct(Protocol):
     """A problem's calls on addresses: of contiguous arrays of its dtype; 0 stands for None.
 
-    batch_sizes: of a packed batch, as torch's PackedSequence has it, the rows that run at each step, int64 (T,); x is
-    (n_rows, I) then, y (n_rows, H), the states in the order of the rows, B the first of the sizes, and T that of the
-    call. None for (T, B, ...). resets: (T, B) bools, of a problem that has them, whose batch is no packed one.
+    ends: None where all rows run to the last step. resets: (T, B) bools, of a problem that has them, False at and after
+    each row's end; none with a packed batch.
     """
 
-    def kept_bytes(self, batch_sizes: Array | None = None) -> int:
+    def kept_bytes(self, ends: Ends | None = None) -> int:
         """Bytes of the memory that the caller gives `forward` to write in, and `backward` to read what it needs."""
 
     def maker(self, shape: tuple[int, ...]) -> Callable[[], np.ndarray[Any, Any]]:
@@ -54,7 +66,7 @@ class Direct(Protocol):
 
     def forward(
         self, weights: tuple[int, ...], x: int, y: int, states: tuple[int, ...], last: tuple[int, ...], kept: int,
-        batch_sizes: Array | None = None, resets: int = 0,
+        ends: Ends | None = None, resets: int = 0,
     ) -> None:  # fmt: skip
         """Run the sequence.
 
@@ -63,7 +75,7 @@ class Direct(Protocol):
 
     def backward(
         self, weights: tuple[int, ...], x: int, dy: int, dlast: tuple[int, ...], gradients: tuple[int, ...],
-        d_initial: tuple[int, ...], kept: int, batch_sizes: Array | None = None, resets: int = 0,
+        d_initial: tuple[int, ...], kept: int, ends: Ends | None = None, resets: int = 0,
     ) -> None:  # fmt: skip
         """Run it back.
 

@@ -21,7 +21,7 @@ def constant_arguments(plan: Plan, layout: Layout, share: Share, names: Mapping[
     """
     problem = plan.problem
     found = {
-        "gates": plan.blocks.gates, "stages": plan.blocks.stages, "x": Later(layout.n_rows * problem.I),
+        "gates": plan.blocks.gates, "stages": plan.blocks.stages, "x": Later(layout.n_given * problem.I),
         "projected": problem.projected, "order": layout.order, "active": layout.active, "start": layout.start,
         "begins": layout.begins, "reverse": problem.reverse,
         "resets": Later(problem.T * problem.B if problem.has_resets else 0), "after": Later(0), "values": Later(0),

@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from rnn_gpu.dispatch import Ends
 from rnn_gpu.kernels.numba_cpu import backward_kernel, crew, direct_kernel, forward_kernel, memory
 from rnn_gpu.kernels.numba_cpu.constants import constant_arguments
 from rnn_gpu.kernels.numba_cpu.forward_kernel import PACK
 from rnn_gpu.kernels.numba_cpu.host import CACHE_LINE
 from rnn_gpu.kernels.numba_cpu.jit import BUILD, entry_of
-from rnn_gpu.kernels.numba_cpu.layout import Layout, full_layout, packed_layout
+from rnn_gpu.kernels.numba_cpu.layout import Layout, full_layout, packed_layout, ragged_layout
 from rnn_gpu.kernels.numba_cpu.marshal import FIVE, ROOM, Later, places, written
 from rnn_gpu.kernels.numba_cpu.packing import nothing
 from rnn_gpu.kernels.numba_cpu.plan import Plan, plan_of
@@ -51,8 +52,8 @@ class _Table(NamedTuple):
 class Direct:
     """A problem's calls. Addresses are those of contiguous arrays of the working type; 0 stands for None.
 
-    batch_sizes [T], int64: of a packed batch, of which x and y are [n_rows, I] and [n_rows, H]; else None. The plan is
-    that of a problem of any T: the layout has the steps. resets [T, B], bools, where the problem has them.
+    ends: where the rows end, as dispatch.Direct has them. The plan of a packed batch is that of a problem of any T: the
+    layout has the steps.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -61,9 +62,9 @@ class Direct:
         self._tables: Recent[tuple[Layout, bool, int], _Table] = Recent(MOST_TABLES)
         self._like = nothing(problem.real)
 
-    def kept_bytes(self, batch_sizes: Array | None = None) -> int:
+    def kept_bytes(self, ends: Ends | None = None) -> int:
         """The bytes of what backward needs of a forward call, which the caller keeps."""
-        return sum(map(_padded, self._kept_parts(self._layout_of(batch_sizes)).values()))
+        return sum(map(_padded, self._kept_parts(self._layout_of(ends)).values()))
 
     def _kept_parts(self, layout: Layout) -> dict[str, int]:
         plan, problem = self._plan, self._plan.problem
@@ -73,8 +74,12 @@ class Direct:
         initial = problem.B * plan.n_states * row if problem.has_initial else 0
         return {"after": after, "values": values} | ({"initial": initial} if initial else {})
 
-    def _layout_of(self, batch_sizes: Array | None) -> Layout:
-        return self._full if batch_sizes is None else packed_layout(batch_sizes.tobytes())
+    def _layout_of(self, ends: Ends | None) -> Layout:
+        if ends is None:
+            return self._full
+        if ends.packed:
+            return packed_layout(ends.numbers.tobytes())
+        return ragged_layout(self._plan.problem.T, ends.numbers.tobytes())
 
     def maker(self, shape: tuple[int, ...]) -> Callable[[], Array]:
         """What makes such arrays, yet to be written; memory of large ones comes back when the last view is gone."""
@@ -82,23 +87,23 @@ class Direct:
 
     def forward(
         self, weights: tuple[int, ...], x: int, y: int, states: tuple[int, ...], last: tuple[int, ...], kept: int,
-        batch_sizes: Array | None = None, resets: int = 0,
+        ends: Ends | None = None, resets: int = 0,
     ) -> None:  # fmt: skip
         """Run the sequence. weights: w_ih, w_hh, b_ih, b_hh. states, last: a [B, H] for each state, before and after.
 
         kept: room for `kept_bytes`.
         """
-        layout = self._layout_of(batch_sizes)
+        layout = self._layout_of(ends)
         self._run(layout, False, (*weights, x, resets, y), states, last, kept)
 
     def backward(
         self, weights: tuple[int, ...], x: int, dy: int, dlast: tuple[int, ...], gradients: tuple[int, ...],
-        d_initial: tuple[int, ...], kept: int, batch_sizes: Array | None = None, resets: int = 0,
+        d_initial: tuple[int, ...], kept: int, ends: Ends | None = None, resets: int = 0,
     ) -> None:  # fmt: skip
         """Run it back. gradients: of x, unless that is 0, w_ih, w_hh, b_ih, b_hh; kept: what forward has written."""
-        problem, layout = self._plan.problem, self._layout_of(batch_sizes)
-        dy_size = layout.n_rows * problem.H if dy else 0
-        dx_size = layout.n_rows * problem.I if gradients[0] else 0
+        problem, layout = self._plan.problem, self._layout_of(ends)
+        dy_size = layout.n_given * problem.H if dy else 0
+        dx_size = layout.n_given * problem.I if gradients[0] else 0
         self._run(layout, True, (*weights, x, resets, dy, dy_size, dx_size, *gradients), dlast, d_initial, kept)
 
     def _run(
@@ -112,7 +117,7 @@ class Direct:
             table = self._tables.get((layout, backward, most)) or self._made(layout, backward, most)
             arguments = (
                 BUILD, self._like, table.code, table.written, table.sizes, table.given, given, table.kept, kept,
-                table.work, memory.empty(table.work_bytes, _BYTE), states, out,
+                table.work, memory.empty(table.work_bytes, _BYTE), layout.order, states, out,
             )  # fmt: skip
             return table.entry, arguments, table.members
 
@@ -126,7 +131,8 @@ class Direct:
         plan, problem = self._plan, self._plan.problem
         share, n_states = forward_shares(plan, layout, members), self._states_size
         values = constant_arguments(plan, layout, share, forward_kernel.ARGUMENTS) | {
-            "raw": self._raw, "packed": tuple(map(Later, plan.room)), "pack": PACK, "in_order": not problem.reverse,
+            "raw": self._raw, "packed": tuple(map(Later, plan.room)), "pack": PACK,
+            "in_order": layout.in_order and not problem.reverse,
             "initial": self._initial, "y": Later(0), "last_states": Later(n_states), "work": Later(share.work),
             "keep_states": problem.save, "keep_saved": problem.save and not problem.recompute,
         }  # fmt: skip
@@ -134,7 +140,7 @@ class Direct:
         parts = dict(zip(_five(_FORWARD, "packed"), plan.room, strict=True))
         parts |= {_FORWARD["work"]: share.work, _FORWARD["last_states"]: n_states}
         initial = _FORWARD["initial"] if problem.has_initial else -1
-        places_of = (initial, _FORWARD["last_states"], _FORWARD["team"])
+        places_of = (initial, _FORWARD["last_states"], _FORWARD["team"], _FORWARD["y"], _padding(layout, problem.H))
         return self._table(layout, plan.forward_code, _FORWARD, values, given, {}, parts, places_of, len(share.offsets))
 
     def _made_backward(self, layout: Layout, members: int) -> _Table:
@@ -173,7 +179,7 @@ class Direct:
         sums = {place["input_sums"]: plan.n_gates * problem.H}
         if not rooms.merged:
             sums |= {place["recurrent_sums"]: plan.n_recurrent * problem.H}
-        places_of = (place["d_states"], place["d_states"], place["team"])
+        places_of = (place["d_states"], place["d_states"], place["team"], dx, _padding(layout, problem.I))
         return self._table(
             layout, plan.backward_code, place, values, given, sums, parts, places_of, len(share.offsets),
             {of_DP: of_DR} if not DP else {}, {place["recurrent_sums"]: place["input_sums"]} if rooms.merged else {},
@@ -181,11 +187,12 @@ class Direct:
 
     def _table(
         self, layout: Layout, code: int, place: Mapping[str, int], values: Mapping[str, Any], given: tuple[int, ...],
-        sums: Mapping[int, int], parts: Mapping[int, int], places_of: tuple[int, int, int], members: int,
+        sums: Mapping[int, int], parts: Mapping[int, int], places_of: tuple[int, ...], members: int,
         *the_same: Mapping[int, int],
     ) -> _Table:  # fmt: skip
         """sums, parts: by their place, elements of what lies in the memory of a call: float64, zeroed, and the rest.
 
+        places_of: the last of the kernel's `sizes`, from the states that go in on.
         the_same: for places, those that have the same address.
         """
         problem = self._plan.problem
@@ -197,12 +204,12 @@ class Direct:
         begins = dict([*in_work, *rest])
         aliases = [(at, begins[other]) for pairs in the_same for at, other in pairs.items()]
         kept, _ = _laid_out({place[name]: size for name, size in self._kept_parts(layout).items()})
-        sizes = (problem.B, problem.H, self._plan.sizes.H_p, *places_of, zeroed)
+        sizes = (problem.H, self._plan.sizes.H_p, zeroed, *places_of)
         at = np.array(given, np.int64), _pairs(kept), _pairs([*in_work, *rest, *aliases])
         none = (0,) * self._plan.n_states
         arguments = (
-            BUILD, self._like, 0, numbers, sizes, at[0], (0,) * len(given), at[1], 0, at[2], np.zeros(0, _BYTE), none,
-            none, ALONE, ALONE,
+            BUILD, self._like, 0, numbers, sizes, at[0], (0,) * len(given), at[1], 0, at[2], np.zeros(0, _BYTE),
+            layout.order, none, none, ALONE, ALONE,
         )  # fmt: skip
         entry = entry_of(direct_kernel.call, (problem.real, len(given), len(none)), arguments)
         return _Table(entry, code, numbers, sizes, *at, max(work_bytes, memory.SMALLEST), members, values)
@@ -230,9 +237,14 @@ def direct_of(problem: Problem) -> Direct | None:
     """The problem's calls on addresses; None where it is one that needs more than these give."""
     if problem.real is not problem.dtype or problem.projected or problem.cell.vectors:
         return None
-    if problem.has_lengths or 0 in (problem.T, problem.B, problem.I):
+    if 0 in (problem.T, problem.B, problem.I):
         return None
     return Direct(plan_of(problem))
+
+
+def _padding(layout: Layout, width: int) -> int:
+    """Elements of an array of rows so wide that are not all written, as rows end before the last step; else 0."""
+    return 0 if layout.in_order else layout.n_given * width
 
 
 def _five(place: Mapping[str, int], name: str) -> list[int]:

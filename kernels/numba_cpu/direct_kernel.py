@@ -30,8 +30,12 @@ def _array(typing: Any, like: Any, where: Any, size: Any) -> Any:
 
 
 @jit
-def _move_states(like: Any, theirs: Any, ours: int, out: bool, n_rows: int, H: int, H_p: int) -> None:
-    """States between the callers' arrays [B, H], at `theirs`, and ours [n_states, B, H_p]; in: zeros for address 0."""
+def _move_states(like: Any, theirs: Any, ours: int, out: bool, order: Any, H: int, H_p: int) -> None:
+    """States between the callers' arrays [B, H], at `theirs`, and ours [n_states, B, H_p]; in: zeros for address 0.
+
+    order [B]: the caller's row of each of ours.
+    """
+    n_rows = order.size
     block = _array(like, ours, len(theirs) * n_rows * H_p)
     for k in range(len(theirs)):
         begin = integer(k) * n_rows * H_p
@@ -42,28 +46,30 @@ def _move_states(like: Any, theirs: Any, ours: int, out: bool, n_rows: int, H: i
         state = _array(like, theirs[k], n_rows * H)
         for row in range(n_rows):
             if out:
-                copy(state, row * H, block, begin + row * H_p, H)
+                copy(state, order[row] * H, block, begin + row * H_p, H)
             else:
-                copy(block, begin + row * H_p, state, row * H, H)
+                copy(block, begin + row * H_p, state, order[row] * H, H)
                 clear(block, begin + row * H_p + H, H_p - H)
 
 
 @cached_jit
 def call(
     build: Any, like: Any, code: int, written: Any, sizes: Any, given_places: Any, given: Any, kept_places: Any,
-    kept: int, work_places: Any, memory: Any, states: Any, out: Any, team: Any, board: Any,
+    kept: int, work_places: Any, memory: Any, order: Any, states: Any, out: Any, team: Any, board: Any,
 ) -> None:  # fmt: skip
     """Run a kernel, each member of the team a share; code: its address. like: an empty array of the working type.
 
     written [ROOM]: its arguments as `marshal.written` makes them, but for some addresses.
-    sizes: B, H, H_p; where among the arguments are the states that go in, or -1, those that come out, and the team's
-    address; the bytes of `memory` to be zeroed, from 0 on.
+    sizes: H, H_p; the bytes of `memory` to be zeroed, from 0 on; where among the arguments are the states that go in,
+    or -1, those that come out, the team's address, and the array that is not written where rows have ended; and how
+    many elements of that are to be zeroed, if its address is not 0.
     given_places: where among the arguments the addresses `given` stand, in that order. kept_places, work_places [n, 2]:
     the same for parts of two pieces of memory, the one at an address, the other of bytes, with where each begins.
-    states, out: addresses of a [B, H] for each state, before and after; 0 for zeros, or where it is not wanted.
+    order: as `_move_states` has it. states, out: addresses of a [B, H] for each state, before and after; 0 for zeros,
+    or where it is not wanted.
     """
     work = address(memory)
-    n_rows, H, H_p, place_in, place_out, place_team, zeroed = sizes
+    H, H_p, zeroed, place_in, place_out, place_team, place_padded, n_padded = sizes
     numbers = room_for(written, ROOM)
     for k in range(ROOM):
         numbers[k] = written[k]
@@ -75,7 +81,9 @@ def call(
         numbers[work_places[k, 0]] = work + work_places[k, 1]
     numbers[place_team] = address(team)
     clear(_array(like, work, zeroed // like.itemsize), integer(0), zeroed // like.itemsize)
+    if n_padded > 0 and numbers[place_padded] != 0:
+        clear(_array(like, numbers[place_padded], n_padded), integer(0), n_padded)
     if place_in >= 0:
-        _move_states(like, states, numbers[place_in], False, n_rows, H, H_p)
+        _move_states(like, states, numbers[place_in], False, order, H, H_p)
     together(board, code, numbers, team)
-    _move_states(like, out, numbers[place_out], True, n_rows, H, H_p)
+    _move_states(like, out, numbers[place_out], True, order, H, H_p)

@@ -15,7 +15,7 @@ import numpy as np
 
 from rnn_gpu.problem import Inputs, Problem
 
-__all__ = ["Layout", "full_layout", "layout_of", "packed_layout"]
+__all__ = ["Layout", "full_layout", "layout_of", "packed_layout", "ragged_layout"]
 
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -40,6 +40,11 @@ class Layout:
         """Valid steps in all."""
         return int(self.start[-1])
 
+    @property
+    def n_given(self) -> int:
+        """Rows of the caller's x and y, at all steps together: those that lie in order are the valid ones alone."""
+        return self.n_rows if self.in_order else self.active.size * self.order.size
+
     @cached_property
     def flat_rows(self) -> IntArray:
         """[n_rows] for each of our rows, the caller's, counted through all steps; empty if in order: the same."""
@@ -63,15 +68,22 @@ def layout_of(problem: Problem, inputs: Inputs) -> Layout:
     """The layout of a call."""
     if inputs.lengths is None:
         return full_layout(problem.T, problem.B)
-    order = np.argsort(-inputs.lengths, kind="stable")
-    running = np.bincount(inputs.lengths, minlength=problem.T + 1)
-    return _padded(order, problem.B - np.cumsum(running)[: problem.T], full=False)
+    return ragged_layout(problem.T, inputs.lengths.tobytes())
 
 
 @lru_cache(maxsize=256)
 def full_layout(n_steps: int, n_batch: int) -> Layout:
     """The layout of a call without lengths."""
     return _padded(np.arange(n_batch), np.full(n_steps, n_batch), full=True)
+
+
+@lru_cache(maxsize=64)
+def ragged_layout(n_steps: int, lengths: bytes) -> Layout:
+    """The layout of a call with lengths; lengths: those of an int64 array [B], from 0 to T."""
+    of_rows = np.frombuffer(lengths, np.int64)
+    order = np.argsort(-of_rows, kind="stable")
+    running = np.bincount(of_rows, minlength=n_steps + 1)
+    return _padded(order, of_rows.size - np.cumsum(running)[:n_steps], full=False)
 
 
 @lru_cache(maxsize=64)

@@ -8,7 +8,7 @@ layer to layer.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from rnn_gpu import dispatch
-from rnn_gpu.dispatch import Direct
+from rnn_gpu.dispatch import Direct, Ends
 from rnn_gpu.errors import ArgumentError, ArgumentTypeError, BackendError
 from rnn_gpu.problem import describe, known, remember
 from rnn_gpu.resets import from_behind
@@ -34,9 +34,9 @@ Maker = Callable[[], Array]
 
 
 class Rows(NamedTuple):
-    """Where rows end and begin anew. batch_sizes: of a packed batch, checked. resets: (T, B) bools, contiguous."""
+    """Where rows end and begin anew, checked. resets: (T, B) bools, contiguous, False at and after each row's end."""
 
-    batch_sizes: Array | None
+    ends: Ends | None
     resets: Tensor | None
 
     @property
@@ -52,7 +52,8 @@ class Layer(NamedTuple):
     dtype: that of all tensors. n_weights: of w_ih, w_hh, b_ih, b_hh the first so many; missing: 0 for each of the
     others; no_states: 0 for each state.
     x, y, kept, state, weights: make arrays of the shape of x, of the output, of what backward needs, of a state and of
-    each weight. For packed batches the first three are not used, whose shapes differ from call to call.
+    each weight. Those whose shapes differ from call to call are not used: of packed batches the first three, and with
+    lengths kept.
     """
 
     call: Call
@@ -74,7 +75,7 @@ def layers_of(given: Given, save: bool, batch_sizes: Array | None = None) -> tup
     batch_sizes: those of a packed batch, checked, whose x is (n_rows, I).
     """
     x, weights, initial, lengths, resets, _, call = given
-    if lengths is not None or call.all_states or (resets is not None and not _are_resets(resets, x)):
+    if call.all_states or not _are_lengths(lengths, x) or not _are_resets(resets, x):
         return ()
     dtype, shapes = x.dtype, []
     for tensor in (x, *weights, *initial):
@@ -86,7 +87,7 @@ def layers_of(given: Given, save: bool, batch_sizes: Array | None = None) -> tup
     if batch_sizes is not None:
         shapes[0] = torch.Size((_ANY, batch_sizes.item(0), x.shape[1]))
     asked_for = os.environ.get(dispatch.ENVIRONMENT_VARIABLE)
-    key = (call, save, len(weights), dtype, resets is None, asked_for, *shapes)
+    key = (call, save, len(weights), dtype, lengths is None, resets is None, asked_for, *shapes)
     found: tuple[Layer, ...] | None = known(key)
     if found is None:
         n_steps, n_rows = x.shape[:2] if batch_sizes is None else (1, batch_sizes.item(0))  # of any T, see `Direct`
@@ -100,17 +101,32 @@ _ANY = -1
 _PLAIN = (Tensor, torch.nn.Parameter)
 
 
-def _are_resets(resets: Tensor, x: Tensor) -> bool:
+def _are_resets(resets: Tensor | None, x: Tensor) -> bool:
     """Whether they are what `Direct` takes; if not, the general way may make it of them, or says what is wrong."""
-    if type(resets) is not Tensor or resets.dtype is not torch.bool or resets.shape != x.shape[:2]:
+    return resets is None or (_is_plain(resets, torch.bool, x.shape[:2]) and resets.data_ptr() != 0)
+
+
+def _are_lengths(lengths: Tensor | None, x: Tensor) -> bool:
+    """The same of lengths."""
+    if lengths is None:
+        return True
+    if not _is_plain(lengths, torch.int64, x.shape[1:2]) or not lengths.numel():
         return False
-    return resets.is_cpu and resets.layout is torch.strided and resets.data_ptr() != 0
+    low, high = lengths.aminmax()
+    return int(low) > 0 and int(high) <= len(x)
+
+
+def _is_plain(tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> bool:
+    strided = tensor.is_cpu and tensor.layout is torch.strided
+    return type(tensor) is Tensor and tensor.dtype is dtype and tensor.shape == shape and strided
 
 
 def _made(given: Given, save: bool, steps_and_rows: tuple[int, int]) -> tuple[Layer, ...]:
-    x, weights, initial, _, resets, _, call = given
+    x, weights, initial, lengths, resets, _, call = given
     n_weights, _ = weights_maker(call.names, cell_of(call.cell))
-    cuts = None if resets is None else np.zeros(steps_and_rows, np.bool_)
+    n_steps, n_rows = steps_and_rows
+    of_rows = {} if lengths is None else {"lengths": np.full(n_rows, n_steps)}
+    of_rows |= {} if resets is None else {"resets": np.zeros(steps_and_rows, np.bool_)}
     n_directions = 2 if call.bidirectional else 1
     if x.dtype not in (torch.float32, torch.float64):  # NumPy may not have it
         return ()
@@ -129,7 +145,7 @@ def _made(given: Given, save: bool, steps_and_rows: tuple[int, int]) -> tuple[La
             of_place = call._replace(bidirectional=False, reverse=call.reverse or direction == 1)
             weights_of_place = arrays[place * n_weights : (place + 1) * n_weights]
             states_of_place = tuple(state[place] for state in states)
-            layers.append(_layer(of_place, below, weights_of_place, states_of_place, cuts, x.dtype, save))
+            layers.append(_layer(of_place, below, weights_of_place, states_of_place, of_rows, x.dtype, save))
             if direction == n_directions - 1:
                 below = np.broadcast_to(below[0, 0, 0], (*steps_and_rows, n_directions * call.hidden))
     except (ArgumentError, ArgumentTypeError, BackendError, IndexError):
@@ -138,15 +154,15 @@ def _made(given: Given, save: bool, steps_and_rows: tuple[int, int]) -> tuple[La
 
 
 def _layer(
-    call: Call, x: Array, weights: Sequence[Array], states: tuple[Array, ...], resets: Array | None, dtype: torch.dtype,
-    save: bool,
+    call: Call, x: Array, weights: Sequence[Array], states: tuple[Array, ...], of_rows: Mapping[str, Array],
+    dtype: torch.dtype, save: bool,
 ) -> Layer:  # fmt: skip
-    """The layer for arrays of these shapes, whose numbers do not matter."""
+    """The layer for arrays of these shapes, whose numbers do not matter. of_rows: lengths and resets, if any."""
     cell = cell_of(call.cell)
     n_weights, weights_of = weights_maker(call.names, cell)
     problem, _ = describe(
-        cell, x, weights_of(*weights), initial=states or None, resets=resets, reverse=call.reverse, save=save,
-        recompute=call.recompute,
+        cell, x, weights_of(*weights), initial=states or None, lengths=of_rows.get("lengths"),
+        resets=of_rows.get("resets"), reverse=call.reverse, save=save, recompute=call.recompute,
     )  # fmt: skip
     backend = dispatch.select(problem, call.backend or None)
     direct = backend.direct(problem)
@@ -167,16 +183,21 @@ def run(
 
     Of a packed batch y is (n_rows, D*H), and so are the masks.
     """
-    x, weights, initial, _, resets, masks, call = given
-    resets = None if resets is None else resets.contiguous()
+    x, weights, initial, lengths, resets, masks, call = given
+    ends = None if batch_sizes is None else Ends(True, batch_sizes)
+    if lengths is not None:
+        ends = Ends(False, lengths.numpy().copy())
+        if resets is not None:
+            resets = resets & (torch.arange(len(resets))[:, None] < lengths)
+    rows = Rows(ends, None if resets is None else resets.contiguous())
     if len(layers) == 1:
-        y, *last = _run(layers[0], Rows(batch_sizes, resets), x, (*weights, *initial), save)
+        y, *last = _run(layers[0], rows, x, (*weights, *initial), save)
         return y, last
     n_directions, n_weights = 2 if call.bidirectional else 1, layers[0].n_weights
     x = x.contiguous() if call.bidirectional else x  # once for both
-    of_directions = [Rows(batch_sizes, resets)] * 2
-    if resets is not None and call.bidirectional:
-        of_directions[1] = Rows(None, torch.from_numpy(from_behind(resets.numpy(), None)))
+    of_directions = [rows, rows]
+    if rows.resets is not None and call.bidirectional:
+        of_directions[1] = Rows(ends, torch.from_numpy(from_behind(rows.resets.numpy(), None)))
     lasts = []
     for first in range(0, len(layers), n_directions):
         outputs = []
@@ -203,26 +224,26 @@ def _forward(layer: Layer, rows: Rows, x: Tensor, rest: Sequence[Tensor]) -> tup
     """What backward needs, y and the last states; rest: the weights and the initial states."""
     x, rest = x.contiguous(), [tensor.contiguous() for tensor in rest]
     found, n_weights = [tensor.data_ptr() for tensor in rest], layer.n_weights
-    _, *makers = *_of_call(layer, rows.batch_sizes, x), *[layer.state] * len(layer.no_states)
+    _, *makers = *_of_call(layer, rows.ends, x), *[layer.state] * len(layer.no_states)
     kept, y, *last = [torch.from_numpy(make()) for make in makers]
     with torch_threads:
         layer.direct.forward(
             (*found[:n_weights], *layer.missing), x.data_ptr(), y.data_ptr(),
             tuple(found[n_weights:]) or layer.no_states, tuple([state.data_ptr() for state in last]), kept.data_ptr(),
-            rows.batch_sizes, rows.resets_at,
+            rows.ends, rows.resets_at,
         )  # fmt: skip
     return kept, y, *last
 
 
-def _of_call(layer: Layer, batch_sizes: Array | None, x: Tensor) -> tuple[Maker, Maker, Maker]:
+def _of_call(layer: Layer, ends: Ends | None, x: Tensor) -> tuple[Maker, Maker, Maker]:
     """What makes arrays of the shapes of x, of what backward needs, and of the output."""
-    if batch_sizes is None:
+    if ends is None:
         return layer.x, layer.kept, layer.y
-    n_kept = layer.direct.kept_bytes(batch_sizes) // layer.dtype.itemsize
+    kept = layer.direct.maker((layer.direct.kept_bytes(ends) // layer.dtype.itemsize,))
+    if not ends.packed:
+        return layer.x, kept, layer.y
     n_rows, n_inputs = x.shape
-    shapes = (n_rows, n_inputs), (n_kept,), (n_rows, layer.call.hidden)
-    of_x, of_kept, of_y = map(layer.direct.maker, shapes)
-    return of_x, of_kept, of_y
+    return layer.direct.maker((n_rows, n_inputs)), kept, layer.direct.maker((n_rows, layer.call.hidden))
 
 
 class _Function(torch.autograd.Function):
@@ -269,16 +290,18 @@ def _by_operator(
     """The gradients by the operator, which refuses a second derivative."""
     from rnn_gpu.torch.operators import gradients_with_graph  # noqa: PLC0415  (which imports this module)
 
-    lengths = None
-    if rows.batch_sizes is not None:
-        sizes = torch.from_numpy(rows.batch_sizes)
-        x, lengths = padded(x, sizes)
-        dy = None if dy is None else padded(dy, sizes)[0]
+    lengths = of_packed = None
+    if rows.ends is not None:
+        lengths = torch.from_numpy(rows.ends.numbers)
+        if rows.ends.packed:
+            dy = None if dy is None else padded(dy, lengths)[0]
+            x, lengths = padded(x, lengths)
+            of_packed = lengths
     weights, initial = list(rest[: layer.n_weights]), list(rest[layer.n_weights :])
     given = Given(x, weights, initial, lengths, rows.resets, None, layer.call)
     no_tape = torch.zeros(1, dtype=torch.uint8)  # the forward pass is run again
     dx, *others = gradients_with_graph(given, no_tape, dy, list(dlast), [])
-    return [dx if lengths is None else pack_padded_sequence(dx, lengths).data, *others]
+    return [dx if of_packed is None else pack_padded_sequence(dx, of_packed).data, *others]
 
 
 def _backward(
@@ -290,7 +313,7 @@ def _backward(
     given = [None if d is None else d.resolve_neg().contiguous() for d in (dy, *dlast)]
     d_y, *d_last = [0 if d is None else d.data_ptr() for d in given]
     n_weights = layer.n_weights
-    dx = torch.from_numpy(_of_call(layer, rows.batch_sizes, x)[0]()) if with_dx else None
+    dx = torch.from_numpy(_of_call(layer, rows.ends, x)[0]()) if with_dx else None
     results = [torch.from_numpy(make()) for make in (*layer.weights, *[layer.state] * len(rest[n_weights:]))]
     found = [tensor.data_ptr() for tensor in results]
     weights = (*[tensor.data_ptr() for tensor in rest[:n_weights]], *layer.missing)
@@ -299,6 +322,6 @@ def _backward(
     with torch_threads:
         layer.direct.backward(
             weights, x.data_ptr(), d_y, tuple(d_last), gradients, d_initial, kept.data_ptr(),
-            rows.batch_sizes, rows.resets_at,
+            rows.ends, rows.resets_at,
         )  # fmt: skip
     return [dx, *results]

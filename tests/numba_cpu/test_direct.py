@@ -7,7 +7,7 @@ import pytest
 
 import rnn_gpu
 from rnn_gpu import cells, functional
-from rnn_gpu.dispatch import BACKENDS
+from rnn_gpu.dispatch import BACKENDS, Ends
 from rnn_gpu.kernels.numba_cpu.direct import MOST_TABLES
 from rnn_gpu.kernels.numba_cpu.host import TRAITS
 from rnn_gpu.problem import describe
@@ -54,7 +54,10 @@ def by_addresses(cell, x, weights, states, dy, dlast, with_dx=True, batch_sizes=
         return [None if array is None else np.full_like(array, np.nan) for array in arrays]
 
     y = np.full((*x.shape[:-1], problem.H), np.nan, x.dtype)
-    kept = np.full(direct.kept_bytes(batch_sizes) // x.itemsize, np.nan, x.dtype)
+    lengths = options.get("lengths")
+    ends = None if batch_sizes is None else Ends(True, batch_sizes)
+    ends = ends if lengths is None else Ends(False, lengths)
+    kept = np.full(direct.kept_bytes(ends) // x.itemsize, np.nan, x.dtype)
     last = [np.full((problem.B, problem.H), np.nan, x.dtype) for _ in cell.states]
     dx, *d_weights = like([x if with_dx else None, *four])
     d_initial = like(states or nothing)
@@ -62,7 +65,7 @@ def by_addresses(cell, x, weights, states, dy, dlast, with_dx=True, batch_sizes=
     def addresses(arrays):
         return tuple(map(address, arrays))
 
-    of_rows = batch_sizes, address(options.get("resets"))
+    of_rows = ends, address(options.get("resets"))
     direct.forward(
         addresses(four), address(x), address(y), addresses(states or nothing), addresses(last), address(kept),
         *of_rows,
@@ -114,6 +117,28 @@ def test_resets_give_the_same_bits(cell, options):
                 else:
                     y, last, _ = rnn_gpu.forward(cell, *given[:3], resets=resets, save=False, backend="numba_cpu")
                     assert_same_bits(found, [y, *last])
+
+
+@pytest.mark.parametrize("options", [{}, {"reverse": True}, {"recompute": True}, {"save": False}], ids=str)
+@pytest.mark.parametrize("cell", [cells.lstm, cells.gru, cells.gru_2014, cells.rnn], ids=lambda cell: cell.name)
+def test_lengths_give_the_same_bits(cell, options):
+    """In any order, with resets and without, where x and dy hold anything behind the ends."""
+    for seed, (lengths, H) in enumerate([([3, 11, 1, 7, 7], 21), ([11] * 5, 21), ([4, 9], 2 * PANEL), ([5], 21)]):
+        lengths, batch = np.array(lengths), len(lengths)
+        there = np.arange(T)[:, None] < lengths
+        for resets in (None, (np.random.default_rng(seed).random((T, batch)) < 0.3) & there):
+            for initial in (False, True):
+                x, weights, states, dy, dlast = drawn(cell, np.float32, initial=initial, batch=batch, H=H)
+                x[~there] = dy[~there] = np.nan
+                chosen = {"lengths": lengths} | ({} if resets is None else {"resets": resets}) | options
+                for threads in (1, 2):
+                    set_threads(threads)
+                    found = by_addresses(cell, x, weights, states, dy, dlast, **chosen)
+                    if options.get("save", True):
+                        assert_same_bits(found, by_arrays(cell, x, weights, states, dy, dlast, **chosen))
+                    else:
+                        y, last, _ = rnn_gpu.forward(cell, x, weights, states, backend="numba_cpu", **chosen)
+                        assert_same_bits(found, [y, *last])
 
 
 PANEL = TRAITS.panel(4)
@@ -178,7 +203,7 @@ def test_many_packed_batches_are_not_all_kept():
     direct = BACKEND.direct(problem)
     state, out = np.zeros((1, H), np.float32), np.zeros((1, H), np.float32)
     for n_steps in range(1, 200):
-        sizes = np.ones(n_steps, np.int64)
+        sizes = Ends(True, np.ones(n_steps, np.int64))
         kept, y = np.empty(direct.kept_bytes(sizes), np.uint8), np.empty((n_steps, H), np.float32)
         four = tuple(map(address, (weights.w_ih, weights.w_hh, weights.b_ih, weights.b_hh)))
         direct.forward(four, address(x), address(y), (address(state),), (address(out),), address(kept), sizes)
@@ -192,13 +217,11 @@ def test_who_has_calls_on_addresses():
     assert [name for name in BACKENDS if BACKENDS[name].direct(problem) is not None] == ["numba_cpu"]
     peephole = rnn_gpu.init_weights(cells.lstm_peephole, I, H)
     half = weights.map(lambda weight: weight.astype(np.float16))
-    for cell, x_given, given, options in (
-        (cells.lstm, x, weights, {"lengths": [T] * B}),
-        (cells.lstm, x, weights, {"lengths": [T] * B, "resets": np.zeros((T, B), bool)}),
-        (cells.lstm, x.astype(np.float16), half, {}),
-        (cells.lstm_peephole, x, peephole, {}),
-        (cells.lstm, np.zeros((T, B, 4 * H), np.float32), rnn_gpu.Weights(None, weights.w_hh), {}),
-        (cells.lstm, x[:0], weights, {}),
+    for cell, x_given, given in (
+        (cells.lstm, x.astype(np.float16), half),
+        (cells.lstm_peephole, x, peephole),
+        (cells.lstm, np.zeros((T, B, 4 * H), np.float32), rnn_gpu.Weights(None, weights.w_hh)),
+        (cells.lstm, x[:0], weights),
     ):
-        problem, _ = describe(cell, x_given, given, **options)
+        problem, _ = describe(cell, x_given, given)
         assert BACKEND.direct(problem) is None

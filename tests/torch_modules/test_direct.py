@@ -126,51 +126,85 @@ def test_packed_batches(name, options, ways):
                 assert_same_bits(*ways(run))
 
 
+RESETS = torch.rand(T, B, generator=torch.Generator().manual_seed(0)) < 0.4
+
+OF_ROWS = {
+    "resets": {"resets": RESETS},
+    "resets laid out otherwise": {"resets": RESETS.t().contiguous().t()},
+    "all reset": {"resets": torch.ones(T, B) > 0},
+    "lengths": {"lengths": torch.tensor([4, 7, 1])},
+    "equal lengths": {"lengths": torch.tensor([7, 7, 7])},
+    "both": {"lengths": torch.tensor([4, 7, 1]), "resets": RESETS},
+}
+
+
+@pytest.mark.parametrize("of_rows", OF_ROWS)
 @pytest.mark.parametrize("options", [*STACKS, {"batch_first": True}], ids=str)
 @pytest.mark.parametrize("name", ["RNN", "LSTM", "GRU"])
-def test_resets(name, options, ways):
+def test_lengths_and_resets(name, options, of_rows, ways):
     module = getattr(ours, name)(I, H, **options)
     n_places = module.num_layers * (2 if module.bidirectional else 1)
     states = tuple(torch.randn(n_places, B, H, requires_grad=True) for _ in module.cell.states)
-    x = torch.randn(B, T, I) if module.batch_first else torch.randn(T, B, I)
-    for resets in (torch.rand(x.shape[:2]) < 0.4, torch.rand(x.shape[1::-1]).t() < 0.4, torch.ones(x.shape[:2]) > 0):
-        for hx in (None, states if name == "LSTM" else states[0]):
-            for requires in (False, True):
-                x = x.detach().requires_grad_(requires)
+    x, given = torch.randn(T, B, I), OF_ROWS[of_rows]
+    if "lengths" in given:
+        x[torch.arange(T)[:, None] >= given["lengths"]] = torch.nan
+    if module.batch_first:
+        x = x.transpose(0, 1)
+        given = given | ({"resets": given["resets"].t()} if "resets" in given else {})
 
-                def run(module=module, x=x, hx=hx, resets=resets):
-                    torch.manual_seed(1)
-                    return trained(lambda *given: module(*given, resets=resets), x, hx, parameters=module.parameters())
+    def called(*arguments):
+        return module(*arguments, **given)
 
-                found, expected = ways(run)
-                assert_same_bits(found, expected)
+    for hx in (None, states if name == "LSTM" else states[0]):
+        for requires in (False, True):
+            x = x.detach().requires_grad_(requires)
+
+            def run(x=x, hx=hx):
+                torch.manual_seed(1)
+                return trained(called, x, hx, parameters=module.parameters())
+
+            assert_same_bits(*ways(run))
     with torch.no_grad():
-        assert_same_bits(*ways(lambda: [module.eval()(x, resets=resets)[0]]))
+        module.eval()
+        assert_same_bits(*ways(lambda: [called(x)[0]]))
 
 
-def test_resets_are_followed_by_autograd_as_other_inputs_are(ways):
+@pytest.mark.parametrize("of_rows", OF_ROWS)
+def test_lengths_and_resets_and_autograd(of_rows):
     module, x = ours.GRU(I, H, bidirectional=True), torch.randn(T, B, I, requires_grad=True)
-    resets = torch.rand(T, B) < 0.4
+    given = {name: tensor.clone() for name, tensor in OF_ROWS[of_rows].items()}
     inputs = [x, *module.parameters()]
 
     def loss():
-        return module(x, resets=resets)[0].pow(2).sum()
+        return module(x, **given)[0].pow(2).sum()
+
+    def loss_by_way_of_hooks():
+        with save_on_cpu():
+            return loss()
 
     expected = torch.autograd.grad(loss(), inputs)
-    for gradients in (torch.autograd.grad(loss(), inputs, create_graph=True), _by_way_of(save_on_cpu(), loss, inputs)):
-        assert_same_bits([gradient.detach() for gradient in gradients], expected)
-    with torch.no_grad():
-        assert_same_bits(*ways(lambda: [module(x, resets=resets.clone())[0]]))
-    y = loss()
-    resets.fill_(False)
-    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        y.backward()
+    assert_same_bits(torch.autograd.grad(loss_by_way_of_hooks(), inputs), expected)
+    gradients = torch.autograd.grad(loss(), inputs, create_graph=True)
+    assert_same_bits([gradient.detach() for gradient in gradients], expected)
+    with pytest.raises(NotImplementedError, match="no gradients of gradients"):
+        gradients[0].sum().backward()
+    if "lengths" in given:  # they are copied
+        y = loss()
+        given["lengths"].fill_(1000)
+        assert_same_bits(torch.autograd.grad(y, inputs), expected)
+    elif of_rows == "resets":
+        y = loss()
+        given["resets"].fill_(False)
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            y.backward()
 
 
-def _by_way_of(context, loss, inputs):
-    with context:
-        value = loss()
-    return torch.autograd.grad(value, inputs)
+@pytest.mark.parametrize("wrong", [[T, T], [T, 1, -1], [T, 1, T + 1], [1.0, 2.0, 3.0]], ids=str)
+def test_lengths_that_are_none(wrong):
+    module, x = ours.GRU(I, H), torch.randn(T, B, I)
+    module(x, lengths=torch.tensor([T, 1, 2]))  # such calls are known
+    with pytest.raises(ValueError, match="lengths: expected"):
+        module(x, lengths=torch.tensor(wrong))
 
 
 @pytest.mark.parametrize("wrong", [torch.zeros(T, B + 1) > 0, torch.zeros(T) > 0, torch.zeros(T, B)], ids=str)
@@ -273,7 +307,7 @@ def test_which_calls_go_the_general_way(monkeypatch):
     monkeypatch.setattr(direct, "run", lambda *arguments: pytest.fail("by addresses"))
     ours.LSTM(I, H)(x, lengths=torch.tensor([T, 1, 0]))
     ours.LSTM(I, H)(x, resets=torch.zeros(T, B, dtype=torch.bool), return_states=True)
-    ours.LSTM(I, H)(x, resets=[[False] * B] * T, lengths=[T] * B)
+    ours.LSTM(I, H)(x, lengths=torch.tensor([T, 1, 1], dtype=torch.int32))
     ours.LSTM(I, H)(x, return_states=True)
     ours.LSTM(I, H, cell=cells.lstm_peephole)(x)
     ours.LSTM(I, H, dtype=torch.bfloat16)(x.bfloat16())
