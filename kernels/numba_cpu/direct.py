@@ -1,19 +1,21 @@
 """Calls on addresses, for callers whose arrays are not NumPy's and who call often: torch's modules.
 
 What NumPy's arrays cost, to be made, looked at and handed on, is for small layers as much as the kernels. Here the
-kernels' arguments are written down once for a problem, or for a packed batch; a call adds the addresses of its arrays.
+kernels' arguments are written down once for a problem, and those that follow from where rows end once for each such
+batch; a call adds the addresses of its arrays.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from rnn_gpu.dispatch import Ends
 from rnn_gpu.kernels.numba_cpu import backward_kernel, crew, direct_kernel, forward_kernel, memory
-from rnn_gpu.kernels.numba_cpu.constants import constant_arguments
+from rnn_gpu.kernels.numba_cpu.constants import constant_arguments, layout_arguments
 from rnn_gpu.kernels.numba_cpu.forward_kernel import PACK
 from rnn_gpu.kernels.numba_cpu.host import CACHE_LINE
 from rnn_gpu.kernels.numba_cpu.jit import BUILD, entry_of
@@ -21,7 +23,7 @@ from rnn_gpu.kernels.numba_cpu.layout import Layout, full_layout, packed_layout,
 from rnn_gpu.kernels.numba_cpu.marshal import FIVE, ROOM, Later, places, written
 from rnn_gpu.kernels.numba_cpu.packing import nothing
 from rnn_gpu.kernels.numba_cpu.plan import Plan, plan_of
-from rnn_gpu.kernels.numba_cpu.shares import backward_shares, forward_shares, members_for
+from rnn_gpu.kernels.numba_cpu.shares import Share, backward_shares, forward_shares, members_for
 from rnn_gpu.kernels.numba_cpu.team import ALONE
 from rnn_gpu.problem import Array, Problem
 from rnn_gpu.recent import Recent
@@ -31,11 +33,28 @@ __all__ = ["Direct", "direct_of"]
 _FORWARD, _BACKWARD = places(forward_kernel.ARGUMENTS), places(backward_kernel.ARGUMENTS)
 
 MOST_TABLES = 16
-"""Tables that a problem's calls keep: packed batches come in many shapes."""
+"""Tables that a problem's calls keep: rows end in many ways."""
+
+
+class _Base(NamedTuple):
+    """What all tables of a kernel have in common.
+
+    place: where its arguments are written, by name. numbers: those that follow from the problem alone, written, and
+    `held`, the arrays that they point to. given: as `direct_kernel.call` has it.
+    """
+
+    place: Mapping[str, int]
+    numbers: list[int]
+    given: Array
+    held: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, place: Mapping[str, int], values: Mapping[str, Any], given: tuple[int, ...]) -> _Base:
+        return cls(place, _filled([0] * ROOM, place, values), np.array(given, np.int64), values)
 
 
 class _Table(NamedTuple):
-    """A kernel's arguments for so many members, as `direct_kernel.call` has them, and the arrays that they point to."""
+    """A kernel's arguments for a layout and so many members, as `direct_kernel.call` has them; `held`: see `_Base`."""
 
     entry: Callable[..., None]
     code: int
@@ -127,92 +146,107 @@ class Direct:
         table = (self._made_backward if backward else self._made_forward)(layout, members)
         return self._tables.add((layout, backward, members), table)
 
-    def _made_forward(self, layout: Layout, members: int) -> _Table:
-        plan, problem = self._plan, self._plan.problem
-        share, n_states = forward_shares(plan, layout, members), self._states_size
-        values = constant_arguments(plan, layout, share, forward_kernel.ARGUMENTS) | {
-            "raw": self._raw, "packed": tuple(map(Later, plan.room)), "pack": PACK,
-            "in_order": layout.in_order and not problem.reverse,
-            "initial": self._initial, "y": Later(0), "last_states": Later(n_states), "work": Later(share.work),
-            "keep_states": problem.save, "keep_saved": problem.save and not problem.recompute,
+    @cached_property
+    def _forward(self) -> _Base:
+        plan, problem, place = self._plan, self._plan.problem, _FORWARD
+        values = constant_arguments(plan, forward_kernel.ARGUMENTS) | {
+            "raw": self._raw, "packed": tuple(map(Later, plan.room)), "pack": PACK, "initial": self._initial,
+            "y": Later(0), "last_states": Later(self._states_size), "keep_states": problem.save,
+            "keep_saved": problem.save and not problem.recompute,
         }  # fmt: skip
-        given = (*_raw_places(_FORWARD), _FORWARD["x"], _FORWARD["resets"], _FORWARD["y"])
-        parts = dict(zip(_five(_FORWARD, "packed"), plan.room, strict=True))
-        parts |= {_FORWARD["work"]: share.work, _FORWARD["last_states"]: n_states}
-        initial = _FORWARD["initial"] if problem.has_initial else -1
-        places_of = (initial, _FORWARD["last_states"], _FORWARD["team"], _FORWARD["y"], _padding(layout, problem.H))
-        return self._table(layout, plan.forward_code, _FORWARD, values, given, {}, parts, places_of, len(share.offsets))
+        return _Base.of(place, values, (*_raw_places(place), place["x"], place["resets"], place["y"]))
 
-    def _made_backward(self, layout: Layout, members: int) -> _Table:
-        plan, problem, rooms = self._plan, self._plan.problem, self._plan.gradients
-        share, n_states = backward_shares(plan, layout, members), self._states_size
-        H_p, place, none = plan.sizes.H_p, _BACKWARD, Later(0)
-        dx, dw, du, d_w_ih, d_w_hh = _five(place, "gradients")
-        rows = share.ring * share.rings
-        DR, DP = rows * rooms.dr_row, 0 if plan.kernel.shared else rows * rooms.dp_row
+    def _made_forward(self, layout: Layout, members: int) -> _Table:
+        plan, problem, place = self._plan, self._plan.problem, _FORWARD
+        share = forward_shares(plan, layout, members)
+        of_layout = layout_arguments(plan, layout, share) | {
+            "in_order": layout.in_order and not problem.reverse, "work": Later(share.work), "ahead": share.ahead,
+        }  # fmt: skip
+        parts = dict(zip(_five(place, "packed"), plan.room, strict=True))
+        parts |= {place["work"]: share.work, place["last_states"]: self._states_size}
+        initial = place["initial"] if problem.has_initial else -1
+        places_of = (initial, place["last_states"], place["team"], place["y"], _padding(layout, problem.H))
+        return self._table(self._forward, plan.forward_code, layout, share, of_layout, {}, parts, places_of)
+
+    @cached_property
+    def _backward(self) -> _Base:
+        plan, problem, rooms, place, none = self._plan, self._plan.problem, self._plan.gradients, _BACKWARD, Later(0)
         as_wanted_w, as_wanted_u = rooms.as_wanted
         n_w_ih, n_w_hh, *n_biases = rooms.wanted
-        values = constant_arguments(plan, layout, share, backward_kernel.ARGUMENTS) | {
-            "raw": self._raw, "packed": tuple(map(Later, rooms.packed)), "pack": True,
-            "made": (none,) * FIVE, "gates_back": plan.blocks.back_gates, "stages_back": plan.blocks.back_stages,
-            "flat_rows": layout.flat_rows, "initial": self._initial, "recompute": problem.recompute,
-            "dy": none, "d_states": Later(n_states), "DV": none,
+        values = constant_arguments(plan, backward_kernel.ARGUMENTS) | {
+            "raw": self._raw, "packed": tuple(map(Later, rooms.packed)), "pack": True, "made": (none,) * FIVE,
+            "gates_back": plan.blocks.back_gates, "stages_back": plan.blocks.back_stages, "initial": self._initial,
+            "recompute": problem.recompute, "dy": none, "d_states": Later(self._states_size), "DV": none,
             "gradients": (
                 none, none, none, Later(0 if as_wanted_w else n_w_ih), Later(0 if as_wanted_u else n_w_hh)
             ),
             "d_b_ih": Later(n_biases[0]), "d_b_hh": Later(n_biases[1]), "input_sums": none, "recurrent_sums": none,
             "dr_row": rooms.dr_row, "dp_row": rooms.dp_row, "dw_row": rooms.dw_row, "du_row": rooms.du_row,
-            "ring": share.ring, "most": share.most, "merged": rooms.merged, "work": none, "rooms": none,
-            "room_offsets": share.room_offsets, "n_stages": plan.n_stages,
+            "merged": rooms.merged, "work": none, "rooms": none, "n_stages": plan.n_stages,
         }  # fmt: skip
+        dx, dw, du, d_w_ih, d_w_hh = _five(place, "gradients")
         given = (
             *_raw_places(place), place["x"], place["resets"], place["dy"], place["dy"] + 1, dx + 1, dx,
             dw if as_wanted_w else d_w_ih, du if as_wanted_u else d_w_hh, place["d_b_ih"], place["d_b_hh"],
         )  # fmt: skip
+        return _Base.of(place, values, given)
+
+    def _made_backward(self, layout: Layout, members: int) -> _Table:
+        plan, problem, rooms, place = self._plan, self._plan.problem, self._plan.gradients, _BACKWARD
+        share = backward_shares(plan, layout, members)
+        of_layout = layout_arguments(plan, layout, share) | {
+            "flat_rows": layout.flat_rows, "ring": share.ring, "most": share.most, "room_offsets": share.room_offsets,
+        }  # fmt: skip
+        rows = share.ring * share.rings
+        DR, DP = rows * rooms.dr_row, 0 if plan.kernel.shared else rows * rooms.dp_row
+        as_wanted_w, as_wanted_u = rooms.as_wanted
+        dx, dw, du, *_ = _five(place, "gradients")
         U_t, W_t, of_DR, of_DP, of_O = _five(place, "made")
-        parts = {U_t: rooms.transposed[0], W_t: rooms.transposed[1], of_DR: DR, of_O: rows * plan.n_stages * H_p}
+        parts = {
+            U_t: rooms.transposed[0], W_t: rooms.transposed[1], of_DR: DR,
+            of_O: rows * plan.n_stages * plan.sizes.H_p, place["work"]: share.work, place["rooms"]: share.rooms,
+            place["d_states"]: self._states_size,
+        }  # fmt: skip
         parts |= {of_DP: DP} if DP else {}
         parts |= {} if as_wanted_w else {dw: rooms.padded[0]}
         parts |= {} if as_wanted_u else {du: rooms.padded[1]}
-        parts |= {place["work"]: share.work, place["rooms"]: share.rooms, place["d_states"]: n_states}
-        parts |= dict(zip(_five(place, "packed"), rooms.packed, strict=True))
+        parts |= zip(_five(place, "packed"), rooms.packed, strict=True)
         sums = {place["input_sums"]: plan.n_gates * problem.H}
         if not rooms.merged:
             sums |= {place["recurrent_sums"]: plan.n_recurrent * problem.H}
         places_of = (place["d_states"], place["d_states"], place["team"], dx, _padding(layout, problem.I))
         return self._table(
-            layout, plan.backward_code, place, values, given, sums, parts, places_of, len(share.offsets),
+            self._backward, plan.backward_code, layout, share, of_layout, sums, parts, places_of,
             {of_DP: of_DR} if not DP else {}, {place["recurrent_sums"]: place["input_sums"]} if rooms.merged else {},
         )  # fmt: skip
 
     def _table(
-        self, layout: Layout, code: int, place: Mapping[str, int], values: Mapping[str, Any], given: tuple[int, ...],
-        sums: Mapping[int, int], parts: Mapping[int, int], places_of: tuple[int, ...], members: int,
-        *the_same: Mapping[int, int],
+        self, base: _Base, code: int, layout: Layout, share: Share, of_layout: Mapping[str, Any],
+        sums: Mapping[int, int], parts: Mapping[int, int], places_of: tuple[int, ...], *the_same: Mapping[int, int],
     ) -> _Table:  # fmt: skip
-        """sums, parts: by their place, elements of what lies in the memory of a call: float64, zeroed, and the rest.
+        """of_layout: the arguments that `base` has not.
 
+        sums, parts: by their place, elements of what lies in the memory of a call: float64, zeroed, and the rest.
         places_of: the last of the kernel's `sizes`, from the states that go in on.
         the_same: for places, those that have the same address.
         """
         problem = self._plan.problem
-        numbers = np.zeros(ROOM, np.int64)
-        given_values = written(values[name] for name in place)
-        numbers[: len(given_values)] = given_values
+        numbers = np.array(_filled(base.numbers.copy(), base.place, of_layout), np.int64)
         in_work, zeroed = _laid_out({at: count * 8 for at, count in sums.items()})
         rest, work_bytes = _laid_out({at: count * problem.real.itemsize for at, count in parts.items()}, zeroed)
         begins = dict([*in_work, *rest])
         aliases = [(at, begins[other]) for pairs in the_same for at, other in pairs.items()]
-        kept, _ = _laid_out({place[name]: size for name, size in self._kept_parts(layout).items()})
+        kept, _ = _laid_out({base.place[name]: size for name, size in self._kept_parts(layout).items()})
         sizes = (problem.H, self._plan.sizes.H_p, zeroed, *places_of)
-        at = np.array(given, np.int64), _pairs(kept), _pairs([*in_work, *rest, *aliases])
+        of_kept, of_work = _pairs(kept), _pairs([*in_work, *rest, *aliases])
         none = (0,) * self._plan.n_states
         arguments = (
-            BUILD, self._like, 0, numbers, sizes, at[0], (0,) * len(given), at[1], 0, at[2], np.zeros(0, _BYTE),
-            layout.order, none, none, ALONE, ALONE,
+            BUILD, self._like, 0, numbers, sizes, base.given, (0,) * base.given.size, of_kept, 0, of_work,
+            np.zeros(0, _BYTE), layout.order, none, none, ALONE, ALONE,
         )  # fmt: skip
-        entry = entry_of(direct_kernel.call, (problem.real, len(given), len(none)), arguments)
-        return _Table(entry, code, numbers, sizes, *at, max(work_bytes, memory.SMALLEST), members, values)
+        entry = entry_of(direct_kernel.call, (problem.real, base.given.size, len(none)), arguments)
+        n_bytes = max(work_bytes, memory.SMALLEST)
+        return _Table(entry, code, numbers, sizes, base.given, of_kept, of_work, n_bytes, len(share.offsets), of_layout)
 
     @property
     def _raw(self) -> tuple[Later, ...]:
@@ -245,6 +279,14 @@ def direct_of(problem: Problem) -> Direct | None:
 def _padding(layout: Layout, width: int) -> int:
     """Elements of an array of rows so wide that are not all written, as rows end before the last step; else 0."""
     return 0 if layout.in_order else layout.n_given * width
+
+
+def _filled(numbers: list[int], place: Mapping[str, int], values: Mapping[str, Any]) -> list[int]:
+    """The numbers, with these arguments at their places."""
+    for name, value in values.items():
+        part, at = written((value,)), place[name]
+        numbers[at : at + len(part)] = part
+    return numbers
 
 
 def _five(place: Mapping[str, int], name: str) -> list[int]:

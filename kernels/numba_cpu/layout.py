@@ -50,8 +50,8 @@ class Layout:
         """[n_rows] for each of our rows, the caller's, counted through all steps; empty if in order: the same."""
         if self.in_order:
             return np.zeros(0, np.int64)
-        rows = [begin + self.order[:count] for begin, count in zip(self.begins, self.active, strict=True)]
-        return np.concatenate(rows or [np.zeros(0, np.int64)])
+        ours = np.arange(self.n_rows) - np.repeat(self.start[:-1], self.active)
+        return np.repeat(self.begins, self.active) + self.order[ours]
 
     def cuts(self, parts: int) -> IntArray:
         """Cut our rows into at most `parts` runs of about the same number of valid steps: their ends, from 0 on."""

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rnn_gpu.kernels.numba_cpu import crew, memory, step_kernel
-from rnn_gpu.kernels.numba_cpu.constants import constant_arguments
+from rnn_gpu.kernels.numba_cpu.constants import constant_arguments, layout_arguments
 from rnn_gpu.kernels.numba_cpu.forward_kernel import ARGUMENTS, PACK, PACK_PANELS, PACKED
 from rnn_gpu.kernels.numba_cpu.jit import BUILD, entry_of
 from rnn_gpu.kernels.numba_cpu.layout import full_layout
@@ -95,9 +95,10 @@ def _frame(plan: Plan, members: int, raw: tuple[Array, ...], kept: KeptWeights |
         packed, pack = tuple(memory.split(plan.room, real)), PACK
     n_inputs, n_states = problem.B * problem.I, plan.n_states * problem.B * sizes.H_p
     x, y, initial, last = memory.split((n_inputs, problem.B * problem.H, n_states, n_states), real)
-    values = constant_arguments(plan, layout, share, ARGUMENTS) | {
+    values = constant_arguments(plan, ARGUMENTS) | layout_arguments(plan, layout, share) | {
         "raw": raw, "packed": packed, "pack": pack, "x": x, "in_order": True, "initial": initial, "y": y,
-        "last_states": last, "work": memory.zeros(share.work, real), "keep_states": False, "keep_saved": False,
+        "last_states": last, "work": memory.zeros(share.work, real), "ahead": False, "keep_states": False,
+        "keep_saved": False,
     }  # fmt: skip
     numbers = np.zeros(ROOM, np.int64)
     given = written(values[name] for name in ARGUMENTS)
