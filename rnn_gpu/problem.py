@@ -17,6 +17,7 @@ from rnn_gpu.arrays import DTYPES, ArrayLibrary, dtype_name, dtype_named, librar
 from rnn_gpu.compiler.cell import Cell
 from rnn_gpu.errors import ArgumentError, ArgumentTypeError
 from rnn_gpu.recent import Recent
+from rnn_gpu.resets import within
 from rnn_gpu.weights.core import FIELDS, Weights
 
 __all__ = [
@@ -431,7 +432,7 @@ def _ends_and_starts(
     row_ends = None if lengths is None else _lengths(lengths, n_steps, n_rows)
     row_starts = None if resets is None else _resets(resets, n_steps, n_rows, library)
     if row_ends is not None and isinstance(row_starts, np.ndarray):
-        row_starts = row_starts & (np.arange(n_steps)[:, None] < row_ends)
+        row_starts = within(row_starts, row_ends)
     return row_ends, row_starts
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import threading
+from collections import OrderedDict
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 __all__ = ["Recent"]
@@ -14,27 +15,23 @@ Value = TypeVar("Value")
 class Recent(Generic[Key, Value]):
     """Values by key, `most` of them: those that came first go first.
 
-    get(key): the value, or None.
+    get(key): the value, or None. There is no lock, which a forked child could find locked: what is done to the values
+    is one operation of Python's at a time.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._values: dict[Key, Value] = {}
-        self._lock = threading.Lock()
+        self._values: OrderedDict[Key, Value] = OrderedDict()
         self.get = self._values.get
+        self.clear = self._values.clear
 
     def add(self, key: Key, value: Value) -> Value:
         """Keep the value, and return it."""
-        with self._lock:
-            if len(self._values) >= self._most:
-                del self._values[next(iter(self._values))]
-            self._values[key] = value
+        self._values[key] = value
+        while len(self._values) > self._most:
+            with suppress(KeyError):  # where others have just taken the last
+                self._values.popitem(last=False)
         return value
-
-    def clear(self) -> None:
-        """Keep nothing."""
-        with self._lock:
-            self._values.clear()
 
     def __len__(self) -> int:
         return len(self._values)

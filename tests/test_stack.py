@@ -8,6 +8,7 @@ import pytest
 import rnn_gpu
 from rnn_gpu import cells, stack
 from rnn_gpu.errors import ArgumentError, ArgumentTypeError
+from rnn_gpu.resets import from_behind
 
 T, B, I, H = 5, 3, 4, 6
 
@@ -250,10 +251,10 @@ def test_resets_behind_a_rows_end_do_not_reach_the_way_back():
     """As they come from a device, where they are not looked at: on the host they have been left out before."""
     resets = np.zeros((T, B), bool)
     resets[3, 0] = resets[2, 1] = True
-    shifted = stack._from_behind(resets, np.array([3, 5, 0]))
+    shifted = from_behind(resets, np.array([3, 5, 0]))
     assert not shifted[:, 0].any()
     assert list(np.flatnonzero(shifted[:, 1])) == [1]
-    assert np.array_equal(stack._from_behind(resets, None)[:-1], resets[1:])
+    assert np.array_equal(from_behind(resets, None)[:-1], resets[1:])
 
 
 def test_what_is_infinite_goes_between_layers_without_a_warning():

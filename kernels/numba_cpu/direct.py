@@ -32,8 +32,9 @@ __all__ = ["Direct", "direct_of"]
 
 _FORWARD, _BACKWARD = places(forward_kernel.ARGUMENTS), places(backward_kernel.ARGUMENTS)
 
-MOST_TABLES = 16
-"""Tables that a problem's calls keep: rows end in many ways."""
+MOST_TABLES = 32
+"""Tables that are kept of calls whose rows end before the last step: they do so in many ways. A stack of layers has
+some for each layer and direction."""
 
 
 class _Base(NamedTuple):
@@ -54,7 +55,7 @@ class _Base(NamedTuple):
 
 
 class _Table(NamedTuple):
-    """A kernel's arguments for a layout and so many members, as `direct_kernel.call` has them; `held`: see `_Base`."""
+    """A kernel's arguments for a layout and so many members, as `direct_kernel.call` has them; held: what they need."""
 
     entry: Callable[..., None]
     code: int
@@ -65,7 +66,7 @@ class _Table(NamedTuple):
     work: Array
     work_bytes: int
     members: int
-    held: Mapping[str, Any]
+    held: tuple[Any, ...]
 
 
 class Direct:
@@ -78,7 +79,7 @@ class Direct:
     def __init__(self, plan: Plan) -> None:
         problem = plan.problem
         self._plan, self._full = plan, full_layout(problem.T, problem.B)
-        self._tables: Recent[tuple[Layout, bool, int], _Table] = Recent(MOST_TABLES)
+        self._tables: dict[tuple[bool, int], _Table] = {}
         self._like = nothing(problem.real)
 
     def kept_bytes(self, ends: Ends | None = None) -> int:
@@ -133,7 +134,7 @@ class Direct:
 
         def prepare(most: int) -> crew.Task:
             nonlocal table
-            table = self._tables.get((layout, backward, most)) or self._made(layout, backward, most)
+            table = self._table_of(layout, backward, most)
             arguments = (
                 BUILD, self._like, table.code, table.written, table.sizes, table.given, given, table.kept, kept,
                 table.work, memory.empty(table.work_bytes, _BYTE), layout.order, states, out,
@@ -142,9 +143,13 @@ class Direct:
 
         crew.run(members_for(self._plan, layout, backward), prepare)
 
-    def _made(self, layout: Layout, backward: bool, members: int) -> _Table:
-        table = (self._made_backward if backward else self._made_forward)(layout, members)
-        return self._tables.add((layout, backward, members), table)
+    def _table_of(self, layout: Layout, backward: bool, members: int) -> _Table:
+        make = self._made_backward if backward else self._made_forward
+        if layout is self._full:
+            table = self._tables.get((backward, members))
+            return table or self._tables.setdefault((backward, members), make(layout, members))
+        key = self, layout, backward, members
+        return _ragged.get(key) or _ragged.add(key, make(layout, members))
 
     @cached_property
     def _forward(self) -> _Base:
@@ -165,7 +170,7 @@ class Direct:
         parts = dict(zip(_five(place, "packed"), plan.room, strict=True))
         parts |= {place["work"]: share.work, place["last_states"]: self._states_size}
         initial = place["initial"] if problem.has_initial else -1
-        places_of = (initial, place["last_states"], place["team"], place["y"], _padding(layout, problem.H))
+        places_of = (initial, place["last_states"], place["team"], place["y"], _unwritten(layout, problem.H))
         return self._table(self._forward, plan.forward_code, layout, share, of_layout, {}, parts, places_of)
 
     @cached_property
@@ -214,7 +219,7 @@ class Direct:
         sums = {place["input_sums"]: plan.n_gates * problem.H}
         if not rooms.merged:
             sums |= {place["recurrent_sums"]: plan.n_recurrent * problem.H}
-        places_of = (place["d_states"], place["d_states"], place["team"], dx, _padding(layout, problem.I))
+        places_of = (place["d_states"], place["d_states"], place["team"], dx, _unwritten(layout, problem.I))
         return self._table(
             self._backward, plan.backward_code, layout, share, of_layout, sums, parts, places_of,
             {of_DP: of_DR} if not DP else {}, {place["recurrent_sums"]: place["input_sums"]} if rooms.merged else {},
@@ -231,6 +236,7 @@ class Direct:
         the_same: for places, those that have the same address.
         """
         problem = self._plan.problem
+        assert len(base.held) + len(of_layout) == len(base.place), "each argument is written"
         numbers = np.array(_filled(base.numbers.copy(), base.place, of_layout), np.int64)
         in_work, zeroed = _laid_out({at: count * 8 for at, count in sums.items()})
         rest, work_bytes = _laid_out({at: count * problem.real.itemsize for at, count in parts.items()}, zeroed)
@@ -245,8 +251,8 @@ class Direct:
             np.zeros(0, _BYTE), layout.order, none, none, ALONE, ALONE,
         )  # fmt: skip
         entry = entry_of(direct_kernel.call, (problem.real, base.given.size, len(none)), arguments)
-        n_bytes = max(work_bytes, memory.SMALLEST)
-        return _Table(entry, code, numbers, sizes, base.given, of_kept, of_work, n_bytes, len(share.offsets), of_layout)
+        n_bytes, held = max(work_bytes, memory.SMALLEST), (base, of_layout)
+        return _Table(entry, code, numbers, sizes, base.given, of_kept, of_work, n_bytes, len(share.offsets), held)
 
     @property
     def _raw(self) -> tuple[Later, ...]:
@@ -264,6 +270,8 @@ class Direct:
         return self._plan.n_states * self._plan.problem.B * self._plan.sizes.H_p
 
 
+_ragged: Recent[tuple[Direct, Layout, bool, int], _Table] = Recent(MOST_TABLES)
+
 _BYTE = np.dtype(np.uint8)
 
 
@@ -276,7 +284,7 @@ def direct_of(problem: Problem) -> Direct | None:
     return Direct(plan_of(problem))
 
 
-def _padding(layout: Layout, width: int) -> int:
+def _unwritten(layout: Layout, width: int) -> int:
     """Elements of an array of rows so wide that are not all written, as rows end before the last step; else 0."""
     return 0 if layout.in_order else layout.n_given * width
 

@@ -77,7 +77,7 @@ def full_layout(n_steps: int, n_batch: int) -> Layout:
     return _padded(np.arange(n_batch), np.full(n_steps, n_batch), full=True)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=8)
 def ragged_layout(n_steps: int, lengths: bytes) -> Layout:
     """The layout of a call with lengths; lengths: those of an int64 array [B], from 0 to T."""
     of_rows = np.frombuffer(lengths, np.int64)

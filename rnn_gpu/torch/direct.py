@@ -20,13 +20,13 @@ from rnn_gpu import dispatch
 from rnn_gpu.dispatch import Direct, Ends
 from rnn_gpu.errors import ArgumentError, ArgumentTypeError, BackendError
 from rnn_gpu.problem import describe, known, remember
-from rnn_gpu.resets import from_behind
+from rnn_gpu.resets import from_behind, within
 from rnn_gpu.threads import torch_threads
 from rnn_gpu.torch.execution import Call, Given, cell_of, weights_maker
 from rnn_gpu.torch.packed import padded
 from rnn_gpu.weights.core import FIELDS
 
-__all__ = ["Layer", "layers_of", "run"]
+__all__ = ["Layer", "Rows", "layers_of", "rows_of", "run"]
 
 
 Array = np.ndarray[Any, Any]
@@ -34,7 +34,7 @@ Maker = Callable[[], Array]
 
 
 class Rows(NamedTuple):
-    """Where rows end and begin anew, checked. resets: (T, B) bools, contiguous, False at and after each row's end."""
+    """Where rows end and begin anew: what is ours alone, and checked. resets: (T, B) bools, as `Direct` has them."""
 
     ends: Ends | None
     resets: Tensor | None
@@ -69,14 +69,43 @@ class Layer(NamedTuple):
     weights: tuple[Maker, ...]
 
 
-def layers_of(given: Given, save: bool, batch_sizes: Array | None = None) -> tuple[Layer, ...]:
+def rows_of(given: Given, batch_sizes: Array | None = None) -> Rows | None:
+    """Where the rows end and begin anew; None where the general way is to make it out, or say what is wrong.
+
+    batch_sizes: those of a packed batch, a copy, checked.
+    """
+    x, lengths, resets = given.x, given.lengths, given.resets
+    ends = None if batch_sizes is None else Ends(True, batch_sizes)
+    numbers = None
+    if lengths is not None:
+        if not _is_plain(lengths, torch.int64, x.shape[1:2]) or not lengths.numel():
+            return None
+        numbers = lengths.numpy().copy()  # and then looked at: memory is read and written by them
+        if numbers.min() < 1 or numbers.max() > len(x):
+            return None
+        ends = Ends(False, numbers)
+    if resets is None:
+        return Rows(ends, None)
+    if not _is_plain(resets, torch.bool, x.shape[:2]):
+        return None
+    return Rows(ends, torch.from_numpy(within(resets.numpy(), numbers)))
+
+
+def _is_plain(tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> bool:
+    if type(tensor) is not Tensor or tensor.dtype is not dtype or tensor.shape != shape:
+        return False
+    return tensor.is_cpu and tensor.layout is torch.strided and not tensor.is_neg()
+
+
+def layers_of(given: Given, rows: Rows, save: bool) -> tuple[Layer, ...]:
     """How each layer and direction is run by addresses; none where the general way runs them, or says what is wrong.
 
-    batch_sizes: those of a packed batch, checked, whose x is (n_rows, I).
+    Of a packed batch x is (n_rows, I).
     """
-    x, weights, initial, lengths, resets, _, call = given
-    if call.all_states or not _are_lengths(lengths, x) or not _are_resets(resets, x):
+    x, weights, initial, *_, call = given
+    if call.all_states:
         return ()
+    batch_sizes = rows.ends.numbers if rows.ends is not None and rows.ends.packed else None
     dtype, shapes = x.dtype, []
     for tensor in (x, *weights, *initial):
         if tensor.dtype is not dtype or not tensor.is_cpu or tensor.layout is not torch.strided or tensor.is_neg():
@@ -87,7 +116,7 @@ def layers_of(given: Given, save: bool, batch_sizes: Array | None = None) -> tup
     if batch_sizes is not None:
         shapes[0] = torch.Size((_ANY, batch_sizes.item(0), x.shape[1]))
     asked_for = os.environ.get(dispatch.ENVIRONMENT_VARIABLE)
-    key = (call, save, len(weights), dtype, lengths is None, resets is None, asked_for, *shapes)
+    key = (call, save, len(weights), dtype, rows.ends is None, rows.resets is None, asked_for, *shapes)
     found: tuple[Layer, ...] | None = known(key)
     if found is None:
         n_steps, n_rows = x.shape[:2] if batch_sizes is None else (1, batch_sizes.item(0))  # of any T, see `Direct`
@@ -99,26 +128,6 @@ _ANY = -1
 """Stands for the steps of a packed batch."""
 
 _PLAIN = (Tensor, torch.nn.Parameter)
-
-
-def _are_resets(resets: Tensor | None, x: Tensor) -> bool:
-    """Whether they are what `Direct` takes; if not, the general way may make it of them, or says what is wrong."""
-    return resets is None or (_is_plain(resets, torch.bool, x.shape[:2]) and resets.data_ptr() != 0)
-
-
-def _are_lengths(lengths: Tensor | None, x: Tensor) -> bool:
-    """The same of lengths."""
-    if lengths is None:
-        return True
-    if not _is_plain(lengths, torch.int64, x.shape[1:2]) or not lengths.numel():
-        return False
-    low, high = lengths.aminmax()
-    return int(low) > 0 and int(high) <= len(x)
-
-
-def _is_plain(tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> bool:
-    strided = tensor.is_cpu and tensor.layout is torch.strided
-    return type(tensor) is Tensor and tensor.dtype is dtype and tensor.shape == shape and strided
 
 
 def _made(given: Given, save: bool, steps_and_rows: tuple[int, int]) -> tuple[Layer, ...]:
@@ -176,20 +185,12 @@ def _layer(
     )  # fmt: skip
 
 
-def run(
-    layers: tuple[Layer, ...], given: Given, save: bool, batch_sizes: Array | None = None
-) -> tuple[Tensor, list[Tensor]]:
+def run(layers: tuple[Layer, ...], given: Given, rows: Rows, save: bool) -> tuple[Tensor, list[Tensor]]:
     """y (T, B, D*H), and the last states, (L*D, B, H) each; followed by autograd if `save`.
 
     Of a packed batch y is (n_rows, D*H), and so are the masks.
     """
-    x, weights, initial, lengths, resets, masks, call = given
-    ends = None if batch_sizes is None else Ends(True, batch_sizes)
-    if lengths is not None:
-        ends = Ends(False, lengths.numpy().copy())
-        if resets is not None:
-            resets = resets & (torch.arange(len(resets))[:, None] < lengths)
-    rows = Rows(ends, None if resets is None else resets.contiguous())
+    x, weights, initial, _, _, masks, call = given
     if len(layers) == 1:
         y, *last = _run(layers[0], rows, x, (*weights, *initial), save)
         return y, last
@@ -197,7 +198,7 @@ def run(
     x = x.contiguous() if call.bidirectional else x  # once for both
     of_directions = [rows, rows]
     if rows.resets is not None and call.bidirectional:
-        of_directions[1] = Rows(ends, torch.from_numpy(from_behind(rows.resets.numpy(), None)))
+        of_directions[1] = Rows(rows.ends, torch.from_numpy(from_behind(rows.resets.numpy(), None)))
     lasts = []
     for first in range(0, len(layers), n_directions):
         outputs = []
@@ -253,27 +254,24 @@ class _Function(torch.autograd.Function):
     def forward(ctx: Any, layer: Layer, rows: Rows, x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
         kept, *results = _forward(layer, rows, x, rest)
         ctx.set_materialize_grads(False)
-        saved = kept, x, *rest, *([] if rows.resets is None else [rows.resets])
-        ctx.save_for_backward(*saved)
-        ctx.layer, ctx.rows, ctx.kinds = layer, rows, [(tensor.dtype, tensor.shape) for tensor in saved]
+        ctx.save_for_backward(kept, x, *rest)
+        ctx.layer, ctx.rows, ctx.shapes = layer, rows, [kept.shape, x.shape, *[tensor.shape for tensor in rest]]
         return tuple(results)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor | None, *dlast: Tensor | None) -> tuple[Tensor | None, ...]:
         kept, x, *rest = saved = ctx.saved_tensors
         layer, rows = ctx.layer, ctx.rows
-        for tensor, (dtype, shape) in zip(saved, ctx.kinds, strict=True):
+        for tensor, shape in zip(saved, ctx.shapes, strict=True):
             strided = tensor.is_cpu and tensor.layout is torch.strided
-            if tensor.dtype is not dtype or not strided or tensor.shape != shape:
-                expected = f"{dtype} {tuple(shape)} on cpu"
+            if tensor.dtype is not layer.dtype or not strided or tensor.shape != shape:
+                expected = f"{layer.dtype} {tuple(shape)} on cpu"
                 found = f"{tensor.dtype} {tuple(tensor.shape)} on {tensor.device}, {tensor.layout}"
                 raise RuntimeError(f"rnn_gpu: a hook of saved tensors has made {found} of what was {expected}")
         if not all(d is None or torch._C._has_storage(d) for d in (dy, *dlast)):
             raise NotImplementedError(
                 "rnn_gpu.torch has no vectorised backward, as is_grads_batched=True and vectorize=True ask for"
             )
-        if rows.resets is not None:  # those that were saved, which autograd has watched
-            rows = rows._replace(resets=rest.pop().contiguous())
         if torch.is_grad_enabled():  # create_graph=True
             return None, None, *_by_operator(layer, rows, x, rest, dy, dlast)
         with_dx = ctx.needs_input_grad[2]
@@ -291,12 +289,13 @@ def _by_operator(
     from rnn_gpu.torch.operators import gradients_with_graph  # noqa: PLC0415  (which imports this module)
 
     lengths = of_packed = None
-    if rows.ends is not None:
+    if rows.ends is not None and rows.ends.packed:
+        sizes = torch.from_numpy(rows.ends.numbers)
+        dy = None if dy is None else padded(dy, sizes)[0]
+        x, of_packed = padded(x, sizes)
+        lengths = of_packed
+    elif rows.ends is not None:
         lengths = torch.from_numpy(rows.ends.numbers)
-        if rows.ends.packed:
-            dy = None if dy is None else padded(dy, lengths)[0]
-            x, lengths = padded(x, lengths)
-            of_packed = lengths
     weights, initial = list(rest[: layer.n_weights]), list(rest[layer.n_weights :])
     given = Given(x, weights, initial, lengths, rows.resets, None, layer.call)
     no_tape = torch.zeros(1, dtype=torch.uint8)  # the forward pass is run again

@@ -29,6 +29,8 @@ def states_of(hx: Any, names: Sequence[str]) -> list[Tensor]:
 
 def as_tensor(argument: str, expected: str, values: Any) -> Tensor:
     """A tensor of what may be a list or an array. Raises ArgumentTypeError for what cannot be one."""
+    if isinstance(values, Tensor):
+        return values  # where it is, whatever torch's default device
     try:
         return torch.as_tensor(values)
     except (TypeError, ValueError, RuntimeError) as error:

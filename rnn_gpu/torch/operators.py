@@ -207,9 +207,9 @@ def run(given: Given) -> tuple[Tensor, list[Tensor], list[list[Tensor]]]:
     if _is_traced(x):
         y, last, states, _ = _forward_operator(*_flat(given), save)
         return y, list(last.unbind(0)), [list(layer.unbind(0)) for layer in states] if call.all_states else []
-    layers = direct.layers_of(given, save)
-    if layers:
-        return *direct.run(layers, given, save), []
+    rows = direct.rows_of(given)
+    if rows is not None and (layers := direct.layers_of(given, rows, save)):
+        return *direct.run(layers, given, rows, save), []
     if save:
         y, *rest = _Function.apply(given, x, *weights, *initial)  # type: ignore[no-untyped-call]
     else:
@@ -227,8 +227,10 @@ def run_packed(given: Given, batch_sizes: Tensor) -> tuple[Tensor, list[Tensor]]
     if _is_traced(given.x) or not batch_sizes.is_cpu:
         return None
     save, sizes = _is_followed(given), checked_sizes(batch_sizes, len(given.x))
-    layers = direct.layers_of(given, save, sizes)
-    return direct.run(layers, given, save, sizes) if layers else None
+    rows = direct.rows_of(given, sizes)
+    if rows is not None and (layers := direct.layers_of(given, rows, save)):
+        return direct.run(layers, given, rows, save)
+    return None
 
 
 def _is_followed(given: Given) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -188,15 +189,39 @@ def test_lengths_and_resets_and_autograd(of_rows):
     assert_same_bits([gradient.detach() for gradient in gradients], expected)
     with pytest.raises(NotImplementedError, match="no gradients of gradients"):
         gradients[0].sum().backward()
-    if "lengths" in given:  # they are copied
-        y = loss()
-        given["lengths"].fill_(1000)
-        assert_same_bits(torch.autograd.grad(y, inputs), expected)
-    elif of_rows == "resets":
-        y = loss()
-        given["resets"].fill_(False)
-        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-            y.backward()
+    y = loss()
+    for tensor in given.values():  # of which the call has copies
+        tensor.fill_(1000)
+    assert_same_bits(torch.autograd.grad(y, inputs), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_lengths_and_resets_of_large_tensors_and_in_threads(dtype, ways):
+    module = ours.LSTM(64, 128, dtype=dtype)
+    x = torch.randn(40, 16, 64, dtype=dtype, requires_grad=True)
+    lengths = torch.randint(1, 41, (4, 16), generator=torch.Generator().manual_seed(1))
+    resets = torch.rand(40, 16, generator=torch.Generator().manual_seed(2)) < 0.1
+
+    def of(of_call):
+        y, _ = module(x, lengths=of_call, resets=resets)
+        return [y, *torch.autograd.grad(y.pow(2).sum(), [x, *module.parameters()])]
+
+    expected = []
+    for of_call in lengths:
+        found, general = ways(lambda of_call=of_call: of(of_call))
+        assert_same_bits(found, general)
+        expected.append(found)
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(3):
+            for found, alone in zip(pool.map(of, lengths), expected, strict=True):
+                assert_same_bits(found, alone)
+
+
+def test_another_default_device():
+    module, x = ours.GRU(I, H), torch.randn(T, B, I)
+    expected = module(x, **OF_ROWS["both"])[0]
+    with torch.device("meta"):
+        assert torch.equal(module(x, **OF_ROWS["both"])[0], expected)
 
 
 @pytest.mark.parametrize("wrong", [[T, T], [T, 1, -1], [T, 1, T + 1], [1.0, 2.0, 3.0]], ids=str)
