@@ -136,6 +136,7 @@ OF_ROWS = {
     "lengths": {"lengths": torch.tensor([4, 7, 1])},
     "equal lengths": {"lengths": torch.tensor([7, 7, 7])},
     "both": {"lengths": torch.tensor([4, 7, 1]), "resets": RESETS},
+    "both, laid out otherwise": {"lengths": torch.tensor([4, 7, 1]), "resets": RESETS.t().contiguous().t()},
 }
 
 
